@@ -1,0 +1,33 @@
+"Build from settings.ini, the one place where name, version and requirements are written."
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+ini = ConfigParser(delimiters=["="])
+ini.read(here / "settings.ini", encoding="utf-8")
+cfg = ini["DEFAULT"]
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license=cfg["license_name"],
+    author=cfg["author"],
+    keywords=cfg["keywords"],
+    url=cfg["git_url"],
+    packages=find_packages(include=["lp_asrn", "lp_asrn.*"]),
+    package_data={"lp_asrn": ["data/**/*"]},
+    include_package_data=True,
+    python_requires=">=" + cfg["min_python"],
+    install_requires=cfg["requirements"].split(),
+    extras_require={
+        "dev": cfg["dev_requirements"].split(),
+        "dcnv4": cfg["dcnv4_requirements"].split(),
+    },
+    entry_points={"console_scripts": cfg["console_scripts"].split()},
+    zip_safe=False,
+)
