@@ -29,7 +29,7 @@ def _codes(
     width = max(1, max(len(text) for texts in lists for text in texts))
     return tuple(np.array(texts, dtype=f"<U{width}").view("<u4").reshape(n, width) for texts in lists)
 
-
+# %% ../../nbs/40_evaluation.metrics.ipynb #c006
 def _right_and_length(
     truth: np.ndarray,  # (n, width) code points, as of `_codes`
     reading: np.ndarray,  # (n, width)
@@ -38,7 +38,7 @@ def _right_and_length(
     right = ((truth == reading) & (truth > 0)).sum(1)
     return right, np.maximum((truth > 0).sum(1), (reading > 0).sum(1))
 
-# %% ../../nbs/40_evaluation.metrics.ipynb #c006
+# %% ../../nbs/40_evaluation.metrics.ipynb #c007
 def correct_characters(
     truth: str,  # what stands on the plate
     reading: str,  # what was read
@@ -46,7 +46,7 @@ def correct_characters(
     "Right characters, position by position; they are out of max(len(truth), len(reading))"
     return sum(t == r for t, r in zip(truth, reading))
 
-
+# %% ../../nbs/40_evaluation.metrics.ipynb #c008
 def character_accuracy(
     truths: Sequence[str],  # one text a plate
     readings: Sequence[str],  # one reading a plate
@@ -55,7 +55,7 @@ def character_accuracy(
     right, length = _right_and_length(*_codes(truths, readings))
     return float(right.sum() / max(1, length.sum()))
 
-
+# %% ../../nbs/40_evaluation.metrics.ipynb #c010
 def edit_distance(
     truths: Sequence[str],  # one text a plate
     readings: Sequence[str],  # one reading a plate
@@ -64,7 +64,7 @@ def edit_distance(
     _codes(truths, readings)  # refuses unequal and empty lists
     return sum(map(Levenshtein.distance, truths, readings)) / len(truths)
 
-# %% ../../nbs/40_evaluation.metrics.ipynb #c014
+# %% ../../nbs/40_evaluation.metrics.ipynb #c017
 @dataclass(slots=True)
 class Score:
     "How well n plates were read; all but `n` and `edit` are fractions in [0, 1]"
@@ -75,7 +75,7 @@ class Score:
     char: float  # character accuracy
     edit: float  # mean edit distance, characters a plate
 
-
+# %% ../../nbs/40_evaluation.metrics.ipynb #c018
 def score(
     truths: Sequence[str],  # one text a plate
     readings: Sequence[str],  # one reading a plate
@@ -85,7 +85,7 @@ def score(
     shares = [float(((length - right) <= wrong).mean()) for wrong in (0, 1, 2)]
     return Score(len(truths), *shares, float(right.sum() / max(1, length.sum())), edit_distance(truths, readings))
 
-# %% ../../nbs/40_evaluation.metrics.ipynb #c019
+# %% ../../nbs/40_evaluation.metrics.ipynb #c023
 _INDEX = np.full(0x110000, -1, dtype=np.int8)  # class of a code point, -1 outside the alphabet
 _INDEX[[ord(c) for c in ALPHABET]] = np.arange(len(ALPHABET))
 
@@ -100,7 +100,7 @@ def confusion_matrix(
     k = len(ALPHABET)
     return np.bincount(truth[both] * k + reading[both], minlength=k * k).reshape(k, k)
 
-# %% ../../nbs/40_evaluation.metrics.ipynb #c024
+# %% ../../nbs/40_evaluation.metrics.ipynb #c028
 def bootstrap_interval(
     values: Sequence[float],  # one value a plate (0/1 for right or wrong, a difference, dB, ...)
     clusters: Optional[Sequence] = None,  # id of each value's plate or track; None = each value is its own cluster
@@ -120,7 +120,7 @@ def bootstrap_interval(
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
     return float(low), float(high)
 
-# %% ../../nbs/40_evaluation.metrics.ipynb #c032
+# %% ../../nbs/40_evaluation.metrics.ipynb #c036
 @dataclass(slots=True)
 class Paired:
     "A reader against a baseline on the same plates"
@@ -131,7 +131,7 @@ class Paired:
     low: float  # lower end of its 95 % interval
     high: float  # upper end
 
-
+# %% ../../nbs/40_evaluation.metrics.ipynb #c037
 def compare(
     truths: Sequence[str],  # one text a plate
     readings: Sequence[str],  # of the reader in question

@@ -6,7 +6,6 @@
 __all__ = ['num_taps', 'output_size', 'sampling_points', 'deform_conv', 'packed_channels', 'unpack', 'pack', 'DeformConv']
 
 # %% ../../nbs/20_models.deform.ipynb #c003
-import math
 from typing import Tuple
 
 import torch
@@ -42,7 +41,7 @@ def output_size(
     "Size of a convolution's output"
     return (size + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
 
-
+# %% ../../nbs/20_models.deform.ipynb #c010
 def sampling_points(
     offset: Tensor,  # (N, G, K, 2, Ho, Wo), displacement of each tap as (dx, dy), pixels
     kernel_size: int = 3,  # side of the kernel, pixels
@@ -61,13 +60,18 @@ def sampling_points(
     y = torch.add(taps[:, 1] + rows[:, None], dy, alpha=offset_scale)
     return x, y
 
-# %% ../../nbs/20_models.deform.ipynb #c013
+# %% ../../nbs/20_models.deform.ipynb #c014
 def _pad_to_powers_of_two(value: Tensor) -> Tensor:
     "Zeros on the right and bottom of (N, C, H, W), so that grid_sample's coordinates are exact"
     right, bottom = ((1 << (int(n) - 1).bit_length()) - int(n) for n in (value.shape[-1], value.shape[-2]))
     return F.pad(value, (0, right, 0, bottom)) if right or bottom else value
 
-# %% ../../nbs/20_models.deform.ipynb #c016
+
+def _normalise(x: Tensor, size: int) -> Tensor:
+    "Pixels to grid_sample's coordinates, (2x + 1)/size - 1, in one pass over `x`"
+    return torch.add(x.new_tensor(1 / size - 1), x, alpha=2 / size)
+
+# %% ../../nbs/20_models.deform.ipynb #c017
 def deform_conv(
     value: Tensor,  # (N, G*D, H, W), any floating dtype
     offset: Tensor,  # (N, G, K, 2, Ho, Wo), displacement of each tap as (dx, dy), pixels
@@ -90,22 +94,16 @@ def deform_conv(
             f"with G a divisor of {c}; got {tuple(offset.shape)} and {tuple(modulation.shape)}"
         )
     dtype = torch.promote_types(value.dtype, torch.float32)
-    with torch.autocast(value.device.type, enabled=False):
-        padded = _pad_to_powers_of_two(value.to(dtype))
-        x, y = sampling_points(offset.to(dtype), kernel_size, stride, padding, dilation, offset_scale, remove_center)
-        grid = torch.stack([_normalise(x, padded.shape[3]), _normalise(y, padded.shape[2])], -1)
-        maps = padded.reshape(n * groups, c // groups, *padded.shape[2:])
-        sampled = F.grid_sample(maps, grid.view(n * groups, taps * ho, wo, 2), padding_mode="zeros", align_corners=False)
-        weights = modulation.to(dtype).reshape(n * groups, 1, taps, ho * wo)
-        out = (sampled.view(n * groups, c // groups, taps, ho * wo) * weights).sum(2)
+    padded = _pad_to_powers_of_two(value.to(dtype))
+    x, y = sampling_points(offset.to(dtype), kernel_size, stride, padding, dilation, offset_scale, remove_center)
+    grid = torch.stack([_normalise(x, padded.shape[3]), _normalise(y, padded.shape[2])], -1)
+    maps = padded.reshape(n * groups, c // groups, *padded.shape[2:])
+    sampled = F.grid_sample(maps, grid.view(n * groups, taps * ho, wo, 2), padding_mode="zeros", align_corners=False)
+    weights = modulation.to(dtype).reshape(n * groups, 1, taps, ho * wo)
+    out = (sampled.view(n * groups, c // groups, taps, ho * wo) * weights).sum(2)
     return out.view(n, c, ho, wo).to(value.dtype)
 
-
-def _normalise(x: Tensor, size: int) -> Tensor:
-    "Pixels to grid_sample's coordinates, (2x + 1)/size - 1, in one pass over `x`"
-    return torch.add(x.new_tensor(1 / size - 1), x, alpha=2 / size)
-
-# %% ../../nbs/20_models.deform.ipynb #c026
+# %% ../../nbs/20_models.deform.ipynb #c027
 def packed_channels(
     groups: int,  # G
     taps: int,  # K
@@ -113,7 +111,7 @@ def packed_channels(
     "Channels of the official `offset_mask`"
     return -(-3 * groups * taps // 8) * 8
 
-
+# %% ../../nbs/20_models.deform.ipynb #c028
 def unpack(
     packed: Tensor,  # (N, P, Ho, Wo)
     groups: int,  # G
@@ -125,7 +123,7 @@ def unpack(
     offset, modulation = grouped.split([2 * taps, taps], 2)
     return offset.unflatten(2, (taps, 2)), modulation
 
-
+# %% ../../nbs/20_models.deform.ipynb #c029
 def pack(
     offset: Tensor,  # (N, G, K, 2, Ho, Wo), pixels
     modulation: Tensor,  # (N, G, K, Ho, Wo)
@@ -135,7 +133,19 @@ def pack(
     spare = packed_channels(*modulation.shape[1:3]) - used.shape[1]
     return F.pad(used, (0, 0, 0, 0, 0, spare))
 
-# %% ../../nbs/20_models.deform.ipynb #c029
+# %% ../../nbs/20_models.deform.ipynb #c032
+@torch.no_grad()
+def _offset_mask(channels: int, groups: int, taps: int, modulation: float) -> nn.Conv2d:
+    "The 1x1 layer that predicts the packed map: zero offsets, and a modulation that starts near the given value"
+    layer = nn.Conv2d(channels, packed_channels(groups, taps), 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    for start in range(2 * taps, 3 * taps * groups, 3 * taps):  # each group's modulation
+        nn.init.normal_(layer.weight[start : start + taps], std=0.01 / taps)
+        layer.bias[start : start + taps] = modulation
+    return layer
+
+# %% ../../nbs/20_models.deform.ipynb #c033
 class DeformConv(nn.Module):
     "Deformable convolution DCNv4 (arXiv 2401.06197) or DCNv3 (arXiv 2211.05778), (N, C, H, W) -> (N, C, Ho, Wo); starts as a mean"
 
@@ -161,18 +171,8 @@ class DeformConv(nn.Module):
         self.geometry |= dict(offset_scale=offset_scale, remove_center=remove_center)
         self.value_proj = nn.Conv2d(channels, channels, 1)
         self.offset_mask_dw = nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels)
-        self.offset_mask = nn.Conv2d(channels, packed_channels(groups, self.taps), 1)
+        self.offset_mask = _offset_mask(channels, groups, self.taps, 1 / self.taps if version == 4 else 0.0)
         self.output_proj = nn.Conv2d(channels, channels, 1)
-        self._init_offset_mask()
-
-    @torch.no_grad()
-    def _init_offset_mask(self):
-        "Zero offsets, modulation 1/K"
-        nn.init.zeros_(self.offset_mask.weight)
-        nn.init.zeros_(self.offset_mask.bias)
-        for start in range(2 * self.taps, 3 * self.taps * self.groups, 3 * self.taps):  # each group's modulation
-            nn.init.normal_(self.offset_mask.weight[start : start + self.taps], std=0.01 / self.taps)
-            self.offset_mask.bias[start : start + self.taps] = 1 / self.taps if self.version == 4 else 0.0
 
     def offset_and_modulation(
         self,

@@ -58,6 +58,7 @@ class RenderedPlates:
         self.layouts = [get_layout(name) for name in layouts]
         self._texts: List[Optional[str]] = [None] * num
         self._hr: List[Optional[np.ndarray]] = [None] * num
+        self._near: List[Optional[np.ndarray]] = [None] * num
 
     def __len__(self) -> int:
         return len(self._hr)
@@ -80,6 +81,11 @@ class RenderedPlates:
 
     def near_miss(self, index: int) -> np.ndarray:  # (H, 3H, 3) uint8
         "A plate of the same split and layout whose text differs in one or two characters"
+        if self._near[index] is None:
+            self._near[index] = self._draw_near_miss(index)
+        return self._near[index]
+
+    def _draw_near_miss(self, index: int) -> np.ndarray:
         rng, text, layout = self._rng(index, 2), self.text(index), self.layouts[index % len(self.layouts)]
         other = text
         while other == text or split_of(other) != self.split:
@@ -188,7 +194,7 @@ class PlateDataset(Dataset):
 
     def __getitem__(self, key: Tuple[int, int]) -> dict:
         epoch, index = key
-        plate, rng = self.source[index], np.random.default_rng((self.seed, epoch, index))
+        plate, rng = self.source[index], np.random.default_rng((self.seed, epoch, index, 3))  # 0 to 2 draw the plate
         hr, lr = plate.hr, plate.lr
         if self.augment:
             table = photometric(rng)

@@ -18,8 +18,8 @@ OVER = 2  # plates are drawn at OVER times the wanted size
 def _cells(text: str, layout: Layout, width: float) -> np.ndarray:
     "Left edges of the characters and, last, the cell width, in pixels of a plate `width` wide"
     gap = 0.5 if layout.body == "grey" else 0.0  # in cells, after the third character
-    cell = 0.92 * width / (len(text) + gap)
-    left = 0.04 * width + cell * (np.arange(len(text)) + gap * (np.arange(len(text)) >= 3))
+    cell = 0.88 * width / (len(text) + gap)
+    left = 0.06 * width + cell * (np.arange(len(text)) + gap * (np.arange(len(text)) >= 3))
     return np.append(left, cell)
 
 
@@ -28,9 +28,9 @@ def _ink(text: str, layout: Layout, height: int, width: int, rng: np.random.Gene
     mask = np.zeros((height, width), np.uint8)
     face = list(FACES)[rng.integers(len(FACES))]
     *lefts, cell = _cells(text, layout, width)
-    top, bottom = (0.30, 0.92) if layout.body == "grey" else (0.28, 0.93)
+    top, bottom = (0.37, 0.87) if layout.body == "grey" else (0.36, 0.88)
     size = rng.uniform(0.94, 1.02)
-    dy, dx, fill = rng.uniform(-0.02, 0.02) * height, rng.uniform(-0.01, 0.01) * width, rng.uniform(0.72, 0.86)
+    dy, dx, fill = rng.uniform(-0.02, 0.02) * height, rng.uniform(-0.01, 0.01) * width, rng.uniform(0.70, 0.84)
     h = int(round((bottom - top) * height * size))
     y = int(np.clip(round(top * height + dy), 0, height - h))
     for char, left in zip(text, lefts):

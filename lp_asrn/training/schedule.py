@@ -19,7 +19,7 @@ SHAPES = {  # kind -> share of the target at progress p in [0, 1]
     "ocr_guided": lambda p: p,
 }
 
-
+# %% ../../nbs/50_training.schedule.ipynb #c006
 class EmbedSchedule:
     "The weight lambda_embed, from 0 to its target (method.md section 3)"
 
@@ -62,7 +62,7 @@ class EmbedSchedule:
         "Continue from a checkpoint"
         self.epoch, self.grown = int(state["epoch"]), int(state["grown"])
 
-# %% ../../nbs/50_training.schedule.ipynb #c014
+# %% ../../nbs/50_training.schedule.ipynb #c016
 def guardrail_scale(
     psnr: float,  # dB, of the last validation
     floor: Optional[float],  # dB; None = no guardrail
@@ -70,7 +70,7 @@ def guardrail_scale(
     "Factor on LCOFL: max(0.1, psnr / floor) below the floor, else 1 (v3)"
     return 1.0 if floor is None or psnr >= floor else max(0.1, psnr / floor)
 
-# %% ../../nbs/50_training.schedule.ipynb #c018
+# %% ../../nbs/50_training.schedule.ipynb #c020
 def learning_rate(
     config: StageConfig,  # its learning_rate is the peak, its lr_schedule the shape
     step: int,  # optimiser step within the stage, from 0
