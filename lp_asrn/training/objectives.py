@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import LossConfig
-from ..evaluation.judges import Judge, ctc_loss
+from ..evaluation.judges import Judge, judge_loss
 from ..losses.embedding import embedding_consistency
 from ..losses.lcofl import character_loss, combine_lcofl, lcofl
 from ..losses.pixel import l1_loss
@@ -124,5 +124,5 @@ def joint_objective(models: Models, batch: PlateBatch, weights: Weights) -> Term
 
 # %% ../../nbs/55_training.objectives.ipynb #c014
 def judge_objective(judge: Judge, batch: PlateBatch, weights: Weights) -> Terms:
-    "CTC on softened HR"
-    return Terms({"ctc": ctc_loss(judge(batch.view), batch.target)})
+    "Cross-entropy on softened HR"
+    return Terms({"ocr": judge_loss(judge(batch.view), batch.target)})
