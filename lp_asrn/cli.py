@@ -214,6 +214,8 @@ def train(args: Sequence[str]) -> None:
     options = train_options(args)
     if options.resume and options.overwrite:
         raise UserError("--resume and --overwrite exclude each other")
+    if not 1 <= options.tb_port <= 65535:
+        raise UserError("--tb-port must be between 1 and 65535")
     from lp_asrn.models.device import pick_device  # torch takes seconds to import, which --help need not wait for
     from lp_asrn.training.engine import Interrupted
     from lp_asrn.training.monitor import TensorBoardServer
@@ -384,6 +386,8 @@ def synth(args: Sequence[str]) -> None:
     o = parse(SynthOptions, args, "synth")
     if o.n < 1:
         raise UserError("--n must be at least 1")
+    if o.seed < 0 or not o.layouts:
+        raise UserError("--seed must be at least 0" if o.seed < 0 else "--layouts names no layout")
     from tqdm import tqdm
 
     from lp_asrn.plates.datasets import PlateDataset, RenderedPlates
@@ -441,3 +445,6 @@ def main(args: Optional[Sequence[str]] = None) -> None:  # words of the command 
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as e:  # no permission, no space, a file where a folder should be
+        print(f"lp_asrn: error: {e.filename or 'cannot read or write'}: {e.strerror or e}", file=sys.stderr)
+        sys.exit(2)

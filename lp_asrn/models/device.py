@@ -19,7 +19,7 @@ def pick_device(
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UserError(f"device '{name}' is not available here (try cpu)") from None
     return device

@@ -7,6 +7,7 @@ __all__ = ['Plate', 'Source', 'RenderedPlates', 'FilePlates', 'PlateBatch', 'to_
            'loader', 'in_order', 'open_split', 'open_table', 'make_dataset']
 
 # %% ../../nbs/15_plates.datasets.ipynb #c003
+import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Iterator, List, Optional, Protocol, Sequence, Tuple
@@ -125,7 +126,7 @@ class FilePlates:
             lr = read_image(row.lr)
             registered = hr.shape[0] == scale * lr.shape[0] and hr.shape[1] == scale * lr.shape[1]
             lr = fit(lr, height // scale, 3 * height // scale).picture
-        name = row.image.relative_to(root).as_posix()
+        name = Path(os.path.relpath(row.image, root)).as_posix()
         return Plate(name, row.text, row.layout, fit(hr, height, 3 * height).picture, lr, registered)
 
     def __len__(self) -> int:

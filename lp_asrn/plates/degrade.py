@@ -84,7 +84,7 @@ def degrade(
 def soften(
     hr: np.ndarray,  # (H, W, 3) uint8
     rng: np.random.Generator,
-    max_blur: float = 1.0,  # largest sigma, in pixels of a 32x96 HR crop
+    max_blur: float = 1.2,  # largest sigma, in pixels of a 32x96 HR crop
 ) -> np.ndarray:  # (H, W, 3) uint8
     "HR with light blur, noise and contrast changes"
     picture = cv2.GaussianBlur(hr, (0, 0), max(0.05, rng.uniform(0, max_blur)) * hr.shape[0] / 32)

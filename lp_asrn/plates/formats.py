@@ -151,10 +151,9 @@ def read_table(root: str | Path) -> Table:
     try:
         with open(path, newline="", encoding="utf-8-sig") as f:
             reader = csv.DictReader(f)
-            records = list(reader)
+            records, columns = list(reader), reader.fieldnames or []
     except (UnicodeDecodeError, csv.Error) as e:
         raise DataError(f"{path}: not a UTF-8 CSV file ({e})") from None
-    columns = reader.fieldnames or []
     for column in ("image_path", "plate_text"):
         if column not in columns:
             raise DataError(f"{path} has no column '{column}' (it has: {', '.join(columns) or 'nothing'})")

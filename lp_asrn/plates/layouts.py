@@ -24,7 +24,7 @@ def check_text(
     text: str,  # a plate text as a user may write it
 ) -> str:  # upper case, without blanks, dots and hyphens
     "Normalise a plate text; raises `DataError` naming a character that is not in the alphabet"
-    clean = "".join(c for c in text.upper() if c not in " -.·")
+    clean = "".join(c.upper() if c.isascii() else c for c in text if c not in " -.·")  # upper() makes SS of ß
     for c in clean:
         if c not in ALPHABET:
             raise DataError(f"plate text '{text}' has the character '{c}': only 0-9 and A-Z can be read")

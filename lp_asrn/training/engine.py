@@ -191,7 +191,7 @@ def run_stage(
                 terms = train_step(stage, state, batch.to(device), config, device, lr)
                 if stage.miner and terms.accuracy is not None:
                     stage.miner.update(batch.id, terms.accuracy.tolist())
-                progress.step(p.epoch, p.step, {"loss": terms.loss})
+                progress.step(p.epoch, p.step, {"loss": terms.loss.detach()})
                 if done % 10 == 0:
                     monitor.scalars(done, _scalars(terms, state, lr))
                 p.step += 1
@@ -218,8 +218,8 @@ def run_stage(
 def _scalars(terms: Terms, state: StageState, lr: float) -> Dict[str, float]:
     "Scalars of one step"
     weights = state.weights
-    out = {f"loss/{k}": v for k, v in terms.weighted.items()} | {f"term/{k}": v for k, v in terms.shown.items()}
-    return out | {"loss/total": terms.loss, "learning_rate": lr, "lambda_embed": weights.embed, "guardrail_scale": weights.guardrail}
+    out = {f"loss/{k}": v.detach() for k, v in terms.weighted.items()} | {f"term/{k}": v for k, v in terms.shown.items()}
+    return out | {"loss/total": terms.loss.detach(), "learning_rate": lr, "lambda_embed": weights.embed, "guardrail_scale": weights.guardrail}
 
 
 def _validate(stage: Stage, state: StageState, folder: Path, monitor: Monitor, progress: Progress, step: int, ids: List[str]) -> None:

@@ -7,6 +7,7 @@ __all__ = ['STAGES', 'JUDGE_SEED', 'StageInfo', 'parse_stages', 'validate_genera
            'psnr_floor', 'judge_stage', 'make_stage', 'training_set', 'has_ended', 'train_stage']
 
 # %% ../../nbs/57_training.stages.ipynb #c003
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
@@ -181,7 +182,8 @@ def judge_stage(run: Run) -> Stage:
     torch.manual_seed(config.training.seed + JUDGE_SEED)
     judge = Judge().to(device, memory_format=torch.channels_last)
     validate = lambda: validate_judge(judge, run.validation(), config.model.scale, device, config.training.precision)
-    save = lambda path, note: save_judge(path, judge, **note)
+    command = " ".join(["lp_asrn", *sys.argv[1:]])
+    save = lambda path, note: save_judge(path, judge, command=command, **note)
     return Stage("judge", config.progressive_training.judge, judge_objective, {"judge": judge}, judge, validate, save)
 
 

@@ -1,0 +1,76 @@
+"Running the command line, in this process or as one of its own"
+import contextlib
+import io
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lp_asrn.cli import main
+
+ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, "-c", "from lp_asrn.cli import main; main()"]
+TINY = (
+    "--model.num_channels 8 --model.growth_channels 8 --model.num_rrdb_blocks 1 --model.dense_layers 2 --model.recognizer.channels 8 8 16"
+    " --model.recognizer.hidden 16 --model.embedder.channels 8 8 8 --training.precision fp32 --device cpu"
+).split()
+
+
+@dataclass
+class Outcome:
+    "How a command ended"
+    code: int
+    out: str
+    err: str
+
+
+def environment() -> dict:
+    "One thread, no terminal width, this checkout's package"
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def run(*args) -> Outcome:
+    "The command in this process: quick; an exception that `main` lets through fails the test"
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([str(a) for a in args])
+        except SystemExit as e:
+            code = e.code or 0
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def run_process(*args) -> Outcome:
+    "The command as a process of its own"
+    done = subprocess.run(COMMAND + [str(a) for a in args], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(), timeout=300)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def start(*args) -> subprocess.Popen:
+    "The command as a running process; its standard output can be read line by line"
+    pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(COMMAND + [str(a) for a in args], env=environment(), **pipes)
+
+
+def refused(outcome: Outcome, *fragments: str) -> None:
+    "Assert exit code 2 and one line on stderr that has the fragments"
+    assert outcome.code == 2, outcome
+    lines = outcome.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("lp_asrn: error: "), outcome.err
+    for fragment in fragments:
+        assert fragment in lines[0], (fragment, lines[0])
+
+
+def quiet_port() -> int:
+    "A port that is free now, and the one after it too"
+    while True:
+        with socket.socket() as a, socket.socket() as b:
+            a.bind(("127.0.0.1", 0))
+            port = a.getsockname()[1]
+            try:
+                b.bind(("127.0.0.1", port + 1))
+                return port
+            except (OSError, OverflowError):
+                continue

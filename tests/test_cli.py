@@ -1,0 +1,312 @@
+"The five verbs as a user types them"
+import json
+import shutil
+
+import cv2
+import pytest
+from helpers import ROOT, TINY, refused, run, run_process
+
+from lp_asrn.config import DATA_DIR, load_config, presets
+from lp_asrn.models.bundle import load_models, load_tensors, save_tensors
+
+# ---- help
+
+OPTIONS = {
+    "train": "preset stage config data-root save-dir resume overwrite device batch-size tb-port no-tensorboard debug model.num-rrdb-blocks "
+    "model.use-dcnv4 loss.lambda-embed progressive-training.stage4.hard-mining.difficulty-alpha",
+    "evaluate": "checkpoint data-root severity draws num save-dir batch-size device",
+    "enhance": "checkpoint device",
+    "read": "checkpoint device",
+    "synth": "n severity layouts seed",
+}
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_help_names_each_option(verb):
+    outcome = run(verb, "--help")
+    shown = outcome.out.replace("_", "-")
+    assert outcome.code == 0 and not outcome.err
+    assert not [o for o in OPTIONS[verb].split() if f"--{o}" not in shown]
+
+
+def test_help_of_the_command_names_the_verbs():
+    for args in ((), ("--help",)):
+        outcome = run(*args)
+        assert outcome.code == 0 and all(verb in outcome.out for verb in OPTIONS)
+    assert run("--version").out.strip()
+
+
+# ---- what a user gets wrong
+
+
+@pytest.fixture
+def text_png(tmp_path):
+    path = tmp_path / "notes" / "note.png"
+    path.parent.mkdir()
+    path.write_text("this is no picture")
+    return path
+
+
+@pytest.fixture
+def table(tmp_path, picture):
+    "Writes a data folder with one picture: table(header, line) -> folder"
+
+    def write(header: str, line: str):
+        picture("data/a.png", 32, 96)
+        (tmp_path / "data" / "labels.csv").write_text(f"{header}\n{line}\n")
+        return tmp_path / "data"
+
+    return write
+
+
+def test_missing_input(tmp_path, checkpoint):
+    gone = tmp_path / "gone.png"
+    refused(run("read", gone, "--checkpoint", checkpoint), str(gone))
+    refused(run("enhance", gone, tmp_path / "out", "--checkpoint", checkpoint), str(gone))
+
+
+def test_folder_without_pictures(tmp_path, checkpoint):
+    (tmp_path / "empty").mkdir()
+    refused(run("read", tmp_path / "empty", "--checkpoint", checkpoint), "no pictures", "empty")
+    refused(run("enhance", tmp_path / "empty", tmp_path / "out", "--checkpoint", checkpoint), "no pictures", "empty")
+
+
+def test_text_named_png(tmp_path, text_png, checkpoint):
+    refused(run("read", text_png, "--checkpoint", checkpoint), "not a picture", "note.png")
+    refused(run("enhance", text_png, tmp_path / "out", "--checkpoint", checkpoint), "not a picture", "note.png")
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
+def test_bad_data_folder(verb, tmp_path, table, checkpoint):
+    def attempt(folder):
+        more = ["--checkpoint", checkpoint] if verb == "evaluate" else ["--no-tensorboard", "--save-dir", tmp_path / "run", *TINY]
+        return run(verb, "--data-root", folder, *more)
+
+    refused(attempt(tmp_path / "gone"), "no such folder", "gone")
+    (tmp_path / "bare").mkdir()
+    refused(attempt(tmp_path / "bare"), "labels.csv")
+    refused(attempt(table("image_path,text", "a.png,ABC1234")), "plate_text")
+    refused(attempt(table("", "")), "image_path")
+    for character in "?éß":  # upper() makes two letters of ß
+        refused(attempt(table("image_path,plate_text", f"a.png,ABC12{character}4")), character, "line 2")
+    refused(attempt(table("image_path,plate_text", "b.png,ABC1234")), "b.png")
+    refused(attempt(table("image_path,plate_text,split", "a.png,ABC1234,exam")), "exam")
+    assert not (tmp_path / "run").exists(), "a refused command leaves nothing behind"
+
+
+def test_bad_checkpoint(tmp_path, trained, checkpoint, picture):
+    crop = picture("crop.png")
+    refused(run("read", crop, "--checkpoint", tmp_path / "gone.safetensors"), "no such checkpoint")
+    text = tmp_path / "text.safetensors"
+    text.write_text("no tensors here")
+    refused(run("evaluate", "--checkpoint", text), "not a checkpoint")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(checkpoint.read_bytes()[:-100])
+    refused(run("enhance", crop, tmp_path / "out", "--checkpoint", cut), "damaged")
+    refused(run("evaluate", "--checkpoint", DATA_DIR / "judge.safetensors"), "judge")
+    refused(run("evaluate", "--checkpoint", trained / "stage4_hard_mining" / "last.safetensors"), "training")
+
+
+def test_checkpoint_of_another_architecture(tmp_path, trained, checkpoint):
+    tensors, note = load_tensors(checkpoint)
+    note["model"]["num_channels"] = 16
+    save_tensors(tmp_path / "other.safetensors", tensors, note)
+    refused(run_process("evaluate", "--checkpoint", tmp_path / "other.safetensors"), "another architecture")
+    shutil.copytree(trained / "stage1_warmup", tmp_path / "run" / "stage1_warmup")
+    wider = [*TINY, "--model.num_channels", 16]
+    refused(run("train", "--stage", 2, "--no-tensorboard", "--save-dir", tmp_path / "run", *wider), "another architecture")
+
+
+@pytest.mark.parametrize(
+    "words, fragments",
+    [
+        ("--preset dmo", ("dmo", "demo")),
+        ("--stage 5", ("unknown stage '5'",)),
+        ("--stage fintune", ("finetune",)),
+        ("--model.num_rrdb_block 3", ("num_rrdb_block", "num_rrdb_blocks")),
+        ("--model.num_rrdb_blocks many", ("num_rrdb_blocks", "many")),
+        ("--model.scale 3", ("model.scale", "2 or 4")),
+        ("--loss.embed_schedule sudden", ("embed_schedule", "sudden")),
+        ("--data.severity mild", ("mild", "medium")),
+        ("--data.layouts french", ("french",)),
+        ("--device cuda:77", ("cuda:77",)),
+        ("--device abacus", ("abacus",)),
+        ("--device meta", ("meta",)),
+        ("--batch-size 0", ("batch_size",)),
+        ("--batch-size", ("batch",)),
+        ("--training.num_workers -1", ("training.num_workers",)),
+        ("--training.seed -1", ("training.seed",)),
+        ("--progressive_training.stage2.epochs 0", ("progressive_training.stage2.epochs",)),
+        ("--progressive_training.stage0.learning_rate -1", ("progressive_training.stage0.learning_rate",)),
+        ("--model.recognizer.channels 8 8", ("model.recognizer.channels",)),
+        ("--model.deform_groups 0", ("model.deform_groups",)),
+        ("--tb-port 0", ("--tb-port",)),
+        ("--tb-port 70000", ("--tb-port",)),
+        ("--resume --overwrite", ("--resume", "--overwrite")),
+        ("--config gone.yaml", ("gone.yaml",)),
+        ("surplus", ("surplus",)),
+    ],
+)
+def test_bad_train_options(words, fragments, tmp_path):
+    refused(run("train", "--no-tensorboard", "--save-dir", tmp_path / "run", *TINY, *words.split()), *fragments)
+
+
+@pytest.mark.parametrize(
+    "words, fragments",
+    [
+        ("--severity medium,mild", ("mild", "medium")),
+        ("--severity ,", ("severity",)),
+        ("--draws 0", ("draws",)),
+        ("--batch-size 0", ("batch",)),
+        ("--sevrity hard", ("sevrity", "severity")),
+        ("--device cuda:77", ("cuda:77",)),
+    ],
+)
+def test_bad_evaluate_options(words, fragments, checkpoint):
+    refused(run("evaluate", "--checkpoint", checkpoint, *words.split()), *fragments)
+
+
+def test_bad_verb_and_bad_synth(tmp_path, plates):
+    refused(run_process("trian"), "trian", "train")
+    refused(run("synth", tmp_path / "new", "--layouts", "french"), "french")
+    refused(run("synth", tmp_path / "new", "--severity", "mild"), "mild")
+    refused(run("synth", tmp_path / "new", "--n", 0), "--n")
+    refused(run("synth", tmp_path / "new", "--seed", -1), "--seed")
+    refused(run("synth", tmp_path / "new", "--layouts"), "--layouts")
+    assert not (tmp_path / "new").exists()
+    refused(run("synth", plates, "--n", 5), "not empty")
+
+
+def test_stage_without_the_one_before(tmp_path):
+    refused(run("train", "--stage", 2, "--no-tensorboard", "--save-dir", tmp_path / "run", *TINY), "stage1_warmup", "--stage 1")
+
+
+def test_a_run_is_never_overwritten_unasked(trained):
+    state = lambda: {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in trained.rglob("*") if p.is_file()}
+    before = state()
+    for stage in ("all", "2", "hard_mining"):
+        refused(run("train", "--stage", stage, "--no-tensorboard", "--save-dir", trained, *TINY), "--resume", "--overwrite")
+    assert state() == before
+
+
+def test_a_file_where_a_folder_should_be(tmp_path, checkpoint, picture):
+    file, crop = tmp_path / "file", picture("crop.png")
+    file.write_text("")
+    for place in (file, file / "below"):
+        refused(run("train", "--no-tensorboard", "--save-dir", place, *TINY), "file")
+        refused(run("evaluate", "--checkpoint", checkpoint, "--num", 4, "--save-dir", place), "file")
+        refused(run("enhance", crop, place, "--checkpoint", checkpoint), "file")
+        refused(run("synth", place, "--n", 5), "file")
+
+
+# ---- what works
+
+
+def test_train_all_stages(trained_run):
+    folder, outcome = trained_run
+    assert "Warning" not in outcome.err and "Traceback" not in outcome.err, outcome.err
+    for stage in ("stage1_warmup", "stage2_lcofl", "stage3_finetune", "stage4_hard_mining"):
+        assert f"{stage}: starts from {folder}" in outcome.out
+    for row in ("bicubic", "sr", "hr"):
+        assert f"\n{row}" in outcome.out, outcome.out
+    assert (folder / "samples.png").stat().st_size > 1000
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert {(r["input"], r["judge"]) for r in metrics["rows"]} == {(i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "recognizer")}
+    config = load_config("full", folder / "config.yaml")
+    assert config.model == load_models(folder / "best.safetensors")[0].config and config.model.num_channels == 8
+
+
+def test_one_stage_again_starts_from_the_one_before(trained, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    kept = (folder / "stage1_warmup" / "best.safetensors").read_bytes()
+    outcome = run("train", "--debug", "--stage", "4", "--overwrite", "--no-tensorboard", "--save-dir", folder, *TINY)
+    assert outcome.code == 0 and f"starts from {folder / 'stage3_finetune'}" in outcome.out, outcome
+    assert (folder / "stage1_warmup" / "best.safetensors").read_bytes() == kept
+    again = run("train", "--debug", "--resume", "--no-tensorboard", "--save-dir", folder, *TINY)
+    assert again.code == 0 and again.out.count("passed over") == 5
+
+
+def test_evaluate_writes_the_same_bytes_twice(checkpoint, tmp_path):
+    def once(name):
+        words = ("--severity", "medium,hard", "--draws", 2, "--num", 6, "--save-dir", tmp_path / name)
+        outcome = run("evaluate", "--checkpoint", checkpoint, *words)
+        assert outcome.code == 0, outcome.err
+        assert (tmp_path / name / "samples_hard.png").is_file()
+        return outcome.out, (tmp_path / name / "metrics.json").read_bytes()
+
+    out, first = once("a")
+    assert once("b")[1] == first
+    rows = json.loads(first)["rows"]
+    assert {r["severity"] for r in rows} == {"medium", "hard"} and {r["n"] for r in rows if r["layout"] == "all"} == {12}
+    assert "6 plates x 2 draws, severity hard" in out
+    sr = {r["severity"]: r["psnr"] for r in rows if (r["input"], r["judge"], r["layout"]) == ("sr", "judge", "all")}
+    assert sr["medium"] > sr["hard"], "the named severity is the one that was used"
+
+
+def test_enhance_keeps_aspect_and_takes_any_suffix(checkpoint, picture, tmp_path):
+    sizes = {"lr.png": (16, 48), "photo.jpg": (20, 60), "wide.jpeg": (10, 60), "tall.png": (40, 40)}
+    for name, size in sizes.items():
+        picture(f"in/{name}", *size)
+    assert run("enhance", tmp_path / "in", tmp_path / "out", "--checkpoint", checkpoint).code == 0
+    shapes = {p.name: cv2.imread(str(p)).shape[:2] for p in (tmp_path / "out").iterdir()}
+    assert shapes == {"lr.png": (32, 96), "photo.png": (32, 96), "wide.png": (16, 96), "tall.png": (32, 32)}
+    assert run("enhance", tmp_path / "in" / "lr.png", tmp_path / "one.png", "--checkpoint", checkpoint).code == 0
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "out" / "lr.png").read_bytes()
+
+
+def test_enhance_goes_on_past_a_bad_file_and_names_it(checkpoint, picture, text_png, tmp_path):
+    picture("notes/good.png")
+    outcome = run("enhance", text_png.parent, tmp_path / "out", "--checkpoint", checkpoint)
+    assert outcome.code == 0 and "1 written" in outcome.out and "note.png" in outcome.err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.png"]
+
+
+def test_read_says_when_a_crop_is_larger_than_hr(checkpoint, picture, tmp_path):
+    picture("in/small.png", 16, 48)
+    picture("in/large.jpg", 64, 192)
+    outcome = run("read", tmp_path / "in", "--checkpoint", checkpoint)
+    assert outcome.code == 0, outcome.err
+    lines = dict(line.split("\t", 1) for line in outcome.out.splitlines())
+    assert set(lines) == {"small.png", "large.jpg"}
+    assert "without super-resolution" in lines["large.jpg"] and "without" not in lines["small.png"]
+    for line in lines.values():
+        assert 0 <= float(line.split("\t")[1].split()[0]) <= 1
+
+
+def test_synth_folder_trains_and_evaluates(plates, checkpoint, tmp_path):
+    header, *rows = (plates / "labels.csv").read_text().splitlines()
+    assert header == "image_path,plate_text,lr_path,layout,split" and len(rows) == 40
+    image, text, lr, layout, split = rows[0].split(",")
+    assert cv2.imread(str(plates / image)).shape == (32, 96, 3) and cv2.imread(str(plates / lr)).shape == (16, 48, 3)
+    words = ("--data-root", plates, "--save-dir", tmp_path / "run", "--no-tensorboard", "--debug", *TINY)
+    trained = run("train", "--stage", 0, *words)
+    assert trained.code == 0 and "40 plates" in trained.out, trained
+    assert run("train", "--stage", 1, *words).code == 0
+    outcome = run("evaluate", "--data-root", plates, "--checkpoint", checkpoint, "--save-dir", tmp_path / "scores")
+    assert outcome.code == 0 and "4 plates x 1 draws" in outcome.out, outcome
+    rows = json.loads((tmp_path / "scores" / "metrics.json").read_text())["rows"]
+    assert {r["dataset"] for r in rows} == {str(plates)}
+
+
+def test_pictures_may_lie_outside_the_data_folder(checkpoint, picture, tmp_path):
+    paths = picture("elsewhere/a.jpg", 32, 96), picture("b.png", 32, 96)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "labels.csv").write_text(f"image_path,plate_text\n{paths[0]},ABC1234\n../b.png,ABC1D23\n")
+    outcome = run("evaluate", "--checkpoint", checkpoint, "--data-root", tmp_path / "data", "--save-dir", tmp_path / "scores")
+    assert outcome.code == 0 and "2 plates" in outcome.out, outcome
+
+
+def test_real_plates(checkpoint, tmp_path):
+    folder = ROOT.parent / "shared" / "real" / "openalpr_br"
+    if not folder.is_dir():
+        pytest.skip("../shared/real, which is not part of the project, is not here")
+    outcome = run("evaluate", "--checkpoint", checkpoint, "--data-root", folder, "--severity", "medium", "--save-dir", tmp_path)
+    assert outcome.code == 0, outcome.err
+    rows = json.loads((tmp_path / "metrics.json").read_text())["rows"]
+    assert {r["n"] for r in rows} == {59} and {r["input"] for r in rows} == {"bicubic", "sr", "hr"}
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_presets_name_existing_keys(preset):
+    assert load_config(preset).model.num_rrdb_blocks >= 1

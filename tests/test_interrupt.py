@@ -1,0 +1,119 @@
+"Ctrl-C, going on, and TensorBoard: with real processes"
+import shutil
+import signal
+import socket
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import TINY, quiet_port, refused, run, run_process, start
+
+from lp_asrn.models.bundle import load_tensors
+
+STEPS = ["--data.num_train", 320, "--data.num_val", 8, "--data.num_test", 8, "--batch-size", 2]  # 160 steps an epoch
+EPOCHS = ["--progressive_training.stage0.epochs", 1, "--progressive_training.stage1.epochs", 2]
+
+
+def wait_for(what, process, seconds: float = 90):
+    "The first true value of `what()`; fails if the process ends before that"
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = what()
+        if value:
+            return value
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    process.kill()
+    pytest.fail(f"{process.returncode}: " + "".join(process.communicate()))
+
+
+def line_with(text: str, process) -> str:
+    "The first line of the process's output with that text"
+    for line in process.stdout:
+        if text in line:
+            return line
+    pytest.fail(process.communicate()[1])
+
+
+def answers(url: str) -> bool:
+    "True if a server answers there with TensorBoard's page"
+    try:
+        return b"ensor" in urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5).read()
+    except OSError:
+        return False
+
+
+def finish(process) -> tuple[int, str, str]:
+    "Exit code, stdout, stderr"
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def first_stage(tmp_path_factory) -> Path:
+    "A folder with stage 0"
+    folder = tmp_path_factory.mktemp("first") / "run"
+    quick = ["--data.num_train", 16, "--data.num_val", 8, "--batch-size", 8, "--progressive_training.stage0.epochs", 1]
+    assert run("train", "--stage", 0, "--no-tensorboard", "--save-dir", folder, *TINY, *quick).code == 0
+    return folder
+
+
+def test_interrupted_and_resumed_is_as_if_nothing_had_been(first_stage, tmp_path):
+    words = ["train", "--stage", 1, "--no-tensorboard", *TINY, *STEPS, *EPOCHS]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        shutil.copytree(first_stage, folder)
+    assert run_process(*words, "--save-dir", whole).code == 0
+
+    process = start(*words, "--save-dir", parts)
+    last = parts / "stage1_warmup" / "last.safetensors"
+    wait_for(last.is_file, process)  # written after the first epoch; the second has begun
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130 and "Traceback" not in err, err
+    assert f"lp_asrn train --save-dir {parts} --stage 1 --resume" in err and str(last) in err
+    position = load_tensors(last)[1]["position"]
+    assert position["epoch"] == 1 and 0 < position["step"] < 160 and not position["done"]
+
+    refused(run(*words, "--save-dir", parts), "--resume")
+    resumed = run_process("train", "--save-dir", parts, "--stage", 1, "--resume", "--no-tensorboard", "--device", "cpu")  # as it said
+    assert resumed.code == 0, resumed.err
+    want, got = load_tensors(whole / "stage1_warmup" / "last.safetensors")[0], load_tensors(last)[0]
+    assert want.keys() == got.keys() and all(torch.equal(want[k], got[k]) for k in want), "weights or optimiser moments differ"
+
+
+def test_tensorboard_lives_as_long_as_the_run(tmp_path):
+    port = quiet_port()
+    with socket.socket() as taken:  # so that the next port must be found
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        long = ["--progressive_training.stage0.epochs", 1000]
+        process = start("train", "--stage", 0, "--save-dir", tmp_path / "run", "--tb-port", port, *TINY, *STEPS, *long)
+        url = line_with("TensorBoard", process).split()[-1]
+        assert url == f"http://127.0.0.1:{port + 1}/"
+        for pipe in (process.stdout, process.stderr):  # so that the process never waits for a reader
+            threading.Thread(target=lambda p=pipe: p.read(), daemon=True).start()
+        try:
+            wait_for(lambda: answers(url), process)
+            wait_for(lambda: list((tmp_path / "run" / "tensorboard" / "stage0").glob("events.*")), process)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+    assert not answers(url)
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", port + 1))  # free again
+
+
+def test_no_tensorboard_writes_no_logs(first_stage):
+    assert not (first_stage / "tensorboard").exists()

@@ -1,0 +1,67 @@
+"Laws of whole stages: what is trained, what is drawn, who scores"
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from helpers import TINY, refused, run
+
+from lp_asrn.config import Config, EmbedderConfig, HardMiningConfig, ModelConfig, RecognizerConfig, StageConfig, TrainingConfig
+from lp_asrn.evaluation import judges
+from lp_asrn.models.bundle import Models, load_models, load_tensors
+from lp_asrn.plates.datasets import PlateDataset, RenderedPlates
+from lp_asrn.plates.degrade import get_severity
+from lp_asrn.training.engine import Stage, Validation, run_stage
+from lp_asrn.training.miner import HardExampleMiner
+from lp_asrn.training.objectives import pixel_objective
+
+FOLDERS = ["stage0", "stage1_warmup", "stage2_lcofl", "stage3_finetune", "stage4_hard_mining"]
+
+
+@pytest.mark.parametrize("before, after", list(zip(FOLDERS, FOLDERS[1:])))
+def test_each_parameter_of_the_generator_learns_in_each_stage(before, after, trained):
+    old, new = (load_models(trained / f / "best.safetensors")[0].generator for f in (before, after))
+    still = [name for (name, a), b in zip(old.named_parameters(), new.parameters()) if torch.equal(a, b)]
+    assert not still
+
+
+def test_stage_4_remembers_the_plates_it_drew(trained):
+    states = load_tensors(trained / "stage4_hard_mining" / "last.safetensors")[1]["states"]
+    assert 20 < len(states["miner"]["accuracy"]) <= 64
+    for stage in FOLDERS[:-1]:
+        assert "miner" not in load_tensors(trained / stage / "last.safetensors")[1]["states"]
+
+
+def test_the_engine_draws_by_the_weights_of_the_miner(tmp_path):
+    "Known accuracies in, chi-square of the plates that reach the objective"
+    tiny = ModelConfig(
+        num_channels=8, growth_channels=8, num_rrdb_blocks=1, dense_blocks_per_rrdb=1, dense_layers=2, attention_channels=8, use_enhanced_attention=False,
+        recognizer=RecognizerConfig(channels=[8, 8, 16], hidden=16), embedder=EmbedderConfig(channels=[8, 8, 8]),
+    )  # fmt: skip
+    dataset = PlateDataset(RenderedPlates("train", 8, ["brazilian"]), get_severity("clean"))
+    ids = [dataset.source[i].id for i in range(8)]
+    miner = HardExampleMiner(HardMiningConfig(hard_share_start=0.9, hard_share_end=0.9))
+    miner.update(ids, np.linspace(0, 1, 8))
+    expected, drawn, models = miner.probabilities(ids, 0), [], Models.build(tiny)
+
+    def objective(models, batch, weights):
+        drawn.extend(batch.id)
+        return pixel_objective(models, batch, weights)
+
+    stage = Stage(
+        "toy", StageConfig(epochs=50, patience=50), objective, {"generator": models.generator}, models,
+        lambda: Validation(0.0, {}), lambda path, note: None, miner=miner,
+    )  # fmt: skip
+    run_stage(stage, dataset, Config(model=tiny, training=TrainingConfig(batch_size=8, precision="fp32")), tmp_path)
+    counts = np.array([drawn.count(i) for i in ids])
+    chi_square = ((counts - 400 * expected) ** 2 / (400 * expected)).sum()
+    assert counts.sum() == 400 and chi_square < 24.3  # 0.1 % of chances, 7 degrees of freedom
+    assert ((counts - 50) ** 2 / 50).sum() > 100, "the weights are far from uniform"
+
+
+def test_no_scores_without_a_trained_judge(checkpoint, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(judges.load_judge, "__defaults__", (tmp_path / "judge.safetensors",))
+    refused(run("evaluate", "--checkpoint", checkpoint, "--num", 4, "--save-dir", tmp_path / "scores"), "no trained judge")
+    shutil.copytree(trained / "stage0", tmp_path / "run" / "stage0")
+    words = ("--debug", "--stage", 1, "--no-tensorboard", "--save-dir", tmp_path / "run", *TINY)
+    refused(run("train", *words), "no trained judge")
