@@ -133,5 +133,5 @@ def grid_of(
     lr, hr = batch.lr[:count], batch.hr[:count]
     with autocast(lr.device, precision):
         pictures = {"lr": lr, "bicubic": bicubic(lr, generator.config.scale), "sr": generator(lr).clamp(0, 1), "hr": hr}
-        texts = {k: [r.text for r in reader(x)] for k, x in pictures.items() if k != "lr"}
+        texts = {k: [r.text for r in reader(x)] for k, x in pictures.items()}
     return plate_grid(*pictures.values(), texts, batch.texts[:count])

@@ -70,14 +70,6 @@ class ConfusionWeights:
         confused = (share > self.threshold).fill_diagonal_(False).sum(1)
         self.weights = (1.0 + self.step * confused).clamp(max=self.maximum).float()
 
-    def state_dict(self) -> Dict[str, Tensor]:
-        "The weights, for a checkpoint"
-        return {"weights": self.weights.clone()}
-
-    def load_state_dict(self, state: Dict[str, Tensor]) -> None:
-        "Take over the weights of `state_dict`"
-        self.weights = state["weights"].clone()
-
 # %% ../../nbs/31_losses.lcofl.ipynb #c027
 def lcofl(
     logits: Tensor,  # (N,K,36) of the recogniser on SR

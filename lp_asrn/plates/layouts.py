@@ -34,13 +34,14 @@ def check_text(
 
 
 def encode(
-    text: str,  # characters of `ALPHABET`
+    text: str,  # a plate text, as for `check_text`
     num_slots: int,  # length of the result
 ) -> List[int]:  # class indices, then `PAD`
     "Class indices of a text; raises `DataError` if it has more characters than slots"
+    text = check_text(text)
     if len(text) > num_slots:
         raise DataError(f"plate text '{text}' has {len(text)} characters, the recogniser has {num_slots} slots")
-    return [ALPHABET.index(c) for c in check_text(text)] + [PAD] * (num_slots - len(text))
+    return [ALPHABET.index(c) for c in text] + [PAD] * (num_slots - len(text))
 
 
 def decode(

@@ -52,6 +52,7 @@ class Stage:
     psnr_floor: Optional[float] = None  # dB, of the guardrail; None = no guardrail
     miner: Optional[HardExampleMiner] = None  # draws the plates, if the stage mines
     schedule: Optional[dict] = None  # state of the embedding schedule after the stage before, if it goes on
+    validate_start: bool = False  # validate before the first step: the start is a candidate for the best checkpoint
 
 # %% ../../nbs/56_training.engine.ipynb #c006
 class Interrupted(Exception):
@@ -180,6 +181,8 @@ def run_stage(
     progress = Progress(epochs, steps, stage.tag)
     begun = time.monotonic() - p.seconds
     with Interruption() as interruption:
+        if stage.validate_start and not p.history:
+            _validate(stage, state, folder, monitor, progress, 0, ids)
         while p.epoch < epochs and p.bad_epochs <= stage.config.patience and not p.done:
             for m in stage.trains.values():
                 m.train()
@@ -232,7 +235,7 @@ def _validate(stage: Stage, state: StageState, folder: Path, monitor: Monitor, p
     monitor.scalars(step, {f"val/{k}": v for k, v in found.scalars.items()})
     for name, figure in found.figures.items():
         monitor.figure(step, name, figure)
-    if stage.miner:
+    if stage.miner and step > 0:
         statistics = stage.miner.statistics(ids)
         monitor.scalars(step, {f"mining/{k}": statistics[k] for k in ("share_hard", "weight_entropy")})
         monitor.figure(step, "mining/accuracy", mining_figure(statistics))

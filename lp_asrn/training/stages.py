@@ -133,8 +133,6 @@ class Run:
         self.table = open_table(config)
         self._sources: Dict[str, Source] = {}
         self._val: Optional[List[PlateBatch]] = None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_config(config, self.folder / "config.yaml")
         if self.table:
             log(self.table.summary())
 
@@ -162,11 +160,15 @@ class Run:
         path = self.best(info.after)
         if not path.is_file():
             raise CheckpointError(f"{info.tag} starts from {STAGES[info.after].tag}, but there is no {path}: run 'lp_asrn train --stage {info.after.removeprefix('stage')}' first")
-        models, note = load_models(path)
+        models, _ = load_models(path)
         if models.config != self.config.model:
             raise CheckpointError(f"{path} has another architecture than these settings (see 'model' in {self.folder / 'config.yaml'})")
-        self.log(f"{info.tag}: starts from {path} (epoch {note['epoch']})")
         return models
+
+    def check_start(self, info: StageInfo) -> None:
+        "Raise what `start` would, before anything is written; a stage that has ended needs no start"
+        if info.after and not has_ended(self.folder / info.tag):
+            self.start(info)
 
 # %% ../../nbs/57_training.stages.ipynb #c011
 def psnr_floor(run: Run) -> Optional[float]:
@@ -201,7 +203,7 @@ def make_stage(run: Run, info: StageInfo) -> Stage:
         validate = lambda: validate_generator(models, judge, run.validation(), device, precision)
     stage = Stage(info.tag, settings, info.objective, trains, models, validate, save)
     if info.key in ("stage2", "stage3", "stage4"):
-        stage.psnr_floor = psnr_floor(run)
+        stage.psnr_floor, stage.validate_start = psnr_floor(run), True
     before = run.folder / STAGES[info.after].tag / "last.safetensors" if info.key in ("stage3", "stage4") else None
     if before and before.is_file():
         stage.schedule = load_tensors(before)[1]["states"]["schedule"]
@@ -238,7 +240,9 @@ def train_stage(
         run.log(f"{info.tag}: has ended, passed over")
         return
     stage = judge_stage(run) if info.key == "judge" else make_stage(run, info)
-    run.log(f"{info.tag}: {info.title}, {stage.config.epochs} epochs")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    save_config(run.config, run.folder / "config.yaml")
+    run.log(f"{info.tag}: {info.title}, {stage.config.epochs} epochs" + (f", starts from {run.best(info.after)}" if info.after else ""))
     position = run_stage(stage, training_set(run, info), run.config, folder, run.device, run.logdir, resume)
     if info.key != "judge":
         models, note = load_models(folder / "best.safetensors")
