@@ -41,7 +41,7 @@ def train(args: Sequence[str]) -> None:
     device = pick_device(options.device)
     _refuse(folder, stages, options)
     run = Run(settings, folder, device, tensorboard=not options.no_tensorboard)
-    run.check_start(stages[0])
+    run.check_start(stages[0], options.resume)
     for tag in [s.tag for s in stages] if options.overwrite else []:
         shutil.rmtree(folder / tag, ignore_errors=True)
         shutil.rmtree(folder / "tensorboard" / tag, ignore_errors=True)

@@ -206,7 +206,7 @@ def test_train_all_stages(trained_run):
     folder, outcome = trained_run
     assert "Warning" not in outcome.err and "Traceback" not in outcome.err, outcome.err
     for stage in ("stage1_warmup", "stage2_lcofl", "stage3_finetune", "stage4_hard_mining"):
-        assert f"{stage}: starts from {folder}" in outcome.out
+        assert any(line.startswith(f"{stage}: ") and f"starts from {folder}" in line for line in outcome.out.splitlines())
     for row in ("bicubic", "sr", "hr"):
         assert f"\n{row}" in outcome.out, outcome.out
     assert (folder / "samples.png").stat().st_size > 1000
@@ -310,3 +310,13 @@ def test_real_plates(checkpoint, tmp_path):
 @pytest.mark.parametrize("preset", presets())
 def test_presets_name_existing_keys(preset):
     assert load_config(preset).model.num_rrdb_blocks >= 1
+
+
+@pytest.mark.parametrize("words", ["--overwrite --model.num_channels 16", "--overwrite --preset paper"])
+def test_what_cannot_start_deletes_and_writes_nothing(trained, tmp_path, words):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    content = lambda: {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    before = content()
+    refused(run("train", "--stage", 2, "--save-dir", folder, "--no-tensorboard", *words.split()), "architecture")
+    assert content() == before

@@ -165,9 +165,9 @@ class Run:
             raise CheckpointError(f"{path} has another architecture than these settings (see 'model' in {self.folder / 'config.yaml'})")
         return models
 
-    def check_start(self, info: StageInfo) -> None:
-        "Raise what `start` would, before anything is written; a stage that has ended needs no start"
-        if info.after and not has_ended(self.folder / info.tag):
+    def check_start(self, info: StageInfo, resume: bool = False) -> None:
+        "Raise what `start` would, before anything is written; a stage that is resumed and has ended needs no start"
+        if info.after and not (resume and has_ended(self.folder / info.tag)):
             self.start(info)
 
 # %% ../../nbs/57_training.stages.ipynb #c011
