@@ -42,7 +42,10 @@ def train(args: Sequence[str]) -> None:
     _refuse(folder, stages, options)
     run = Run(settings, folder, device, tensorboard=not options.no_tensorboard)
     run.check_start(stages[0], options.resume)
-    for tag in [s.tag for s in stages] if options.overwrite else []:
+    run.open_data()
+    order = parse_stages("all")
+    later = order[order.index(stages[-1]) + 1 :] if stages[-1] in order else []
+    for tag in [s.tag for s in [*stages, *later]] if options.overwrite else []:
         shutil.rmtree(folder / tag, ignore_errors=True)
         shutil.rmtree(folder / "tensorboard" / tag, ignore_errors=True)
     with contextlib.ExitStack() as stack:
@@ -87,20 +90,23 @@ def evaluate(args: Sequence[str]) -> None:
         print(plates.summary())
     else:
         source = RenderedPlates("test", o.num, Config().data.layouts, height=16 * scale)
-    readers, rows = readers_of(judge, models.recognizer), []
+    readers, rows, draws = readers_of(judge, models.recognizer), [], o.draws
+    if all(source[i].lr is not None for i in range(len(source))):
+        print("every plate brings its own LR picture: no severity is applied")
+        severities, draws = {"as given": get_severity("clean")}, 1
     folder = Path(o.save_dir) if o.save_dir else Path(o.checkpoint).parent
     folder.mkdir(parents=True, exist_ok=True)
     for name, severity in severities.items():
         dataset = PlateDataset(source, severity, models.config.recognizer.num_slots, scale)
-        steps = o.draws * -(-len(dataset) // o.batch_size)
-        batches = (batch for draw in range(o.draws) for batch in in_order(dataset, o.batch_size, draw))
+        steps = draws * -(-len(dataset) // o.batch_size)
+        batches = (batch for draw in range(draws) for batch in in_order(dataset, o.batch_size, draw))
         found = read_set(models.generator, readers, tqdm(batches, name, steps, leave=False, disable=None), device)
         rows += rows_of(found, o.data_root or "rendered", name)
-        print(f"\n{len(source)} plates x {o.draws} draws, severity {name}")
+        print(f"\n{len(source)} plates x {draws} draws, severity {name}")
         print(table(rows[-len(rows_of(found, '', name)) :]), flush=True)
-        picture = folder / f"samples_{name}.png"
+        picture = folder / f"samples_{name.replace(' ', '_')}.png"
         grid_of(models.generator, readers["judge"], next(in_order(dataset, 8)).to(device)).savefig(picture)
-    write_metrics(folder / "metrics.json", rows, checkpoint=str(o.checkpoint), draws=o.draws)
+    write_metrics(folder / "metrics.json", rows, checkpoint=str(o.checkpoint), draws=draws)
     print(f"written: {folder / 'metrics.json'}, {folder}/samples_*.png")
 
 # %% ../nbs/65_cli.ipynb #c009
@@ -146,7 +152,7 @@ def read(args: Sequence[str]) -> None:
         paths = list(crops)
         for i in range(0, len(paths), 64):
             for path, r in zip(paths[i : i + 64], reader.read([crops[p] for p in paths[i : i + 64]])):
-                note = "" if r.super_resolved else "  (larger than HR: read without super-resolution)"
+                note = "" if r.super_resolved else "  (as large as HR: read without super-resolution)"
                 print(f"{path.name}\t{r.text}\t{r.confidence:.3f}{note}")
     _report(bad, len(pictures), "")
 

@@ -167,7 +167,7 @@ class StageConfig:
     lr_schedule: Literal["cosine", "step", "constant"] = "step"
     "cosine: short warm-up, then a cosine to 1 % of the peak; step: x0.9 every 5 epochs (P2)"
     patience: int = 30
-    "epochs without a better validation score before the stage ends early"
+    "validations without a better score after which the stage ends early"
 
 
 @dataclass(slots=True)
@@ -301,9 +301,11 @@ def load_config(
 _AT_LEAST_1 = """data.num_train data.num_val data.num_test model.growth_channels model.num_rrdb_blocks model.dense_blocks_per_rrdb
     model.attention_channels model.attention_stride model.deform_groups model.recognizer.num_slots model.recognizer.hidden
     model.embedder.dim training.batch_size training.val_every"""
-LEAST = {"model.dense_layers": 2, "training.seed": 0, "training.num_workers": 0, "training.grad_clip": 0} | dict.fromkeys(_AT_LEAST_1.split(), 1)
+_AT_LEAST_0 = """training.seed training.num_workers training.grad_clip loss.lambda_lcofl loss.lambda_layout loss.lambda_ssim loss.lambda_embed
+    loss.embed_margin loss.embed_warmup_epochs progressive_training.stage4.hard_mining.difficulty_alpha"""
+LEAST = {"model.dense_layers": 2} | dict.fromkeys(_AT_LEAST_0.split(), 0) | dict.fromkeys(_AT_LEAST_1.split(), 1)
 for _stage in fields(ProgressiveConfig):
-    LEAST |= {f"progressive_training.{_stage.name}.epochs": 1, f"progressive_training.{_stage.name}.learning_rate": 0}
+    LEAST |= {f"progressive_training.{_stage.name}.{key}": least for key, least in dict(epochs=1, patience=1, learning_rate=0, weight_decay=0).items()}
 
 
 def check(config: Config) -> Config:
@@ -311,6 +313,7 @@ def check(config: Config) -> Config:
     for key, least in LEAST.items():
         if reduce(getattr, key.split("."), config) < least:
             raise ConfigError(f"{key} must be at least {least}")
+    mining, share = "progressive_training.stage4.hard_mining", config.progressive_training.stage4.hard_mining
     m, widths = config.model, lambda channels: len(channels) == 3 and all(c > 0 and c % 8 == 0 for c in channels)
     rules = {
         "model.scale": (m.scale in (2, 4), "2 or 4"),
@@ -319,6 +322,9 @@ def check(config: Config) -> Config:
         "model.recognizer.channels": (widths(m.recognizer.channels), "three positive multiples of 8"),
         "model.embedder.channels": (widths(m.embedder.channels), "three positive multiples of 8"),
         "data.layouts": (len(config.data.layouts) >= 1, "at least one layout"),
+        f"{mining}.hard_share_start": (0 <= share.hard_share_start <= 1, "between 0 and 1"),
+        f"{mining}.hard_share_end": (0 <= share.hard_share_end <= 1, "between 0 and 1"),
+        f"{mining}.ema": (0 <= share.ema < 1, "at least 0 and below 1"),
     }
     for key, (fits, what) in rules.items():
         if not fits:

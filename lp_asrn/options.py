@@ -37,7 +37,7 @@ class TrainOptions(Config):
     stage: str = "all"
     "all; 0 to 4; a name (warmup, lcofl, finetune, hard_mining); or judge"
     preset: Annotated[Optional[str], tyro.conf.arg(metavar="NAME")] = None
-    "demo (two CPU cores, minutes), paper or full; default: the settings in the save dir if it has any, else demo"
+    "demo (two CPU cores, minutes), paper or full; default: the settings in the save dir if it has any (not if all of it is overwritten), else demo"
     config: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
     "YAML file of settings that differ from the preset"
     data_root: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
@@ -47,7 +47,7 @@ class TrainOptions(Config):
     resume: bool = False
     "go on with an interrupted run; stages that have ended are passed over"
     overwrite: bool = False
-    "start the asked stages afresh, deleting what they left in the save dir"
+    "start the asked stages afresh, deleting what they and all later stages left in the save dir"
     device: str = "auto"
     "auto, cpu, cuda, cuda:1, ..."
     batch_size: Annotated[Optional[int], tyro.conf.arg(metavar="INT")] = None
@@ -57,12 +57,12 @@ class TrainOptions(Config):
     no_tensorboard: bool = False
     "do not start TensorBoard and write no logs for it"
     debug: bool = False
-    "64 plates and one epoch a stage, to see whether everything runs"
+    "64 rendered plates (a data folder is used whole) and one epoch a stage, to see whether everything runs"
 
 
 @dataclass
 class EvaluateOptions:
-    "Read held-out plates from bicubic, SR and HR; print the table, write metrics.json and samples.png."
+    "Read held-out plates from bicubic, SR and HR; print the table, write metrics.json and samples_SEVERITY.png."
 
     checkpoint: File = f"{DEFAULT_DIR}/best.safetensors"
     "models to evaluate"
@@ -162,6 +162,7 @@ class _Base:
     preset: Optional[str] = None
     config: Optional[str] = None
     save_dir: str = DEFAULT_DIR
+    stage: str = "all"
     overwrite: bool = False
 
 
@@ -169,7 +170,7 @@ def train_options(args: Sequence[str]) -> TrainOptions:
     "Parse the words of `train` over preset, config file or the settings of the save dir"
     base = parse(_Base, [a for a in args if a not in ("-h", "--help")], "train", partial=True)
     kept = Path(base.save_dir) / "config.yaml"
-    if base.preset is None and base.config is None and kept.is_file() and not base.overwrite:
+    if base.preset is None and base.config is None and kept.is_file() and not (base.overwrite and base.stage == "all"):
         settings = load_config("full", kept)
     else:
         settings = load_config(base.preset or "demo", base.config)

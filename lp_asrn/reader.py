@@ -15,7 +15,7 @@ import torch
 
 from .models.bundle import load_models
 from .models.device import autocast, pick_device
-from .models.recognizer import READING_SIZE, read
+from .models.recognizer import read
 from .plates.datasets import to_pictures, to_tensor
 from .plates.formats import fit
 
@@ -61,10 +61,10 @@ class Reader:
         crops: Sequence[np.ndarray],  # each (H, W, 3) uint8 RGB, any size
     ) -> List[PlateReading]:  # one for each crop
         "Read crops; those already as large as HR are read without super-resolution"
-        height, width = READING_SIZE
+        height, width = 16 * self.scale, 48 * self.scale
         large = [min(height / c.shape[0], width / c.shape[1]) <= 1 for c in crops]
-        pictures = torch.empty(len(crops), 3, 16 * self.scale, 48 * self.scale, device=self.device)
-        for flag, size in ((True, (16 * self.scale, 48 * self.scale)), (False, self.lr_size)):
+        pictures = torch.empty(len(crops), 3, height, width, device=self.device)
+        for flag, size in ((True, (height, width)), (False, self.lr_size)):
             index = [i for i, big in enumerate(large) if big == flag]
             if index:
                 fitted = [fit(crops[i], *size).picture for i in index]

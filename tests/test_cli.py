@@ -220,7 +220,7 @@ def test_one_stage_again_starts_from_the_one_before(trained, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(trained, folder)
     kept = (folder / "stage1_warmup" / "best.safetensors").read_bytes()
-    outcome = run("train", "--debug", "--stage", "4", "--overwrite", "--no-tensorboard", "--save-dir", folder, *TINY)
+    outcome = run("train", "--debug", "--stage", "4", "--overwrite", "--no-tensorboard", "--save-dir", folder)
     assert outcome.code == 0 and f"starts from {folder / 'stage3_finetune'}" in outcome.out, outcome
     assert (folder / "stage1_warmup" / "best.safetensors").read_bytes() == kept
     again = run("train", "--debug", "--resume", "--no-tensorboard", "--save-dir", folder, *TINY)
@@ -320,3 +320,32 @@ def test_what_cannot_start_deletes_and_writes_nothing(trained, tmp_path, words):
     before = content()
     refused(run("train", "--stage", 2, "--save-dir", folder, "--no-tensorboard", *words.split()), "architecture")
     assert content() == before
+
+
+def test_overwriting_a_stage_removes_what_came_after_it(trained, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    outcome = run("train", "--debug", "--stage", "2", "--overwrite", "--no-tensorboard", "--save-dir", folder)
+    assert outcome.code == 0, outcome
+    assert {p.name for p in folder.iterdir() if p.is_dir()} >= {"stage0", "stage1_warmup", "stage2_lcofl"}
+    assert not (folder / "stage3_finetune").exists() and not (folder / "stage4_hard_mining").exists()
+    assert set(json.loads((folder / "stages.json").read_text())) == {"stage1", "stage2"}
+
+
+def test_data_without_a_split_is_refused_before_training_and_broken_pictures_are_named(tmp_path):
+    assert run("synth", tmp_path / "data", "--n", 20).code == 0
+    (tmp_path / "data" / "hr" / "train_000003.png").write_text("no picture")
+    words = ("train", "--stage", 0, "--data-root", tmp_path / "data", "--no-tensorboard", *TINY, "--progressive_training.stage0.epochs", 1)
+    outcome = run(*words, "--save-dir", tmp_path / "run")
+    assert outcome.code == 0 and "19 plates" in outcome.out and "train_000003.png" in outcome.out, outcome
+    assert run("synth", tmp_path / "few", "--n", 5).code == 0
+    refused(run("train", "--data-root", tmp_path / "few", "--no-tensorboard", *TINY, "--save-dir", tmp_path / "none"), "split 'val'")
+    assert not (tmp_path / "none").exists()
+
+
+def test_plates_that_bring_their_lr_get_no_severity(checkpoint, tmp_path):
+    assert run("synth", tmp_path / "data", "--n", 10, "--severity", "clean").code == 0
+    outcome = run("evaluate", "--checkpoint", checkpoint, "--data-root", tmp_path / "data", "--severity", "medium,hard", "--draws", 3, "--save-dir", tmp_path)
+    assert outcome.code == 0 and "no severity is applied" in outcome.out
+    rows = json.loads((tmp_path / "metrics.json").read_text())["rows"]
+    assert {r["severity"] for r in rows} == {"as given"} and max(r["n"] for r in rows) == 1

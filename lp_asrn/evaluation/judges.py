@@ -71,7 +71,7 @@ def load_judge(
 ) -> Tuple[Judge, dict]:  # in eval mode, frozen; and the note saved with it
     "The frozen judge; raises `CheckpointError` if there are no trained weights"
     if not Path(path).is_file():
-        raise CheckpointError(f"no trained judge at {path}: train one with 'lp_asrn train --stage judge'")
+        raise CheckpointError(f"no trained judge at {path}: train one with 'lp_asrn train --stage judge' and copy SAVE_DIR/judge/best.safetensors there")
     tensors, note = load_tensors(path)
     if note.get("kind") != "judge":
         raise CheckpointError(f"{path} holds no judge (it is a '{note.get('kind', 'something else')}' file)")

@@ -183,7 +183,7 @@ def run_stage(
     with Interruption() as interruption:
         if stage.validate_start and not p.history:
             _validate(stage, state, folder, monitor, progress, 0, ids)
-        while p.epoch < epochs and p.bad_epochs <= stage.config.patience and not p.done:
+        while p.epoch < epochs and p.bad_epochs < stage.config.patience and not p.done:
             for m in stage.trains.values():
                 m.train()
             state.begin_epoch()

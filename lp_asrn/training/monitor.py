@@ -119,14 +119,6 @@ class Monitor:
         if self._writer:
             self._writer.add_image(f"{self.tag}/{name}", pixels(figure), step, dataformats="HWC")
 
-    def images(
-        self,
-        step: int,  # optimiser step within the stage
-        grid_figure: Figure,  # as of `plate_grid`
-    ) -> None:
-        "The pictures LR | bicubic | SR | HR, under the name `plates`"
-        self.figure(step, "plates", grid_figure)
-
     def close(self) -> None:
         "Write out what is pending; may be called again"
         if self._writer:

@@ -25,7 +25,7 @@ from ..models.device import autocast
 from ..models.generator import bicubic
 from ..models.recognizer import read
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
-from .checkpoint import Position
+from ..plates.layouts import SPLITS
 from .engine import Stage, Validation, run_stage
 from .miner import HardExampleMiner
 from .objectives import joint_objective, judge_objective, lcofl_objective, ocr_objective, pixel_objective
@@ -133,8 +133,16 @@ class Run:
         self.table = open_table(config)
         self._sources: Dict[str, Source] = {}
         self._val: Optional[List[PlateBatch]] = None
+
+    def open_data(self) -> None:
+        "Read the user's folder whole, so that what is wrong with it is said before a run starts; rendered plates need no opening"
         if self.table:
-            log(self.table.summary())
+            for split in SPLITS:
+                self.source(split)
+            self.log(self.table.summary())
+            train = self.source("train")
+            if not any(train[i].registered for i in range(len(train))):
+                self.log("no LR picture has the size of its HR / scale: the L1 warm-up (stage 1) has nothing to learn from these pairs")
 
     def source(self, split: str) -> Source:
         "Plates of a split, opened once"

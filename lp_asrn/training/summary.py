@@ -26,7 +26,7 @@ def stage_line(
     texts, psnr = found.readings["sr", "judge"], found.psnr.get("sr")
     out = {"all": sum(a == b for a, b in zip(texts, found.truth)) / len(texts), "psnr": sum(psnr) / len(psnr) if psnr else None}
     if before:
-        gain = compare(found.truth, texts, list(before.values())[-1], found.id)
+        gain = compare(found.truth, texts, list(before.values())[-1], found.truth)
         out["gain"] = [gain.difference, gain.low, gain.high]
     before[key] = texts
     return out
