@@ -27,6 +27,7 @@ setup(
     extras_require={
         "dev": cfg["dev_requirements"].split(),
         "dcnv4": cfg["dcnv4_requirements"].split(),
+        "judge": cfg["judge_requirements"].split(),
     },
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import reduce
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Iterable, List, Literal, Optional
+from typing import Any, Dict, Iterable, List, Literal, Optional
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -54,9 +54,9 @@ class DataConfig:
     data_root: Optional[str] = None
     "folder of one's own data (labels.csv and pictures); none = plates are rendered"
     layouts: List[str] = field(default_factory=lambda: ["brazilian", "mercosur-br"])
-    "layouts to render, in equal shares"
+    "layouts to render, in equal shares: names, or YAML files of one's own (nbs/10_plates.layouts.ipynb)"
     severity: str = "medium"
-    "degradation of training and validation plates: clean, medium, hard or paper"
+    "degradation of training and validation plates: clean, medium, hard, surveillance, paper, or mixture (for training)"
     num_train: int = 50000
     "rendered training plates"
     num_val: int = 1000
@@ -65,6 +65,10 @@ class DataConfig:
     "rendered test plates"
     augment: bool = True
     "random brightness, contrast and colour on training plates (never on validation or test)"
+    loose_share: float = 0.0
+    "share of rendered plates that are cut loosely, as by a detector; the others are rectified by their corners"
+    cache_dir: Optional[str] = None
+    "folder that keeps rendered plates for the next run (18 KiB a plate); none = a temporary file"
 
 
 @dataclass(slots=True)
@@ -76,6 +80,10 @@ class RecognizerConfig:
     "widths of the three stages of its trunk"
     hidden: int = 256
     "width of the classifier's hidden layer"
+    layouts: Dict[str, str] = field(
+        default_factory=lambda: {"brazilian": "LLLDDDD", "mercosur-br": "LLLDLDD", "mercosur-ar": "LLDDDLL", "argentina-old": "LLLDDD"}
+    )
+    "layouts that its layout head tells apart, with their masks; those of data.layouts are added"
 
 
 @dataclass(slots=True)
@@ -322,6 +330,7 @@ def check(config: Config) -> Config:
         "model.recognizer.channels": (widths(m.recognizer.channels), "three positive multiples of 8"),
         "model.embedder.channels": (widths(m.embedder.channels), "three positive multiples of 8"),
         "data.layouts": (len(config.data.layouts) >= 1, "at least one layout"),
+        "data.loose_share": (0 <= config.data.loose_share <= 1, "between 0 and 1"),
         f"{mining}.hard_share_start": (0 <= share.hard_share_start <= 1, "between 0 and 1"),
         f"{mining}.hard_share_end": (0 <= share.hard_share_end <= 1, "between 0 and 1"),
         f"{mining}.ema": (0 <= share.ema < 1, "at least 0 and below 1"),

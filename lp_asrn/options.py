@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_DIR', 'Folder', 'File', 'TrainOptions', 'EvaluateOptions', 'EnhanceOptions', 'ReadOptions', 'SynthOptions',
-           'one_line', 'parse', 'train_options', 'settings_of']
+           'DataOptions', 'one_line', 'parse', 'train_options', 'settings_of']
 
 # %% ../nbs/64_options.ipynb #c003
 import contextlib
@@ -12,7 +12,7 @@ import io
 import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, List, Optional, Sequence
+from typing import Annotated, Any, List, Literal, Optional, Sequence
 
 import tyro
 
@@ -41,7 +41,7 @@ class TrainOptions(Config):
     config: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
     "YAML file of settings that differ from the preset"
     data_root: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
-    "folder with labels.csv and pictures to train on; default: rendered plates"
+    "folder of plates to train on, in any form that `lp_asrn data check` knows; default: rendered plates"
     save_dir: Folder = DEFAULT_DIR
     "folder of the run"
     resume: bool = False
@@ -67,13 +67,15 @@ class EvaluateOptions:
     checkpoint: File = f"{DEFAULT_DIR}/best.safetensors"
     "models to evaluate"
     data_root: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
-    "folder with labels.csv; default: rendered test plates"
+    "folder of plates, in any form that `lp_asrn data check` knows; default: rendered test plates"
     severity: str = "medium"
-    "degradations of HR-only crops, separated by commas: clean, medium, hard, paper"
+    "degradations of HR-only crops, separated by commas: clean, medium, hard, surveillance, paper"
     draws: int = 1
     "degradations of each HR-only crop; intervals stay clustered by plate"
     num: int = 1000
     "rendered test plates"
+    layouts: List[str] = field(default_factory=list)
+    "YAML files of layouts of one's own, for --data-root"
     save_dir: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
     "where metrics.json goes; default: the checkpoint's folder"
     batch_size: int = 100
@@ -117,11 +119,27 @@ class SynthOptions:
     n: int = 1000
     "plates: 80 % train, 10 % val, 10 % test"
     severity: str = "medium"
-    "degradation of the LR pictures: clean, medium, hard, paper"
+    "degradation of the LR pictures: clean, medium, hard, surveillance, paper, mixture"
     layouts: List[str] = field(default_factory=lambda: ["brazilian", "mercosur-br"])
-    "layouts to draw, in turn"
+    "layouts to draw, in turn: names, or YAML files of one's own"
+    loose_share: float = 0.0
+    "share of plates that are cut loosely, as by a detector"
     seed: int = 0
     "another seed, other plates"
+
+
+@dataclass
+class DataOptions:
+    "Check a data folder: recognise its form, open every picture, count plates, name every fault. Exit code 1 if there is a fault."
+
+    action: tyro.conf.Positional[Literal["check"]]
+    "what to do"
+    folder: tyro.conf.Positional[Folder]
+    "labels.csv and pictures, or RodoSol-ALPR, RodoSol-SR, UFPR-SR-Plates, LRLPR-26, MDLP as published"
+    all: bool = False
+    "name every finding, not the first ten of each kind"
+    layouts: List[str] = field(default_factory=list)
+    "YAML files of layouts of one's own"
 
 # %% ../nbs/64_options.ipynb #c007
 def one_line(box: str) -> str:  # the message without its frame

@@ -17,7 +17,7 @@ from .models.bundle import load_models
 from .models.device import autocast, pick_device
 from .models.recognizer import read
 from .plates.datasets import to_pictures, to_tensor
-from .plates.formats import fit
+from .plates.pictures import fit
 
 # %% ../nbs/60_reader.ipynb #c004
 @dataclass(frozen=True, slots=True)

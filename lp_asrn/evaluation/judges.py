@@ -28,17 +28,20 @@ class Judge(nn.Module):
     def __init__(self):
         super().__init__()
         layers: List[nn.Module] = []
-        for before, after, stride in ((3, 24, 2), (24, 48, 1), (48, 64, 2), (64, 64, 1), (64, 96, (2, 1))):
-            layers += [nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.GroupNorm(4, after), nn.ReLU()]
+        for before, after, stride in ((3, 24, 2), (24, 48, 1), (48, 64, 2), (64, 96, (2, 1))):
+            layers += [nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.GroupNorm(1, after), nn.ReLU()]
         self.image = nn.Sequential(*layers)
-        self.column = nn.Conv1d(4 * 96, 64, 1)
+        self.row = nn.GRU(4 * 96, 128, batch_first=True, bidirectional=True)
+        self.column = nn.Linear(2 * 128, 64)
         self.window = nn.Linear(64 * WINDOW, 192)
         self.place = nn.Parameter(torch.zeros(SLOTS, 192))
         self.classifier = nn.Linear(192, len(ALPHABET) + 1)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 7, 37) float32
         "Logits of (N, 3, H, W) pictures in [0, 1]"
-        columns = F.relu(self.column(self.image(2 * to_reading_size(x) - 1).flatten(1, 2)))
+        features = self.image(2 * to_reading_size(x) - 1).flatten(1, 2).transpose(1, 2).contiguous()
+        with torch.autocast(x.device.type, enabled=False):  # recurrent layers stay in fp32
+            columns = F.relu(self.column(self.row(features.float())[0])).transpose(1, 2)
         columns = F.pad(columns, (WINDOW // 2, WINDOW // 2))
         starts = [round((k + 0.5) / SLOTS * COLUMNS) for k in range(SLOTS)]
         windows = torch.stack([columns[..., s : s + WINDOW].flatten(1) for s in starts], 1)

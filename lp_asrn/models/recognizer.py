@@ -7,14 +7,14 @@ __all__ = ['READING_SIZE', 'to_reading_size', 'norm', 'ResidualBlock', 'Trunk', 
 
 # %% ../../nbs/23_models.recognizer.ipynb #c003
 from dataclasses import dataclass
-from typing import List, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import RecognizerConfig
-from ..plates.layouts import ALPHABET, LAYOUTS, decode
+from ..plates.layouts import ALPHABET, IS_LETTER, decode
 
 READING_SIZE = (32, 96)  # height, width in pixels at which every reader reads
 
@@ -85,10 +85,12 @@ class Recognizer(nn.Module):
 
     def __init__(self, config: RecognizerConfig):
         super().__init__()
-        self.config, self.layouts = config, list(LAYOUTS)
+        self.config, self.layouts = config, list(config.layouts)
         hidden, slots = config.hidden, config.num_slots
         self.trunk = Trunk(config.channels)
         self.column = nn.Linear(4 * config.channels[-1], hidden)
+        self.column_place = nn.Parameter(torch.zeros(READING_SIZE[1] // 4, hidden))
+        self.mix = nn.TransformerEncoderLayer(hidden, 4, 2 * hidden, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
         self.attention = SlotAttention(hidden, slots)
         self.context = nn.Linear(hidden, hidden)
         self.place = nn.Parameter(torch.zeros(slots, hidden))
@@ -99,7 +101,7 @@ class Recognizer(nn.Module):
     def read_out(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         "Logits (N, slots, 36) of characters and (N, layouts) of layouts, float32"
         f = self.trunk(to_reading_size(x))
-        f = F.gelu(self.column(f.permute(0, 3, 1, 2).flatten(2)))
+        f = self.mix(F.gelu(self.column(f.permute(0, 3, 1, 2).flatten(2))) + self.column_place)
         context = self.context(f.mean(1))
         slots = F.gelu(self.norm(self.attention(f) + context[:, None] + self.place))
         return self.classifier(slots).float(), self.layout(F.gelu(context)).float()
@@ -118,12 +120,21 @@ class Reading:
 
 
 @torch.no_grad()
-def read(recognizer: Recognizer, x: Tensor) -> List[Reading]:  # N readings
-    "Read (N, 3, H, W) pictures in [0, 1]: in each slot the most likely character, as many as the likeliest layout has"
+def read(
+    recognizer: Recognizer,
+    x: Tensor,  # pictures (N, 3, H, W) in [0, 1]
+    layouts: Optional[Sequence[str]] = None,  # of each picture, if they are known: then only texts that fit are read
+) -> List[Reading]:  # N readings
+    "In each slot the most likely character, as many as the layout has; the layout is the likeliest unless it is given"
     logits, layout = recognizer.read_out(x)
+    found = [recognizer.layouts[i] for i in layout.argmax(-1).tolist()] if layouts is None else list(layouts)
+    masks = [recognizer.config.layouts[name][: recognizer.config.num_slots] for name in found]
+    if layouts is not None:
+        letter = torch.tensor(IS_LETTER, device=x.device)
+        for row, mask in zip(logits, masks):
+            for slot, kind in zip(row, mask):
+                slot[letter != (kind == "L")] = -torch.inf
     prob, index = logits.softmax(-1).max(-1)
-    found = [recognizer.layouts[i] for i in layout.argmax(-1).tolist()]
-    lengths = [min(len(LAYOUTS[name].mask), recognizer.config.num_slots) for name in found]
     return [
-        Reading(decode(index[n, :k].tolist()), float(prob[n, :k].prod()), name) for n, (k, name) in enumerate(zip(lengths, found))
+        Reading(decode(index[n, : len(m)].tolist()), float(prob[n, : len(m)].prod()), name) for n, (m, name) in enumerate(zip(masks, found))
     ]

@@ -74,11 +74,14 @@ def _reading_loss(recognizer: nn.Module, pictures: Tensor, batch: PlateBatch) ->
 
 
 def ocr_objective(models: Models, batch: PlateBatch, weights: Weights) -> Terms:
-    "Recogniser on softened HR; embedder on two views of each text against other texts and near misses"
-    up = bicubic(batch.lr, models.config.scale)
-    near = None if batch.near is None else models.embedder(batch.near)
-    embed = embedding_consistency(models.embedder(up), models.embedder(batch.view), batch.target, near, weights.loss.embed_margin)
-    return Terms({"ocr": _reading_loss(models.recognizer, batch.view, batch), "embed": embed})
+    "Recogniser on softened HR; embedder, unless `lambda_embed` is 0, on two views of each text against other texts and near misses"
+    terms = Terms({"ocr": _reading_loss(models.recognizer, batch.view, batch)})
+    if weights.loss.lambda_embed > 0:
+        up = bicubic(batch.lr, models.config.scale)
+        near = None if batch.near is None else models.embedder(batch.near)
+        views = models.embedder(up), models.embedder(batch.view)
+        terms.weighted["embed"] = embedding_consistency(*views, batch.target, near, weights.loss.embed_margin)
+    return terms
 
 # %% ../../nbs/55_training.objectives.ipynb #c008
 def pixel_objective(models: Models, batch: PlateBatch, weights: Weights) -> Terms:

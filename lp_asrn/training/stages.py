@@ -25,7 +25,7 @@ from ..models.device import autocast
 from ..models.generator import bicubic
 from ..models.recognizer import read
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
-from ..plates.layouts import SPLITS
+from ..plates.layouts import SPLITS, get_layouts
 from .engine import Stage, Validation, run_stage
 from .miner import HardExampleMiner
 from .objectives import joint_objective, judge_objective, lcofl_objective, ocr_objective, pixel_objective
@@ -130,6 +130,8 @@ class Run:
     ):
         self.config, self.folder, self.device, self.log = config, Path(save_dir), device, log
         self.logdir = self.folder / "tensorboard" if tensorboard else None
+        own = {layout.name: layout.mask for layout in get_layouts(config.data.layouts)}
+        config.model.recognizer.layouts = {**config.model.recognizer.layouts, **own}
         self.table = open_table(config)
         self._sources: Dict[str, Source] = {}
         self._val: Optional[List[PlateBatch]] = None
@@ -226,9 +228,9 @@ def training_set(run: Run, info: StageInfo) -> PlateDataset:
     if info.key == "judge":
         other = replace(config, training=replace(config.training, seed=config.training.seed + JUDGE_SEED))
         return make_dataset(other, open_split(other, "train", run.table), train=True, soften=True)
-    embeds = config.loss.lambda_embed > 0 and info.key in ("stage2", "stage3", "stage4")
+    embeds = config.loss.lambda_embed > 0 and info.key != "stage1"
     soften = "recognizer" in info.trains
-    return make_dataset(config, run.source("train"), train=True, soften=soften, near_misses=embeds or info.key == "stage0")
+    return make_dataset(config, run.source("train"), train=True, soften=soften, near_misses=embeds)
 
 # %% ../../nbs/57_training.stages.ipynb #c013
 def has_ended(folder: Path) -> bool:
