@@ -98,10 +98,14 @@ class Recognizer(nn.Module):
         self.classifier = nn.Linear(hidden, len(ALPHABET))
         self.layout = nn.Linear(hidden, len(self.layouts))
 
+    def columns(self, x: Tensor) -> Tensor:  # (N, 24, hidden)
+        "Features of the 24 columns of (N, 3, H, W) pictures, each knowing of the others"
+        f = self.trunk(to_reading_size(x))
+        return self.mix(F.gelu(self.column(f.permute(0, 3, 1, 2).flatten(2))) + self.column_place)
+
     def read_out(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         "Logits (N, slots, 36) of characters and (N, layouts) of layouts, float32"
-        f = self.trunk(to_reading_size(x))
-        f = self.mix(F.gelu(self.column(f.permute(0, 3, 1, 2).flatten(2))) + self.column_place)
+        f = self.columns(x)
         context = self.context(f.mean(1))
         slots = F.gelu(self.norm(self.attention(f) + context[:, None] + self.place))
         return self.classifier(slots).float(), self.layout(F.gelu(context)).float()

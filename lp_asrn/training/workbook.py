@@ -29,19 +29,20 @@ from .stages import STAGES, Run, StageInfo, parse_stages, train_stage
 # %% ../../nbs/58_training.workbook.ipynb #c005
 SAVE_DIR = "../checkpoints/lp_asrn"  # as seen from nbs/: where `lp_asrn train` writes unless told otherwise
 
-_EPOCHS = {"stage0": (6, 6e-3), "stage1": (3, 3e-3), "stage2": (4, 2e-3), "stage3": (2, 1e-3), "stage4": (2, 1e-3)}
 SHORT = (  # for any model: a few hundred plates
     "data.data_root=null", "data.num_train=256", "data.num_val=60", "training.batch_size=16", "training.precision=fp32",
     "training.num_workers=0", "training.val_every=1", "loss.embed_warmup_epochs=4",
-    *(f"progressive_training.{k}.epochs={n}" for k, (n, _) in _EPOCHS.items()),
-    *(f"progressive_training.{k}.lr_schedule=cosine" for k in _EPOCHS),
+    *(f"progressive_training.stage{i}.epochs={n}" for i, n in enumerate((6, 3, 4, 2, 2))),
+    *(f"progressive_training.stage{i}.lr_schedule=cosine" for i in range(5)),
 )  # fmt: skip
-TINY = (  # where there is no run of yours: small models, high learning rates
+TINY = (  # where there is no run of yours: small models, one layout, more plates in fewer rounds, high learning rates
     "model.num_channels=16", "model.growth_channels=8", "model.num_rrdb_blocks=1", "model.attention_channels=8",
     "model.recognizer.channels=[8,24,64]", "model.recognizer.hidden=96", "model.embedder.channels=[8,8,8]",
-    *(f"progressive_training.{k}.learning_rate={lr}" for k, (_, lr) in _EPOCHS.items()),
+    "data.layouts=[brazilian]", "data.num_train=1024",
+    *(f"progressive_training.stage{i}.epochs={n}" for i, n in enumerate((6, 2, 2, 2, 2))),
+    *(f"progressive_training.stage{i}.learning_rate={lr}" for i, lr in enumerate((3e-3, 3e-3, 2e-3, 1e-3, 1e-3))),
 )  # fmt: skip
-CHAIN = (*SHORT, *TINY, "training.val_every=100", *(f"progressive_training.stage{i}.epochs={n}" for i, n in ((2, 3), (3, 1), (4, 1))))  # predecessors: shorter still
+CHAIN = (*SHORT, *TINY, "training.val_every=100", *(f"progressive_training.stage{i}.epochs=1" for i in (2, 3, 4)))  # predecessors: shorter still
 
 # %% ../../nbs/58_training.workbook.ipynb #c007
 def _place(runs: Path, config: Config) -> Path:
