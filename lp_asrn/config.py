@@ -233,6 +233,8 @@ class TrainingConfig:
     "auto: bf16 autocast where the device multiplies in bf16, else fp32"
     val_every: int = 1
     "epochs between validations"
+    deform_backend: Literal["auto", "package", "cpp", "reference"] = "auto"
+    "what computes deformable convolutions in training: the official package, the C++ kernel or PyTorch; auto: the fastest that is right and there"
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_DIR', 'Folder', 'File', 'TrainOptions', 'EvaluateOptions', 'EnhanceOptions', 'ReadOptions', 'SynthOptions',
-           'DataOptions', 'one_line', 'parse', 'train_options', 'settings_of']
+           'BenchOptions', 'DataOptions', 'one_line', 'parse', 'train_options', 'settings_of']
 
 # %% ../nbs/64_options.ipynb #c003
 import contextlib
@@ -126,6 +126,28 @@ class SynthOptions:
     "share of plates that are cut loosely, as by a detector"
     seed: int = 0
     "another seed, other plates"
+
+
+@dataclass
+class BenchOptions:
+    "Time the deformable convolution's backends beside a dense 3x3 convolution of the same width: forward, backward, peak memory, ratios."
+
+    what: tyro.conf.Positional[Literal["deform"]]
+    "what to time"
+    batch: int = 16
+    "pictures at once"
+    channels: int = 64
+    "of input and output"
+    height: int = 16
+    "pixels"
+    width: int = 48
+    "pixels"
+    groups: int = 4
+    "groups of channels with offsets of their own; a divisor of channels"
+    plot: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
+    "also draw how the time grows with pixels, channels and batch (a minute more), as a PNG"
+    device: str = "auto"
+    "auto, cpu, cuda, ..."
 
 
 @dataclass

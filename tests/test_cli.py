@@ -1,4 +1,4 @@
-"The five verbs as a user types them"
+"The verbs as a user types them"
 import json
 import shutil
 
@@ -18,6 +18,7 @@ OPTIONS = {
     "enhance": "checkpoint device",
     "read": "checkpoint device",
     "synth": "n severity layouts seed",
+    "bench": "batch channels height width groups plot device",
 }
 
 

@@ -21,6 +21,7 @@ from ..evaluation.figures import confusion_figure
 from ..evaluation.judges import Judge, judge_read, load_judge, save_judge
 from ..evaluation.metrics import character_accuracy, confusion_matrix
 from ..models.bundle import Models, load_models, load_tensors, save_models
+from ..models.deform import DeformConv, prepare_backend
 from ..models.device import autocast
 from ..models.generator import bicubic
 from ..models.recognizer import read
@@ -177,8 +178,15 @@ class Run:
 
     def check_start(self, info: StageInfo, resume: bool = False) -> None:
         "Raise what `start` would, before anything is written; a stage that is resumed and has ended needs no start"
+        self.prepare_backend()
         if info.after and not (resume and has_ended(self.folder / info.tag)):
             self.start(info)
+
+    def prepare_backend(self) -> None:
+        "Have the kernel of the deformable convolutions ready, if there are any; raises `ConfigError` if the wanted one is not to be had"
+        m = self.config.model
+        if m.use_enhanced_attention and (m.use_dcnv4 or m.deform_alternative == "dcnv3"):
+            prepare_backend(self.config.training.deform_backend, self.device, self.log)
 
 # %% ../../nbs/57_training.stages.ipynb #c011
 def psnr_floor(run: Run) -> Optional[float]:
@@ -204,6 +212,10 @@ def make_stage(run: Run, info: StageInfo) -> Stage:
     config, precision, device = run.config, run.config.training.precision, run.device
     settings: StageConfig = getattr(config.progressive_training, info.key)
     models = run.start(info).to(device)
+    run.prepare_backend()
+    for layer in models.generator.modules():
+        if isinstance(layer, DeformConv):
+            layer.backend = config.training.deform_backend
     trains = {name: models.modules()[name] for name in info.trains}
     save = lambda path, note: save_models(path, models, stage=info.tag, **note)
     if info.key == "stage0":

@@ -1,0 +1,63 @@
+"The C++ kernel of the deformable convolution: built by training, never by reading"
+import shutil
+
+import pytest
+from helpers import TINY, refused, run, run_process
+
+from lp_asrn.models.deform_cpp import build
+
+COMPILER = shutil.which("c++") is not None
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    "An empty folder for kernels, for processes that start from here"
+    folder = tmp_path / "kernels"
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(folder))
+    return folder
+
+
+def test_inference_builds_nothing(empty, checkpoint, picture, tmp_path):
+    crop = picture("crop.png", 16, 48)
+    for words in (("read", crop), ("enhance", crop, tmp_path / "out")):
+        outcome = run_process(*words, "--checkpoint", checkpoint)
+        assert outcome.code == 0 and "kernel" not in outcome.out + outcome.err, outcome
+    assert not empty.exists()
+
+
+TRAIN = ("train", "--stage", "1", "--debug", "--no-tensorboard", *TINY)
+
+
+@pytest.mark.skipif(not COMPILER, reason="no compiler")
+def test_training_builds_the_kernel_once(empty, trained, tmp_path):
+    for attempt in range(2):
+        shutil.copytree(trained, tmp_path / str(attempt))
+        outcome = run_process(*TRAIN, "--overwrite", "--save-dir", tmp_path / str(attempt))
+        assert outcome.code == 0 and ("building the C++ kernel" in outcome.out) == (attempt == 0), outcome
+    assert [p.name for p in empty.glob("*/kernel.so")] == ["kernel.so"] and not list(empty.glob("*/work"))
+
+
+def test_training_goes_on_without_a_compiler(empty, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    run_dir = shutil.copytree(trained, tmp_path / "run")
+    outcome = run_process(*TRAIN, "--overwrite", "--save-dir", run_dir)
+    assert outcome.code == 0 and outcome.out.count("no C++ kernel: ") == 1 and "no-such-compiler" in outcome.out, outcome
+    assert "WARNING" not in outcome.err
+    before = sorted(p.name for p in (run_dir / "stage1_warmup").iterdir())
+    refused(run_process(*TRAIN, "--overwrite", "--save-dir", run_dir, "--training.deform-backend", "cpp"), "backend 'cpp'", "no-such-compiler")
+    assert sorted(p.name for p in (run_dir / "stage1_warmup").iterdir()) == before, "nothing is deleted by a run that cannot start"
+
+
+def test_bench_compares_what_is_here():
+    outcome = run("bench", "deform", "--batch", 1, "--channels", 8, "--height", 4, "--width", 6, "--groups", 2)
+    there = build() is None
+    assert outcome.code == 0 and "conv 3x3" in outcome.out and "DCNv4 reference" in outcome.out and ("DCNv4 cpp" in outcome.out) == there
+    assert "peak memory" in outcome.out and not outcome.err
+
+
+@pytest.mark.parametrize(
+    "words, fragment",
+    [(("--groups", 5), "divisor"), (("--plot", "x.jpg"), ".png"), (("--plot", "nowhere/x.png"), "exists"), (("--batch", 0), "at least 1")],
+)
+def test_bench_refuses_what_makes_no_sense(words, fragment):
+    refused(run("bench", "deform", *words), fragment)
