@@ -34,7 +34,7 @@ def train(args: Sequence[str]) -> None:
     from lp_asrn.models.device import pick_device  # torch takes seconds to import, which --help need not wait for
     from lp_asrn.training.engine import Interrupted
     from lp_asrn.training.monitor import TensorBoardServer
-    from lp_asrn.training.stages import Run, parse_stages, train_stage
+    from lp_asrn.training.stages import Run, dependents, parse_stages, train_stage
     from lp_asrn.training.summary import conclude
 
     stages, folder, settings = parse_stages(options.stage), Path(options.save_dir), settings_of(options)
@@ -43,9 +43,7 @@ def train(args: Sequence[str]) -> None:
     run = Run(settings, folder, device, tensorboard=not options.no_tensorboard)
     run.check_start(stages[0], options.resume)
     run.open_data()
-    order = parse_stages("all")
-    later = order[order.index(stages[-1]) + 1 :] if stages[-1] in order else []
-    for tag in [s.tag for s in [*stages, *later]] if options.overwrite else []:
+    for tag in [s.tag for s in [*stages, *dependents(stages)]] if options.overwrite else []:
         shutil.rmtree(folder / tag, ignore_errors=True)
         shutil.rmtree(folder / "tensorboard" / tag, ignore_errors=True)
     with contextlib.ExitStack() as stack:
@@ -70,7 +68,7 @@ def evaluate(args: Sequence[str]) -> None:
             raise UserError(f"--{key} must be at least 1")
     from tqdm import tqdm
 
-    from lp_asrn.evaluation.evaluate import grid_of, read_set, readers_of, rows_of, table, write_metrics
+    from lp_asrn.evaluation.evaluate import grid_of, pick_judges, read_set, readers_of, rows_of, table, verdict, write_metrics, write_readings
     from lp_asrn.evaluation.judges import load_judge
     from lp_asrn.models.bundle import load_models
     from lp_asrn.models.device import pick_device
@@ -92,7 +90,10 @@ def evaluate(args: Sequence[str]) -> None:
         print(plates.summary())
     else:
         source = RenderedPlates("test", o.num, Config().data.layouts, height=16 * scale)
-    readers, rows, draws = readers_of(judge, models.recognizer), [], o.draws
+    readers, own = pick_judges(o.judge, judge) | {"recognizer": readers_of(judge, models.recognizer)["recognizer"]}, readers_of(judge)["judge"]
+    rows, outcomes, draws = [], {}, o.draws
+    if models.direct is None:
+        print("no row of direct LR reading: this checkpoint has no direct reader (lp_asrn train --stage lr_direct)")
     if all(source[i].lr is not None for i in range(len(source))):
         print("every plate brings its own LR picture: no severity is applied")
         severities, draws = {"as given": get_severity("clean")}, 1
@@ -102,14 +103,17 @@ def evaluate(args: Sequence[str]) -> None:
         dataset = PlateDataset(source, severity, models.config.recognizer.num_slots, scale)
         steps = draws * -(-len(dataset) // o.batch_size)
         batches = (batch for draw in range(draws) for batch in in_order(dataset, o.batch_size, draw))
-        found = read_set(models.generator, readers, tqdm(batches, name, steps, leave=False, disable=None), device)
-        rows += rows_of(found, o.data_root or "rendered", name)
+        progress = tqdm(batches, name, steps, leave=False, disable=None)
+        found = outcomes[name] = read_set(models.generator, readers, progress, device, direct=models.direct)
+        rows += (these := rows_of(found, o.data_root or "rendered", name))
         print(f"\n{len(source)} plates x {draws} draws, severity {name}")
-        print(table(rows[-len(rows_of(found, '', name)) :]), flush=True)
+        print(table(these))
+        print(verdict(found), flush=True)
         picture = folder / f"samples_{name.replace(' ', '_')}.png"
-        grid_of(models.generator, readers["judge"], next(in_order(dataset, 8)).to(device)).savefig(picture)
+        grid_of(models.generator, own, next(in_order(dataset, 8)).to(device)).savefig(picture)
     write_metrics(folder / "metrics.json", rows, checkpoint=str(o.checkpoint), draws=draws)
-    print(f"written: {folder / 'metrics.json'}, {folder}/samples_*.png")
+    write_readings(folder / "readings.csv", outcomes)
+    print(f"written: {folder / 'metrics.json'}, readings.csv, samples_*.png")
 
 # %% ../nbs/65_cli.ipynb #c009
 def enhance(args: Sequence[str]) -> None:
@@ -250,8 +254,8 @@ def bench(args: Sequence[str]) -> None:
 VERBS: Dict[str, Callable[[Sequence[str]], None]] = {"train": train, "evaluate": evaluate, "enhance": enhance, "read": read, "synth": synth, "data": data, "bench": bench}
 HELP = """usage: lp_asrn VERB ...
 
-  train      train the five stages (or one, or the judge) and score them
-  evaluate   read held-out plates from bicubic, SR and HR; table and metrics.json
+  train      train the five stages and a direct LR reader (or one, or the judge) and score them
+  evaluate   read held-out plates from bicubic, LR, SR and HR; table, metrics.json, readings.csv
   enhance    super-resolve pictures
   read       read pictures: text and confidence
   synth      write rendered plates as a data folder

@@ -16,7 +16,8 @@ from typing import Annotated, Any, List, Literal, Optional, Sequence
 
 import tyro
 
-from .config import Config, DataConfig, ModelConfig, UserError, check, load_config
+from .config import Config, DataConfig, ModelConfig, UserError
+from .settings import check, load_config
 
 # %% ../nbs/64_options.ipynb #c005
 DEFAULT_DIR = "checkpoints/lp_asrn"  # where train writes unless told otherwise
@@ -35,7 +36,7 @@ class TrainOptions(Config):
     model: tyro.conf.FlagConversionOff[ModelConfig] = field(default_factory=ModelConfig)
     "Architecture of the generator, recogniser and embedder"
     stage: str = "all"
-    "all; 0 to 4; a name (warmup, lcofl, finetune, hard_mining); or judge"
+    "all; 0 to 4; a name (warmup, lcofl, finetune, hard_mining); lr_direct, the rival that reads LR itself; or judge"
     preset: Annotated[Optional[str], tyro.conf.arg(metavar="NAME")] = None
     "demo (two CPU cores, minutes), paper or full; default: the settings in the save dir if it has any (not if all of it is overwritten), else demo"
     config: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
@@ -47,7 +48,7 @@ class TrainOptions(Config):
     resume: bool = False
     "go on with an interrupted run; stages that have ended are passed over"
     overwrite: bool = False
-    "start the asked stages afresh, deleting what they and all later stages left in the save dir"
+    "start the asked stages afresh, deleting what they and the stages that build on them left in the save dir"
     device: str = "auto"
     "auto, cpu, cuda, cuda:1, ..."
     batch_size: Annotated[Optional[int], tyro.conf.arg(metavar="INT")] = None
@@ -62,7 +63,7 @@ class TrainOptions(Config):
 
 @dataclass
 class EvaluateOptions:
-    "Read held-out plates from bicubic, SR and HR; print the table, write metrics.json and samples_SEVERITY.png."
+    "Read held-out plates from bicubic, LR, SR and HR; print the table, write metrics.json, readings.csv and samples_SEVERITY.png."
 
     checkpoint: File = f"{DEFAULT_DIR}/best.safetensors"
     "models to evaluate"
@@ -70,6 +71,8 @@ class EvaluateOptions:
     "folder of plates, in any form that `lp_asrn data check` knows; default: rendered test plates"
     severity: str = "medium"
     "degradations of HR-only crops, separated by commas: clean, medium, hard, surveillance, paper"
+    judge: str = "own"
+    "own (the packaged judge), rapidocr (off-the-shelf OCR, extra [judge]: raw and snapped to a layout), or all"
     draws: int = 1
     "degradations of each HR-only crop; intervals stay clustered by plate"
     num: int = 1000

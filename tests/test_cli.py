@@ -1,12 +1,14 @@
 "The verbs as a user types them"
 import json
 import shutil
+from importlib.util import find_spec
 
 import cv2
 import pytest
 from helpers import ROOT, TINY, refused, run, run_process
 
-from lp_asrn.config import DATA_DIR, load_config, presets
+from lp_asrn.config import DATA_DIR
+from lp_asrn.settings import load_config, presets
 from lp_asrn.models.bundle import load_models, load_tensors, save_tensors
 
 # ---- help
@@ -14,7 +16,7 @@ from lp_asrn.models.bundle import load_models, load_tensors, save_tensors
 OPTIONS = {
     "train": "preset stage config data-root save-dir resume overwrite device batch-size tb-port no-tensorboard debug model.num-rrdb-blocks "
     "model.use-dcnv4 loss.lambda-embed progressive-training.stage4.hard-mining.difficulty-alpha",
-    "evaluate": "checkpoint data-root severity draws num save-dir batch-size device",
+    "evaluate": "checkpoint data-root severity judge draws num save-dir batch-size device",
     "enhance": "checkpoint device",
     "read": "checkpoint device",
     "synth": "n severity layouts seed",
@@ -206,13 +208,16 @@ def test_a_file_where_a_folder_should_be(tmp_path, checkpoint, picture):
 def test_train_all_stages(trained_run):
     folder, outcome = trained_run
     assert "Warning" not in outcome.err and "Traceback" not in outcome.err, outcome.err
-    for stage in ("stage1_warmup", "stage2_lcofl", "stage3_finetune", "stage4_hard_mining"):
+    for stage in ("stage1_warmup", "stage2_lcofl", "stage3_finetune", "stage4_hard_mining", "lr_direct"):
         assert any(line.startswith(f"{stage}: ") and f"starts from {folder}" in line for line in outcome.out.splitlines())
-    for row in ("bicubic", "sr", "hr"):
+    for row in ("bicubic", "lr_direct", "sr", "hr"):
         assert f"\n{row}" in outcome.out, outcome.out
     assert (folder / "samples.png").stat().st_size > 1000
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert {(r["input"], r["judge"]) for r in metrics["rows"]} == {(i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "recognizer")}
+    assert {(r["input"], r["judge"]) for r in metrics["rows"]} == {("lr_direct", "direct")} | {
+        (i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "recognizer")
+    }
+    assert "against a recogniser trained on LR" in outcome.out and len((folder / "readings.csv").read_text().splitlines()) == 33
     config = load_config("full", folder / "config.yaml")
     assert config.model == load_models(folder / "best.safetensors")[0].config and config.model.num_channels == 8
 
@@ -225,7 +230,7 @@ def test_one_stage_again_starts_from_the_one_before(trained, tmp_path):
     assert outcome.code == 0 and f"starts from {folder / 'stage3_finetune'}" in outcome.out, outcome
     assert (folder / "stage1_warmup" / "best.safetensors").read_bytes() == kept
     again = run("train", "--debug", "--resume", "--no-tensorboard", "--save-dir", folder, *TINY)
-    assert again.code == 0 and again.out.count("passed over") == 5
+    assert again.code == 0 and again.out.count("passed over") == 6
 
 
 def test_evaluate_writes_the_same_bytes_twice(checkpoint, tmp_path):
@@ -234,6 +239,7 @@ def test_evaluate_writes_the_same_bytes_twice(checkpoint, tmp_path):
         outcome = run("evaluate", "--checkpoint", checkpoint, *words)
         assert outcome.code == 0, outcome.err
         assert (tmp_path / name / "samples_hard.png").is_file()
+        assert len((tmp_path / name / "readings.csv").read_text().splitlines()) == 1 + 2 * 12
         return outcome.out, (tmp_path / name / "metrics.json").read_bytes()
 
     out, first = once("a")
@@ -305,7 +311,7 @@ def test_real_plates(checkpoint, tmp_path):
     outcome = run("evaluate", "--checkpoint", checkpoint, "--data-root", folder, "--severity", "medium", "--save-dir", tmp_path)
     assert outcome.code == 0, outcome.err
     rows = json.loads((tmp_path / "metrics.json").read_text())["rows"]
-    assert {r["n"] for r in rows} == {59} and {r["input"] for r in rows} == {"bicubic", "sr", "hr"}
+    assert {r["n"] for r in rows} == {59} and {r["input"] for r in rows} == {"bicubic", "lr_direct", "sr", "hr"}
 
 
 @pytest.mark.parametrize("preset", presets())
@@ -331,6 +337,31 @@ def test_overwriting_a_stage_removes_what_came_after_it(trained, tmp_path):
     assert {p.name for p in folder.iterdir() if p.is_dir()} >= {"stage0", "stage1_warmup", "stage2_lcofl"}
     assert not (folder / "stage3_finetune").exists() and not (folder / "stage4_hard_mining").exists()
     assert set(json.loads((folder / "stages.json").read_text())) == {"stage1", "stage2"}
+    assert (folder / "lr_direct").exists(), "it does not build on stage 2"
+
+
+def test_the_rival_is_trained_alone_and_asked_for(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    stage4 = load_models(folder / "best.safetensors")[0].generator.state_dict()
+    outcome = run("train", "--debug", "--stage", "lr_direct", "--overwrite", "--no-tensorboard", "--save-dir", folder)
+    assert outcome.code == 0 and f"starts from {folder / 'stage0'}" in outcome.out and (folder / "stage4_hard_mining").exists(), outcome
+    kept = load_models(folder / "best.safetensors")[0]
+    assert kept.direct is not None and all((v == stage4[k]).all() for k, v in kept.generator.state_dict().items())
+    old = folder / "stage4_hard_mining" / "best.safetensors"  # a checkpoint without the rival
+    outcome = run("evaluate", "--checkpoint", old, "--num", 4, "--save-dir", tmp_path / "scores")
+    assert outcome.code == 0 and "no row of direct LR reading" in outcome.out and "lr_direct " not in outcome.out, outcome
+
+
+def test_judges_are_picked_by_name(checkpoint, tmp_path):
+    words = ("evaluate", "--checkpoint", checkpoint, "--num", 4, "--save-dir", tmp_path)
+    refused(run(*words, "--judge", "rapidcor"), "rapidcor", "did you mean 'rapidocr'")
+    if find_spec("rapidocr") is None:
+        refused(run(*words, "--judge", "all"), "pip install")
+        return
+    outcome = run(*words, "--judge", "all")
+    assert outcome.code == 0, outcome
+    rows = {(r["input"], r["judge"]) for r in json.loads((tmp_path / "metrics.json").read_text())["rows"]}
+    assert rows >= {(i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "rapidocr", "rapidocr_snapped", "recognizer")}
 
 
 def test_data_without_a_split_is_refused_before_training_and_broken_pictures_are_named(tmp_path):

@@ -109,7 +109,7 @@ def watch(event, args):
         calls.append((event, args))
         raise OSError("no network in this test")
 sys.addaudithook(watch)
-from lp_asrn.config import load_config, presets
+from lp_asrn.settings import load_config, presets
 from lp_asrn.evaluation.judges import Judge, load_judge
 from lp_asrn.models.bundle import Models
 for preset in presets():

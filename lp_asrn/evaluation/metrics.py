@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['correct_characters', 'character_accuracy', 'edit_distance', 'Score', 'score', 'confusion_matrix',
-           'bootstrap_interval', 'Paired', 'compare']
+           'bootstrap_interval', 'Paired', 'mcnemar', 'compare']
 
 # %% ../../nbs/40_evaluation.metrics.ipynb #c003
 from dataclasses import dataclass
@@ -130,6 +130,18 @@ class Paired:
     difference: float  # whole-plate accuracy minus the baseline's, in [-1, 1]
     low: float  # lower end of its 95 % interval
     high: float  # upper end
+    p_value: float  # of McNemar's test: whole plates right for one of the two alone
+
+
+def mcnemar(
+    gained: int,  # plates that only the one reader reads
+    lost: int,  # plates that only the other reads
+) -> float:  # in [0, 1]
+    "Exact two-sided p-value of McNemar's test (Psychometrika 1947): would a fair coin split the plates that unevenly?"
+    n, k = gained + lost, min(gained, lost)
+    j = np.arange(1, k + 1)
+    chances = np.cumsum(np.concatenate([[0.0], np.log((n - j + 1) / j)])) - n * np.log(2)  # logarithms of C(n, i) / 2^n
+    return float(min(1.0, 2 * np.exp(chances).sum()))
 
 # %% ../../nbs/40_evaluation.metrics.ipynb #c037
 def compare(
@@ -139,9 +151,10 @@ def compare(
     clusters: Optional[Sequence] = None,  # id of each reading's plate or track, for the interval
     seed: int = 0,  # of the bootstrap
 ) -> Paired:  # counts and difference
-    "Count plates read better, equally and worse, and give the difference with its paired bootstrap interval"
+    "Count plates read better, equally and worse; the difference with its paired bootstrap interval, and McNemar's test"
     truth, ours, theirs = _codes(truths, readings, baseline_readings)
     wrong, base = (np.subtract(*_right_and_length(truth, r)[::-1]) for r in (ours, theirs))
     gain = (wrong == 0).astype(int) - (base == 0)
     counts = [int((wrong < base).sum()), int((wrong == base).sum()), int((wrong > base).sum())]
-    return Paired(*counts, float(gain.mean()), *bootstrap_interval(gain, clusters, seed))
+    p_value = mcnemar(int((gain > 0).sum()), int((gain < 0).sum()))
+    return Paired(*counts, float(gain.mean()), *bootstrap_interval(gain, clusters, seed), p_value)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Objective', 'LAYOUT_SHARE', 'Weights', 'Terms', 'frozen', 'ocr_objective', 'pixel_objective', 'lcofl_objective',
-           'joint_objective', 'judge_objective']
+           'joint_objective', 'direct_objective', 'judge_objective']
 
 # %% ../../nbs/55_training.objectives.ipynb #c003
 from contextlib import contextmanager
@@ -126,6 +126,11 @@ def joint_objective(models: Models, batch: PlateBatch, weights: Weights) -> Term
     return terms
 
 # %% ../../nbs/55_training.objectives.ipynb #c014
+def direct_objective(models: Models, batch: PlateBatch, weights: Weights) -> Terms:
+    "Direct reader on LR"
+    return Terms({"ocr": _reading_loss(models.direct, batch.lr, batch)})
+
+
 def judge_objective(judge: Judge, batch: PlateBatch, weights: Weights) -> Terms:
     "Cross-entropy on softened HR"
     return Terms({"ocr": judge_loss(judge(batch.view), batch.target)})

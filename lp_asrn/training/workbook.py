@@ -21,7 +21,8 @@ from IPython.display import Image
 from IPython.utils.capture import capture_output
 from matplotlib.figure import Figure
 
-from ..config import DATA_DIR, Config, ConfigError, load_config, to_dict
+from ..config import DATA_DIR, Config, ConfigError, to_dict
+from ..settings import load_config
 from ..evaluation.figures import pixels
 from ..models.bundle import Models, load_tensors
 from .stages import STAGES, Run, StageInfo, parse_stages, train_stage
@@ -34,6 +35,7 @@ SHORT = (  # for any model: a few hundred plates
     "training.num_workers=0", "training.val_every=1", "loss.embed_warmup_epochs=4",
     *(f"progressive_training.stage{i}.epochs={n}" for i, n in enumerate((6, 3, 4, 2, 2))),
     *(f"progressive_training.stage{i}.lr_schedule=cosine" for i in range(5)),
+    "progressive_training.lr_direct.epochs=6",
 )  # fmt: skip
 TINY = (  # where there is no run of yours: small models, one layout, more plates in fewer rounds, high learning rates
     "model.num_channels=16", "model.growth_channels=8", "model.num_rrdb_blocks=1", "model.attention_channels=8",
@@ -42,7 +44,7 @@ TINY = (  # where there is no run of yours: small models, one layout, more plate
     *(f"progressive_training.stage{i}.epochs={n}" for i, n in enumerate((6, 2, 2, 2, 2))),
     *(f"progressive_training.stage{i}.learning_rate={lr}" for i, lr in enumerate((3e-3, 3e-3, 2e-3, 1e-3, 1e-3))),
 )  # fmt: skip
-CHAIN = (*SHORT, *TINY, "training.val_every=100", *(f"progressive_training.stage{i}.epochs=1" for i in (2, 3, 4)))  # predecessors: shorter still
+CHAIN = (*SHORT, *TINY, "training.val_every=100", *(f"progressive_training.stage{i}.epochs=1" for i in (2, 3, 4)), "progressive_training.lr_direct.epochs=4")  # predecessors: shorter still
 
 # %% ../../nbs/58_training.workbook.ipynb #c007
 def _place(runs: Path, config: Config) -> Path:
@@ -84,8 +86,14 @@ def tiny_run(
     return place
 
 # %% ../../nbs/58_training.workbook.ipynb #c009
+def _before(key: str) -> List[StageInfo]:
+    "The stages that a stage builds on, in order"
+    after = STAGES[key].after
+    return [*_before(after), STAGES[after]] if after else []
+
+
 def open_run(
-    key: str,  # stage0 ... stage4: the stage that the notebook trains
+    key: str,  # stage0 ... stage4, lr_direct: the stage that the notebook trains
     quick: bool = True,  # False: the length and the settings of your own run, or of the preset demo
     save_dir: str | Path = SAVE_DIR,  # your run: read, never written
     runs: str | Path = "runs",  # folder of all that notebooks train
@@ -93,8 +101,8 @@ def open_run(
 ) -> Run:  # in a folder of its own, with the stages before; `train_stage(run, STAGES[key])` trains the stage
     "Settings, folder and predecessor for one stage; with `quick` and without a predecessor, a tiny one is trained"
     if key not in STAGES or key == "judge":
-        raise ConfigError(f"no stage notebook for '{key}' (known: stage0 to stage4)")
-    before = [s for s in parse_stages("all") if s.key < key]
+        raise ConfigError(f"no stage notebook for '{key}' (known: {', '.join(s.key for s in parse_stages('all'))})")
+    before = _before(key)
     saved, own = Path(save_dir), Path(runs) / STAGES[key].tag
     begun = (saved / before[-1].tag / "best.safetensors").is_file() if before else not quick
     yours = begun and (saved / "config.yaml").is_file()
@@ -110,13 +118,15 @@ def open_run(
 def trained(
     save_dir: str | Path = SAVE_DIR,  # your run: read, never written
     runs: str | Path = "runs",  # folder of all that notebooks train
-) -> Path:  # a checkpoint with generator, recogniser and embedder
-    "best.safetensors of your run or, without one, the last stage of a tiny run"
+) -> Path:  # a checkpoint with generator, recogniser, embedder and direct reader (in your run, if it has come so far)
+    "best.safetensors of your run or, without one, of a tiny run"
     own = Path(save_dir) / "best.safetensors"
     if own.is_file():
         return own
-    stages = parse_stages("all")
-    return tiny_run(stages, runs) / stages[-1].tag / "best.safetensors"
+    place = tiny_run(parse_stages("all"), runs)
+    if not (place / "best.safetensors").is_file():
+        Run(load_config("demo", overrides=CHAIN), place, log=lambda line: None, tensorboard=False).publish()
+    return place / "best.safetensors"
 
 # %% ../../nbs/58_training.workbook.ipynb #c011
 def changed(before: Models, after: Models) -> Set[str]:
