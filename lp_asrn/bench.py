@@ -6,9 +6,9 @@
 __all__ = ['YARDSTICK', 'Contestant', 'SWEEPS', 'Case', 'contestants', 'peak_memory', 'bench_deform', 'table', 'sweep_figure']
 
 # %% ../nbs/63_bench.ipynb #c003
+import contextlib
 import ctypes
 import ctypes.util
-import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +51,8 @@ def contestants(
     found: Dict[str, Contestant] = {YARDSTICK: (lambda x, w, b: F.conv2d(x, w, b, padding=1), [value, weight, bias])}
     for name, backend in BACKENDS.items():
         if backend.why_not(value, packed, geometry) is None:
-            found[f"DCNv4 {name}"] = (lambda x, p, name=name: deform_conv(x, p, geometry, name), [value, packed])
-    if importlib.util.find_spec("torchvision"):
+            found[f"DCNv4 {name}"] = (lambda x, p, name=name: deform_conv(x, p, geometry, backend=name), [value, packed])
+    with contextlib.suppress(ImportError, RuntimeError):  # not there, or built for another torch
         from torchvision.ops import deform_conv2d
 
         offset, mask = make(c.batch, 18 * c.groups, c.height, c.width), make(c.batch, 9 * c.groups, c.height, c.width)

@@ -41,7 +41,7 @@ def train(args: Sequence[str]) -> None:
     device = pick_device(options.device)
     _refuse(folder, stages, options)
     run = Run(settings, folder, device, tensorboard=not options.no_tensorboard)
-    run.check_start(stages[0], options.resume)
+    run.check_start(stages, options.resume)
     run.open_data()
     for tag in [s.tag for s in [*stages, *dependents(stages)]] if options.overwrite else []:
         shutil.rmtree(folder / tag, ignore_errors=True)
@@ -239,13 +239,18 @@ def bench(args: Sequence[str]) -> None:
 
     from lp_asrn.bench import Case, bench_deform, sweep_figure, table
     from lp_asrn.models.deform import prepare_backend
+    from lp_asrn.models.deform_reference import Geometry
     from lp_asrn.models.device import pick_device
 
     device = pick_device(o.device)
-    prepare_backend("auto", device)
+    prepare_backend("auto", torch.empty(1, o.channels, 1, 1, device=device), Geometry(o.groups))
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"{o.batch} x {o.channels} x {o.height} x {o.width}, {o.groups} groups, fp32, {device.type}, {place}", flush=True)
-    print(table(bench_deform(Case(*(getattr(o, key) for key in sizes)), device)), flush=True)
+    try:
+        rows = bench_deform(Case(*(getattr(o, key) for key in sizes)), device)
+    except RuntimeError as e:  # more memory than there is
+        raise UserError(f"these sizes cannot be timed here: {str(e).splitlines()[0]}") from None
+    print(table(rows), flush=True)
     if o.plot:
         sweep_figure(device).savefig(o.plot)
         print(f"written: {o.plot}")

@@ -1,8 +1,12 @@
 "The C++ kernel of the deformable convolution: built by training, never by reading"
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
-from helpers import TINY, refused, run, run_process
+from helpers import TINY, environment, refused, run, run_process
 
 from lp_asrn.models.deform_cpp import build
 
@@ -48,6 +52,29 @@ def test_training_goes_on_without_a_compiler(empty, trained, tmp_path, monkeypat
     assert sorted(p.name for p in (run_dir / "stage1_warmup").iterdir()) == before, "nothing is deleted by a run that cannot start"
 
 
+BUILD = [sys.executable, "-c", "from lp_asrn.models.deform_cpp import build; print(build())"]
+
+
+@pytest.mark.skipif(not COMPILER, reason="no compiler")
+def test_a_killed_builder_and_two_at_once(empty):
+    first = subprocess.Popen(BUILD, env=environment(), start_new_session=True)
+    end = time.monotonic() + 60
+    while not list(empty.glob("*/work/build.ninja")) and time.monotonic() < end:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL and list(empty.glob("*/work/*")) and not list(empty.glob("*/kernel.so"))
+    both = [subprocess.Popen(BUILD, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [p.communicate(timeout=120)[0].strip() for p in both] == ["None", "None"]
+    assert len(list(empty.glob("*/kernel.so"))) == 1 and not list(empty.glob("*/work"))
+
+
+def test_stages_without_a_generator_need_no_kernel(empty, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    words = ("--stage", "0", "--save-dir", tmp_path / "run", "--training.deform-backend", "cpp")
+    outcome = run_process("train", "--debug", "--no-tensorboard", *TINY, *words)
+    assert outcome.code == 0 and "kernel" not in outcome.out, outcome
+
+
 def test_bench_compares_what_is_here():
     outcome = run("bench", "deform", "--batch", 1, "--channels", 8, "--height", 4, "--width", 6, "--groups", 2)
     there = build() is None
@@ -57,7 +84,7 @@ def test_bench_compares_what_is_here():
 
 @pytest.mark.parametrize(
     "words, fragment",
-    [(("--groups", 5), "divisor"), (("--plot", "x.jpg"), ".png"), (("--plot", "nowhere/x.png"), "exists"), (("--batch", 0), "at least 1")],
+    [(("--groups", 5), "divisor"), (("--plot", "x.jpg"), ".png"), (("--plot", "nowhere/x.png"), "exists"), (("--batch", 0), "at least 1"), (("--batch", 10**6, "--height", 10**4, "--width", 10**4), "cannot be timed")],
 )
 def test_bench_refuses_what_makes_no_sense(words, fragment):
     refused(run("bench", "deform", *words), fragment)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ConfigError, suggest
-from .deform_cpp import build, cpp, load
+from .deform_cpp import build, cpp, is_loaded, load
 from .deform_package import package, why_not_package
 from .deform_reference import Geometry, pack, reference, unpack
 
@@ -29,7 +29,10 @@ def _why_not_cpp(value: Tensor, packed: Tensor, geometry: Geometry) -> Optional[
     "The kernel is for the CPU, and must have been built"
     if value.device.type != "cpu":
         return "it runs on the CPU alone"
-    return None if load() else "it is not built yet (lp_asrn train and lp_asrn bench build it)"
+    return None if is_loaded() else "it is not built yet (lp_asrn train and lp_asrn bench build it)"
+
+
+load()  # if it was built before
 
 
 BACKENDS: Dict[str, Backend] = {  # in the order in which auto tries them
@@ -60,36 +63,48 @@ _trouble: List[str] = []  # why this process could not build the kernel; it is s
 
 def prepare_backend(
     name: str,  # auto, or a key of `BACKENDS`
-    device: torch.device,
+    value: Tensor,  # of the sizes that are to be computed; what it holds does not matter
+    geometry: Geometry,
     log: Callable[[str], None] = print,  # takes a line
 ) -> None:
-    "Build the C++ kernel if it is wanted and not there; `ConfigError` if a named backend cannot be had"
-    if device.type == "cpu" and name in ("auto", "cpp") and not load():
+    "Build the C++ kernel if it is wanted and not there; `ConfigError` if a named backend cannot do these sizes"
+    if value.device.type == "cpu" and name in ("auto", "cpp") and not load():
         if not _trouble:
             log("building the C++ kernel of the deformable convolution (once, some ten seconds)")
             if reason := build():
                 _trouble.append(reason)
-                log(f"no C++ kernel: {reason}. The slower PyTorch form is used")
+                if name == "auto":
+                    log(f"no C++ kernel: {reason}. The slower PyTorch form is used")
         if _trouble and name == "cpp":
             raise ConfigError(f"deformable backend 'cpp': {_trouble[0]}")
-    value, geometry = torch.empty(1, 16, 3, 3, device=device), Geometry(1)
-    pick_backend(name, value, torch.empty(1, geometry.packed_channels, 3, 3, device=device), geometry)
+    packed = value.new_empty(len(value), geometry.packed_channels, *geometry.output_size(*value.shape[2:]))
+    pick_backend(name, value, packed, geometry)
 
 # %% ../../nbs/20d_models.deform.ipynb #c008
 def deform_conv(
     value: Tensor,  # (N, G*D, H, W), any floating dtype and memory layout
     packed: Tensor,  # (N, P, Ho, Wo), offsets and modulation as `pack` makes them
     geometry: Geometry,
+    version: int = 4,  # 4: free modulation (DCNv4); 3: softmax over the taps (DCNv3)
     backend: str = "auto",  # auto, package, cpp or reference
 ) -> Tensor:  # (N, G*D, Ho, Wo), dtype of `value`
-    "DCNv4's operator (arXiv 2401.06197); `ValueError` if the shapes do not belong together, `ConfigError` if the backend cannot do it"
+    "DCNv4 (arXiv 2401.06197) or DCNv3 (arXiv 2211.05778); `ValueError` if the shapes do not belong together, `ConfigError` if the backend cannot do it"
     n, c, h, w = value.shape
-    if packed.shape != (n, geometry.packed_channels, *geometry.output_size(h, w)) or c % geometry.groups:
-        expected = (n, geometry.packed_channels, *geometry.output_size(h, w))
+    expected = (n, geometry.packed_channels, *geometry.output_size(h, w))
+    if min(expected[2:]) < 1:
+        raise ValueError(f"a picture of {h} x {w} pixels is smaller than the kernel: {geometry}")
+    if packed.shape != expected or c % geometry.groups:
         raise ValueError(f"value {tuple(value.shape)} of {geometry.groups} groups needs a packed map {expected}; got {tuple(packed.shape)}")
     dtype = torch.promote_types(value.dtype, torch.float32)
-    run = pick_backend(backend, value, packed, geometry)
-    return run(value.to(dtype), packed.to(dtype), geometry).to(value.dtype)
+    wide, packed = value.to(dtype), packed.to(dtype)
+    packed = _softmax(packed, geometry) if version == 3 else packed  # the one line between DCNv3 and DCNv4
+    return pick_backend(backend, wide, packed, geometry)(wide, packed, geometry).to(value.dtype)
+
+
+def _softmax(packed: Tensor, geometry: Geometry) -> Tensor:
+    "A packed map with the modulation normalised over the taps"
+    offset, modulation = unpack(packed, geometry)
+    return pack(offset, modulation.softmax(2))
 
 # %% ../../nbs/20d_models.deform.ipynb #c016
 @torch.no_grad()
@@ -118,6 +133,7 @@ class DeformConv(nn.Module):
         version: int = 4,  # 4: free modulation (DCNv4); 3: softmax over the taps (DCNv3)
         offset_scale: float = 1.0,  # multiplies taps and displacements
         remove_center: bool = False,  # leave out the middle tap
+        dw_kernel_size: Optional[int] = 3,  # side of the depthwise convolution before the offsets, odd; None = there is none
         backend: str = "auto",  # auto, package, cpp or reference
     ):
         super().__init__()
@@ -129,7 +145,10 @@ class DeformConv(nn.Module):
         self.version, self.backend = version, backend
         self.geometry = Geometry(groups, kernel_size, stride, dilation * (kernel_size // 2), dilation, offset_scale, remove_center)
         self.value_proj = nn.Conv2d(channels, channels, 1)
-        self.offset_mask_dw = nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels)
+        if dw_kernel_size is not None:
+            self.offset_mask_dw = nn.Conv2d(channels, channels, dw_kernel_size, stride, padding=dw_kernel_size // 2, groups=channels)
+        else:
+            self.offset_mask_dw = nn.AvgPool2d(1, stride)  # without weights: every stride-th pixel
         self.offset_mask = _offset_mask(channels, self.geometry, 1 / self.geometry.taps if version == 4 else 0.0)
         self.output_proj = nn.Conv2d(channels, channels, 1)
         self.register_load_state_dict_pre_hook(_widen)
@@ -138,18 +157,11 @@ class DeformConv(nn.Module):
         self,
         x: Tensor,  # (N, C, H, W)
     ) -> Tensor:  # (N, P, Ho, Wo); `unpack` splits it
-        "Where the module looks in `x`, and how much each tap counts"
-        packed = self.offset_mask(self.offset_mask_dw(x))
-        return _softmax(packed, self.geometry) if self.version == 3 else packed  # the one line between DCNv3 and DCNv4
+        "Where the module looks in `x`, and how much each tap counts (in DCNv3: before the softmax)"
+        return self.offset_mask(self.offset_mask_dw(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.output_proj(deform_conv(self.value_proj(x), self.packed_map(x), self.geometry, self.backend))
-
-
-def _softmax(packed: Tensor, geometry: Geometry) -> Tensor:
-    "A packed map with the modulation normalised over the taps"
-    offset, modulation = unpack(packed, geometry)
-    return pack(offset, modulation.softmax(2))
+        return self.output_proj(deform_conv(self.value_proj(x), self.packed_map(x), self.geometry, self.version, self.backend))
 
 
 def _widen(module: DeformConv, state: Dict[str, Tensor], prefix: str, *_) -> None:
@@ -161,7 +173,7 @@ def _widen(module: DeformConv, state: Dict[str, Tensor], prefix: str, *_) -> Non
 
 
 def official_state(module: DeformConv) -> Dict[str, Tensor]:
-    "Weights of a DCNv4 for the official module with `dw_kernel_size=3`; the other way, `load_state_dict` takes the official weights as they are"
+    "Weights for the official module of the same `dw_kernel_size`; the other way, `load_state_dict` takes the official weights as they are"
     if module.version != 4:
         raise ConfigError("only DCNv4 has an official module of these weights, not DCNv3")
     narrow = ("value_proj.weight", "offset_mask.weight", "output_proj.weight")

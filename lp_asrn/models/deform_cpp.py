@@ -9,9 +9,9 @@ __all__ = ['SOURCE', 'FLAGS', 'kernel_path', 'build', 'is_loaded', 'load', 'cpp'
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import platform
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor
-from torch.utils import cpp_extension
 
 from .deform_reference import Geometry
 
@@ -30,6 +29,10 @@ _WALK = r"""
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 #include <vector>
+
+#ifdef __has_builtin
+#define HAS_SHUFFLE __has_builtin(__builtin_shufflevector)
+#endif
 
 namespace {
 
@@ -59,6 +62,10 @@ struct Group {
   const std::vector<T> grid;
   const int64_t D, C, row;  // row: from a pixel to the one below
   std::vector<T> map, slope, sum;
+
+  typedef T Lanes __attribute__((vector_size(4 * sizeof(T))));
+  typedef Lanes Loose __attribute__((aligned(sizeof(T)), may_alias));  // in memory, wherever it begins
+  static Lanes get(const T* p) { return *(const Loose*)p; }
 
   explicit Group(const Shape& shape)
       : s(shape), grid(tap_grid<T>(shape)), D(DD ? DD : shape.D), C(shape.G * D), row((shape.W + 2) * D), map((shape.H + 2) * row), sum(D) {}
@@ -102,15 +109,21 @@ _FORWARD = r"""
         const int64_t place = (n * s.Ho + yo) * s.Wo + xo;
         const T *offset = packed + place * s.P + 3 * g * s.K, *m = offset + 2 * s.K;
         for (int64_t d = 0; d < D; ++d) total[d] = 0;
+        Lanes four = {};  // the total of a group of four channels
         const auto inside = [&](int64_t k, int64_t corner, T lx, T ly) {
           const T *p0 = map.data() + corner, *p1 = p0 + D, *p2 = p0 + row, *p3 = p2 + D;
           const T w3 = lx * ly * m[k], w2 = ly * m[k] - w3, w1 = lx * m[k] - w3, w0 = m[k] - w1 - w2 - w3;
+          if constexpr (DD == 4) {
+            four += w0 * get(p0) + w1 * get(p1) + w2 * get(p2) + w3 * get(p3);
+          } else {
 #pragma omp simd
-          for (int64_t d = 0; d < D; ++d) total[d] += w0 * p0[d] + w1 * p1[d] + w2 * p2[d] + w3 * p3[d];
+            for (int64_t d = 0; d < D; ++d) total[d] += w0 * p0[d] + w1 * p1[d] + w2 * p2[d] + w3 * p3[d];
+          }
         };
         each_tap(offset, xo, yo, inside, [](int64_t) {});
         T* to = out + place * C + g * D;
-        for (int64_t d = 0; d < D; ++d) to[d] = total[d];
+        if constexpr (DD == 4) *(Loose*)to = four;
+        else std::copy(total, total + D, to);
       }
   }
 """
@@ -119,16 +132,14 @@ _FORWARD = r"""
 _BACKWARD = r"""
   // s[i] = sum over the channels of u * (pixel i of the four at p), four lanes at a time: left to itself, the compiler adds up one by one
   inline void dot(const T* u, const T* p, T* s) const {
-    typedef T Lanes __attribute__((vector_size(4 * sizeof(T))));
-    typedef Lanes Loose __attribute__((aligned(sizeof(T)), may_alias));  // in memory, wherever it begins
     const T *p1 = p + D, *p2 = p + row, *p3 = p2 + D;
     Lanes a = {}, b = {}, c = {}, e = {};
     int64_t d = 0;
     for (; d + 4 <= D; d += 4) {
-      const Lanes t = *(const Loose*)(u + d);
-      a += t * *(const Loose*)(p + d), b += t * *(const Loose*)(p1 + d), c += t * *(const Loose*)(p2 + d), e += t * *(const Loose*)(p3 + d);
+      const Lanes t = get(u + d);
+      a += t * get(p + d), b += t * get(p1 + d), c += t * get(p2 + d), e += t * get(p3 + d);
     }
-#if __has_builtin(__builtin_shufflevector)
+#if HAS_SHUFFLE
     const Lanes ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
     const Lanes ce = __builtin_shufflevector(c, e, 0, 4, 1, 5) + __builtin_shufflevector(c, e, 2, 6, 3, 7);
     const Lanes all = __builtin_shufflevector(ab, ce, 0, 1, 4, 5) + __builtin_shufflevector(ab, ce, 2, 3, 6, 7);
@@ -160,10 +171,15 @@ _BACKWARD = r"""
           doffset[2 * k + 1] = share * (below - above);
           T *q0 = slope.data() + corner, *q1 = q0 + D, *q2 = q0 + row, *q3 = q2 + D;
           const T w3 = lx * ly * m[k], w2 = ly * m[k] - w3, w1 = lx * m[k] - w3, w0 = m[k] - w1 - w2 - w3;
+          if constexpr (DD == 4) {  // all four are read before one is written, here and below
+            const Lanes t = get(u), a = get(q0) + w0 * t, b = get(q1) + w1 * t, c = get(q2) + w2 * t, e = get(q3) + w3 * t;
+            *(Loose*)q0 = a, *(Loose*)q1 = b, *(Loose*)q2 = c, *(Loose*)q3 = e;
+          } else {
 #pragma omp simd
-          for (int64_t d = 0; d < D; ++d) {  // all four are read before one is written
-            const T a = q0[d] + w0 * u[d], b = q1[d] + w1 * u[d], c = q2[d] + w2 * u[d], e = q3[d] + w3 * u[d];
-            q0[d] = a, q1[d] = b, q2[d] = c, q3[d] = e;
+            for (int64_t d = 0; d < D; ++d) {
+              const T a = q0[d] + w0 * u[d], b = q1[d] + w1 * u[d], c = q2[d] + w2 * u[d], e = q3[d] + w3 * u[d];
+              q0[d] = a, q1[d] = b, q2[d] = c, q3[d] = e;
+            }
           }
         };
         each_tap(offset, xo, yo, inside, [&](int64_t k) { doffset[2 * k] = doffset[2 * k + 1] = dm[k] = 0; });
@@ -193,6 +209,7 @@ void each_group(const Shape& s, F f) {
 }
 
 Shape shape_of(const at::Tensor& value, const at::Tensor& packed, int64_t groups, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation, double scale, bool remove_center) {
+  TORCH_CHECK(groups > 0 && kernel > 0 && stride > 0 && dilation > 0 && padding >= 0 && value.dim() == 4 && packed.dim() == 4, "deform: geometry");
   TORCH_CHECK(value.is_contiguous() && packed.is_contiguous() && value.scalar_type() == packed.scalar_type(), "deform: contiguous tensors of one dtype");
   const int64_t H = value.size(1), W = value.size(2), reach = dilation * (kernel - 1) + 1, K = kernel * kernel - remove_center;
   const int64_t Ho = (H + 2 * padding - reach) / stride + 1, Wo = (W + 2 * padding - reach) / stride + 1;
@@ -257,7 +274,7 @@ def _processor() -> str:
 def kernel_path() -> Path:  # a shared library, whether it is there or not
     "Where the kernel for this processor, torch and source lies once it is built"
     mark = repr((SOURCE, FLAGS, torch.__version__, platform.machine(), _processor()))
-    root = os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root()
+    root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "torch_extensions"
     return Path(root) / f"lp_asrn_deform_{hashlib.sha256(mark.encode()).hexdigest()[:16]}" / "kernel.so"
 
 # %% ../../nbs/20b_models.deform_cpp.ipynb #c014
@@ -273,57 +290,76 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _compile(target: Path) -> None:
-    "Compile `SOURCE` and move the library to `target`"
+    "Compile `SOURCE`, move the library to `target` and its checksum beside it"
     import ninja
+    from torch.utils import cpp_extension
 
-    work = target.parent / "work"
+    work, logger, path = target.parent / "work", logging.getLogger("torch.utils.cpp_extension"), os.environ.get("PATH", "")
     shutil.rmtree(work, ignore_errors=True)  # with the lock of a build that was killed
     work.mkdir()
     (work / "deform.cpp").write_text(SOURCE)
-    linked, path = [f for f in FLAGS if f == "-fopenmp"], os.environ.get("PATH", "")
+    level = logger.level
     os.environ["PATH"] = os.pathsep.join((ninja.BIN_DIR, path))  # found even if the environment is not activated
+    logger.setLevel(logging.ERROR)  # what is wrong with a compiler is said in one line, by `build`
     try:
+        linked = [f for f in FLAGS if f == "-fopenmp"]
         cpp_extension.load("deform", [str(work / "deform.cpp")], extra_cflags=list(FLAGS), extra_ldflags=linked, build_directory=str(work), is_python_module=False)
     finally:
         os.environ["PATH"] = path
-    os.replace(next(work.glob("deform.*so")), target)
+        logger.setLevel(level)
+    library = next(work.glob("deform.*so"))
+    _checksum(target).write_text(hashlib.sha256(library.read_bytes()).hexdigest())
+    os.replace(library, target)
     shutil.rmtree(work, ignore_errors=True)
+
+
+def _checksum(target: Path) -> Path:
+    "Where the checksum of a library is"
+    return target.with_suffix(".sha256")
 
 
 def build() -> Optional[str]:  # None, or in a line why there is no kernel
     "Build the kernel unless it is there, and load it; one that is damaged is built anew"
-    target, compiler = kernel_path(), os.environ.get("CXX") or "c++"
-    if shutil.which(shlex.split(compiler)[0]) is None and not load():
+    compiler = os.environ.get("CXX") or "c++"
+    if load():
+        return None
+    if shutil.which(compiler) is None:
         return f"there is no C++ compiler '{compiler}'"
     try:
-        with _alone(target.parent):
+        with _alone(kernel_path().parent):
             if not load():
-                _compile(target)
-    except (ImportError, OSError, RuntimeError) as e:
-        lines = str(e).splitlines() or [type(e).__name__]
-        return next((line for line in lines if "error:" in line), lines[0])[:300].strip()
-    return None if load() else f"{target} cannot be loaded"
+                _compile(kernel_path())
+    except Exception as e:  # of the system, of ninja, of torch's loader: whatever it is, there is no kernel
+        lines = [line for line in str(e).splitlines() if line.strip()] or [type(e).__name__]
+        return next((line for line in lines if "error:" in line), lines[-1])[:300].strip()
+    return None if load() else f"{kernel_path()} cannot be loaded"
 
 # %% ../../nbs/20b_models.deform_cpp.ipynb #c016
+_loaded = False  # this process has the kernel
+
+
 def is_loaded() -> bool:
     "True if this process has the kernel"
-    return hasattr(torch.ops.lp_asrn, "deform_forward")
+    return _loaded
 
 
 def load() -> bool:  # True if the kernel is there
-    "Load the kernel if it was built; never builds"
-    if is_loaded():
-        _register()
+    "Load the kernel if it was built and is whole; never builds"
+    global _loaded
+    if _loaded:
         return True
     try:
-        torch.ops.load_library(kernel_path())
-    except OSError:  # not there, or damaged
+        path = kernel_path()
+        if hashlib.sha256(path.read_bytes()).hexdigest() != _checksum(path).read_text():
+            return False  # cut short or overwritten: to load it could end this process
+        torch.ops.load_library(path)
+    except OSError:  # not there
         return False
     _register()
+    _loaded = True
     return True
 
 
-@functools.lru_cache(maxsize=None)
 def _register() -> None:
     "Tell torch the operators' shapes and gradients"
 
@@ -341,9 +377,13 @@ def _register() -> None:
         value, packed = ctx.saved_tensors
         return *torch.ops.lp_asrn.deform_backward(value, packed, grad.contiguous(), *ctx.how), *[None] * len(ctx.how)
 
+    def refuse(ctx, *grads) -> None:
+        raise RuntimeError("the C++ kernel has no second derivative: use the deformable backend 'reference'")
+
     torch.library.register_fake("lp_asrn::deform_forward", shape)
     torch.library.register_fake("lp_asrn::deform_backward", shapes)
     torch.library.register_autograd("lp_asrn::deform_forward", gradient, setup_context=keep)
+    torch.library.register_autograd("lp_asrn::deform_backward", refuse)
 
 # %% ../../nbs/20b_models.deform_cpp.ipynb #c017
 def cpp(

@@ -6,8 +6,9 @@
 __all__ = ['why_not_package', 'package']
 
 # %% ../../nbs/20c_models.deform_package.ipynb #c003
-import importlib.util
-from typing import Optional
+import functools
+from types import ModuleType
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -21,20 +22,39 @@ def why_not_package(
     geometry: Geometry,
 ) -> Optional[str]:  # None: the package is there and right; else what is in the way
     "Whether the official kernel may be used for these tensors"
-    if importlib.util.find_spec("DCNv4") is None:
-        return "the package DCNv4 is not installed (extra dcnv4, to be built on a machine with a GPU)"
     if value.device.type != "cuda":
         return "it runs on CUDA alone"
-    (n, c, h, w), positions = value.shape, packed.shape[2] * packed.shape[3]
+    if value.dtype != torch.float32:
+        return f"it computes in fp32 here, not in {value.dtype}"
+    return _why_not(tuple(value.shape), packed.shape[2] * packed.shape[3], geometry)
+
+
+def _functions() -> ModuleType:
+    "The part of the package that is used"
+    from DCNv4.functions import dcnv4_func
+
+    return dcnv4_func
+
+
+@functools.lru_cache(maxsize=None)  # the package's own search for a block takes longer than its kernel
+def _why_not(shape: Tuple[int, ...], positions: int, geometry: Geometry) -> Optional[str]:
+    "The same for fp32 tensors on the GPU, by the shape of the value and the number of output positions"
+    try:
+        functions = _functions()
+    except ImportError as e:
+        return f"the package DCNv4 cannot be imported ({e}); it is the extra dcnv4, to be built on a machine with a GPU"
+    n, c, h, w = shape
     groups, d = geometry.groups, c // geometry.groups
+    if n < 1 or positions < 1:
+        return "there is nothing to compute"
     if geometry.taps not in (8, 9) or d % 16:
         return f"it has no kernel for {geometry.taps} taps and groups of {d} channels (8 or 9 taps, a multiple of 16)"
     if n > 256 and n % 256:
         return f"a batch of {n} is above 256 and no multiple of it"
-    from DCNv4.functions.dcnv4_func import find_spec_bwd, findspec
-
-    for step, threads in (findspec(n, h, w, groups, d), find_spec_bwd(n, h, w, groups, d)):
+    for step, threads in (functions.findspec(n, h, w, groups, d), functions.find_spec_bwd(n, h, w, groups, d)):
         in_block = threads // (d // step) // groups
+        if threads > 1024:
+            return f"its blocks would have {threads} threads (1024 at most)"
         if positions % in_block:
             return f"its blocks of {in_block} positions would reach from one image of {positions} positions into the next"
     return None
@@ -46,11 +66,9 @@ def package(
     geometry: Geometry,
 ) -> Tensor:  # (N, G*D, Ho, Wo), channels_last in memory
     "DCNv4's operator by the official kernel; ask `why_not_package` first"
-    from DCNv4.functions.dcnv4_func import DCNv4Function
-
     g, last = geometry, lambda x: x.permute(0, 2, 3, 1).contiguous()
     twice = [v for n in (g.kernel_size, g.stride, g.padding, g.dilation) for v in (n, n)]
     width = value.shape[1] // g.groups
     with torch.autocast(value.device.type, enabled=False):
-        out = DCNv4Function.apply(last(value), last(packed), *twice, g.groups, width, g.offset_scale, 256, int(g.remove_center))
+        out = _functions().DCNv4Function.apply(last(value), last(packed), *twice, g.groups, width, g.offset_scale, 256, int(g.remove_center))
     return out.permute(0, 3, 1, 2)

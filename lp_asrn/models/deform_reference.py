@@ -114,6 +114,8 @@ def reference(
     offset, modulation = unpack(packed, geometry)
     padded = _pad_to_powers_of_two(value)
     x, y = sampling_points(offset, geometry)
+    inside = (x > -1) & (y > -1) & (x < value.shape[3]) & (y < value.shape[2])  # never true of NaN
+    x, y, modulation = torch.where(inside, x, -2), torch.where(inside, y, -2), torch.where(inside, modulation, 0)
     grid = torch.stack([_normalise(x, padded.shape[3]), _normalise(y, padded.shape[2])], -1)
     maps = padded.reshape(n * groups, c // groups, *padded.shape[2:])
     sampled = F.grid_sample(maps, grid.view(n * groups, taps * ho, wo, 2), padding_mode="zeros", align_corners=False)

@@ -24,6 +24,7 @@ from ..evaluation.judges import Judge, judge_read, load_judge, save_judge
 from ..evaluation.metrics import character_accuracy, confusion_matrix
 from ..models.bundle import Models, load_models, load_tensors, save_models
 from ..models.deform import DeformConv, prepare_backend
+from ..models.deform_reference import Geometry
 from ..models.device import autocast
 from ..models.generator import bicubic
 from ..models.recognizer import read
@@ -209,17 +210,21 @@ class Run:
             raise CheckpointError(f"{path} has another architecture than these settings (see 'model' in {self.folder / 'config.yaml'})")
         return models.add_direct() if "direct" in info.trains else models
 
-    def check_start(self, info: StageInfo, resume: bool = False) -> None:
-        "Raise what `start` would, before anything is written; a stage that is resumed and has ended needs no start"
-        self.prepare_backend()
+    def check_start(self, stages: List[StageInfo], resume: bool = False) -> None:
+        "Raise what would keep these stages from starting, before anything is written; one that is resumed and has ended needs no start"
+        if any("generator" in s.trains for s in stages):
+            self.prepare_backend()
+        info = stages[0]
         if info.after and not (resume and has_ended(self.folder / info.tag)):
             self.start(info)
 
     def prepare_backend(self) -> None:
         "Have the kernel of the deformable convolutions ready, if there are any; raises `ConfigError` if the wanted one is not to be had"
-        m = self.config.model
+        m, t = self.config.model, self.config.training
         if m.use_enhanced_attention and (m.use_dcnv4 or m.deform_alternative == "dcnv3"):
-            prepare_backend(self.config.training.deform_backend, self.device, self.log)
+            height, width = (-(-n // m.attention_stride) for n in (16, 48))
+            value = torch.empty(t.batch_size, m.attention_channels, height, width, device=self.device)
+            prepare_backend(t.deform_backend, value, Geometry(m.deform_groups), self.log)
 
 # %% ../../nbs/57_training.stages.ipynb #c011
 def psnr_floor(run: Run) -> Optional[float]:
