@@ -7,6 +7,7 @@ __all__ = ['VERBS', 'HELP', 'train', 'evaluate', 'enhance', 'read', 'synth', 'da
 
 # %% ../nbs/65_cli.ipynb #c003
 import contextlib
+import itertools
 import os
 import shutil
 import sys
@@ -68,7 +69,7 @@ def evaluate(args: Sequence[str]) -> None:
             raise UserError(f"--{key} must be at least 1")
     from tqdm import tqdm
 
-    from lp_asrn.evaluation.evaluate import grid_of, pick_judges, read_set, readers_of, rows_of, table, verdict, write_metrics, write_readings
+    from lp_asrn.evaluation.evaluate import UNSEEN, grid_of, pick_judges, read_set, readers_of, rows_of, table, verdict, write_metrics, write_readings
     from lp_asrn.evaluation.judges import load_judge
     from lp_asrn.models.bundle import load_models
     from lp_asrn.models.device import pick_device
@@ -86,30 +87,31 @@ def evaluate(args: Sequence[str]) -> None:
     if o.data_root:
         get_layouts(o.layouts)
         plates = read_data(o.data_root)
-        source = FilePlates(plates, "test" if plates.has_split else None, 16 * scale, scale)
+        sources = {o.data_root: FilePlates(plates, "test" if plates.has_split else None, 16 * scale, scale)}
         print(plates.summary())
     else:
-        source = RenderedPlates("test", o.num, Config().data.layouts, height=16 * scale)
+        faces = {"rendered": False, UNSEEN: True}
+        sources = {name: RenderedPlates("test", o.num, Config().data.layouts, height=16 * scale, unseen_face=face) for name, face in faces.items()}
     readers, own = pick_judges(o.judge, judge) | {"recognizer": readers_of(judge, models.recognizer)["recognizer"]}, readers_of(judge)["judge"]
     rows, outcomes, draws = [], {}, o.draws
     if models.direct is None:
         print("no row of direct LR reading: this checkpoint has no direct reader (lp_asrn train --stage lr_direct)")
-    if all(source[i].lr is not None for i in range(len(source))):
+    if all(source[i].lr is not None for source in sources.values() for i in range(len(source))):
         print("every plate brings its own LR picture: no severity is applied")
         severities, draws = {"as given": get_severity("clean")}, 1
     folder = Path(o.save_dir) if o.save_dir else Path(o.checkpoint).parent
     folder.mkdir(parents=True, exist_ok=True)
-    for name, severity in severities.items():
+    for (which, source), (name, severity) in itertools.product(sources.items(), severities.items()):
         dataset = PlateDataset(source, severity, models.config.recognizer.num_slots, scale)
         steps = draws * -(-len(dataset) // o.batch_size)
         batches = (batch for draw in range(draws) for batch in in_order(dataset, o.batch_size, draw))
         progress = tqdm(batches, name, steps, leave=False, disable=None)
-        found = outcomes[name] = read_set(models.generator, readers, progress, device, direct=models.direct)
-        rows += (these := rows_of(found, o.data_root or "rendered", name))
-        print(f"\n{len(source)} plates x {draws} draws, severity {name}")
+        found = outcomes[which, name] = read_set(models.generator, readers, progress, device, direct=models.direct)
+        rows += (these := rows_of(found, which, name))
+        print(f"\n{which}: {len(source)} plates x {draws} draws, severity {name}")
         print(table(these))
         print(verdict(found), flush=True)
-        picture = folder / f"samples_{name.replace(' ', '_')}.png"
+        picture = folder / f"samples_{name.replace(' ', '_')}{'_unseen_face' if which == UNSEEN else ''}.png"
         grid_of(models.generator, own, next(in_order(dataset, 8)).to(device)).savefig(picture)
     write_metrics(folder / "metrics.json", rows, checkpoint=str(o.checkpoint), draws=draws)
     write_readings(folder / "readings.csv", outcomes)

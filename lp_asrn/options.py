@@ -63,7 +63,7 @@ class TrainOptions(Config):
 
 @dataclass
 class EvaluateOptions:
-    "Read held-out plates from bicubic, LR, SR and HR; print the table, write metrics.json, readings.csv and samples_SEVERITY.png."
+    "Read held-out plates (rendered ones in known faces and in one that training never sees) from bicubic, LR, SR and HR; print the table, write metrics.json, readings.csv and samples_SEVERITY.png."
 
     checkpoint: File = f"{DEFAULT_DIR}/best.safetensors"
     "models to evaluate"

@@ -217,7 +217,7 @@ def test_train_all_stages(trained_run):
     assert {(r["input"], r["judge"]) for r in metrics["rows"]} == {("lr_direct", "direct")} | {
         (i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "recognizer")
     }
-    assert "against a recogniser trained on LR" in outcome.out and len((folder / "readings.csv").read_text().splitlines()) == 33
+    assert "against a recogniser trained on LR" in outcome.out and len((folder / "readings.csv").read_text().splitlines()) == 65
     config = load_config("full", folder / "config.yaml")
     assert config.model == load_models(folder / "best.safetensors")[0].config and config.model.num_channels == 8
 
@@ -239,15 +239,16 @@ def test_evaluate_writes_the_same_bytes_twice(checkpoint, tmp_path):
         outcome = run("evaluate", "--checkpoint", checkpoint, *words)
         assert outcome.code == 0, outcome.err
         assert (tmp_path / name / "samples_hard.png").is_file()
-        assert len((tmp_path / name / "readings.csv").read_text().splitlines()) == 1 + 2 * 12
+        assert len((tmp_path / name / "readings.csv").read_text().splitlines()) == 1 + 2 * 2 * 12
         return outcome.out, (tmp_path / name / "metrics.json").read_bytes()
 
     out, first = once("a")
     assert once("b")[1] == first
     rows = json.loads(first)["rows"]
     assert {r["severity"] for r in rows} == {"medium", "hard"} and {r["n"] for r in rows if r["layout"] == "all"} == {12}
-    assert "6 plates x 2 draws, severity hard" in out
-    sr = {r["severity"]: r["psnr"] for r in rows if (r["input"], r["judge"], r["layout"]) == ("sr", "judge", "all")}
+    assert {r["dataset"] for r in rows} == {"rendered", "rendered, unseen face"} and "rendered: 6 plates x 2 draws, severity hard" in out
+    which = ("sr", "judge", "all", "rendered")
+    sr = {r["severity"]: r["psnr"] for r in rows if (r["input"], r["judge"], r["layout"], r["dataset"]) == which}
     assert sr["medium"] > sr["hard"], "the named severity is the one that was used"
 
 

@@ -146,6 +146,7 @@ def open_split(
     config: Config,
     split: str,  # train, val or test
     table: Optional[Table] = None,  # of `config.data.data_root`, if that is set
+    unseen_face: Optional[bool] = None,  # of rendered plates; None = if they are test plates
 ) -> Source:
     "The plates of a split: rendered, or of the user's folder"
     height = 16 * config.model.scale
@@ -153,7 +154,7 @@ def open_split(
         return FilePlates(table, split, height, config.model.scale)
     num = {"train": config.data.num_train, "val": config.data.num_val, "test": config.data.num_test}[split]
     data = config.data
-    return RenderedPlates(split, num, data.layouts, config.training.seed, height, data.loose_share, data.cache_dir)
+    return RenderedPlates(split, num, data.layouts, config.training.seed, height, data.loose_share, data.cache_dir, unseen_face)
 
 
 def open_table(config: Config) -> Optional[Table]:

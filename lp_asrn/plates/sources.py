@@ -106,12 +106,13 @@ class RenderedPlates:
         height: int = 32,  # of HR, in pixels
         loose_share: float = 0.0,  # how often a crop is loose, as of a detector, and not rectified
         cache_dir: Optional[str | Path] = None,  # keep the pictures there; None = a temporary file
+        unseen_face: Optional[bool] = None,  # set in the face that training never sees; None = if they are test plates
     ):
         self.split, self.seed, self.height, self.loose_share = split, seed, height, loose_share
         self.layouts = get_layouts(layouts)
-        self.faces = [TEST_FACE] if split == "test" else None
+        self.faces = [TEST_FACE] if (split == "test" if unseen_face is None else unseen_face) else None
         self._texts: List[Optional[str]] = [None] * num
-        stem = cache_dir and Path(cache_dir) / f"{split}-{_fingerprint(self.layouts, split, seed, height, loose_share)}"
+        stem = cache_dir and Path(cache_dir) / f"{split}-{_fingerprint(self.layouts, split, seed, height, loose_share, self.faces)}"
         self._hr, self._near = (PictureStore((height, 3 * height, 3), stem and f"{stem}.{kind}") for kind in ("hr", "near"))
 
     def __len__(self) -> int:

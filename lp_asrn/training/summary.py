@@ -9,11 +9,11 @@ __all__ = ['stage_line', 'conclude']
 import json
 from typing import Dict
 
-from ..evaluation.evaluate import Outcome, grid_of, read_set, readers_of, rows_of, table, verdict, write_metrics, write_readings
+from ..evaluation.evaluate import UNSEEN, Outcome, grid_of, read_set, readers_of, rows_of, table, verdict, write_metrics, write_readings
 from ..evaluation.judges import load_judge
 from ..evaluation.metrics import compare
 from ..models.bundle import load_models
-from ..plates.datasets import in_order, make_dataset
+from ..plates.datasets import in_order, make_dataset, open_split
 from .stages import STAGES, Run
 
 # %% ../../nbs/59_training.summary.ipynb #c004
@@ -38,15 +38,20 @@ def conclude(run: Run) -> None:
     if not shown:
         return
     c, judge = run.config, load_judge()[0].to(run.device)
-    batches = list(in_order(make_dataset(c, run.source("test"), train=False), 100))
+    known = run.source("test") if run.table else open_split(c, "test", unseen_face=False)
+    sets = {c.data.data_root or "rendered": known} | ({} if run.table else {UNSEEN: open_split(c, "test", unseen_face=True)})
     models = load_models(run.folder / "best.safetensors")[0].eval().to(run.device)
     readers = readers_of(judge, models.recognizer)
-    found = read_set(models.generator, readers, batches, run.device, c.training.precision, direct=models.direct)
-    rows = rows_of(found, c.data.data_root or "rendered", c.data.severity)
-    run.log(f"\n{len(found.truth)} held-out plates, severity {c.data.severity}; the judge is frozen and was never trained with a generator")
-    run.log(table([r for r in rows if r["layout"] == "all"]))
-    if models.direct is not None:
-        run.log(verdict(found))
+    rows, outcomes = [], {}
+    for name, source in sets.items():
+        loaded = list(in_order(make_dataset(c, source, train=False), 100))
+        batches = loaded if name != UNSEEN else batches
+        found = outcomes[name, c.data.severity] = read_set(models.generator, readers, loaded, run.device, c.training.precision, direct=models.direct)
+        rows += (these := rows_of(found, name, c.data.severity))
+        run.log(f"\n{name}: {len(found.truth)} held-out plates, severity {c.data.severity}; the judge is frozen and was never trained with a generator")
+        run.log(table([r for r in these if r["layout"] == "all"]))
+        if models.direct is not None:
+            run.log(verdict(found))
     stages, before = {}, {}
     for key in shown:
         generator = load_models(run.best(key))[0].eval().to(run.device).generator
@@ -55,7 +60,7 @@ def conclude(run: Run) -> None:
         gain = "{:+.1f} points on the stage before (95 %: {:+.1f} to {:+.1f})".format(*(100 * v for v in stages[key].get("gain", [0, 0, 0])))
         run.log(f"{key}: SR {100 * stages[key]['all']:.1f} % of plates" + (f", {gain}" if "gain" in stages[key] else ""))
     write_metrics(run.folder / "metrics.json", rows)
-    write_readings(run.folder / "readings.csv", {c.data.severity: found})
+    write_readings(run.folder / "readings.csv", outcomes)
     (run.folder / "stages.json").write_text(json.dumps(stages, indent=1) + "\n", encoding="utf-8")
     picture = grid_of(models.generator, readers["judge"], batches[0].to(run.device), 8, c.training.precision)
     picture.savefig(run.folder / "samples.png")
