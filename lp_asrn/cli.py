@@ -184,27 +184,44 @@ def synth(args: Sequence[str]) -> None:
         raise UserError("--seed must be at least 0" if o.seed < 0 else "--layouts names no layout")
     if not 0 <= o.loose_share <= 1:
         raise UserError("--loose-share must lie between 0 and 1")
+    if o.frames < 1:
+        raise UserError("--frames must be at least 1")
     from tqdm import tqdm
+
+    import numpy as np
 
     from lp_asrn.plates.datasets import PlateDataset, RenderedPlates
     from lp_asrn.plates.degrade import get_severity
     from lp_asrn.plates.formats import write_table
+    from lp_asrn.plates.layouts import SPLITS, get_layouts
     from lp_asrn.plates.pictures import write_image
+    from lp_asrn.plates.tracks import render_track
 
-    out, severity = Path(o.output), get_severity(o.severity)
+    out, severity, slots = Path(o.output), get_severity(o.severity), max(len(x.mask) for x in get_layouts(o.layouts))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not empty: choose another folder")
     held_out = o.n // 10
     rows = []
     for split, n in (("train", o.n - 2 * held_out), ("val", held_out), ("test", held_out)):
-        dataset = PlateDataset(RenderedPlates(split, n, o.layouts, o.seed, loose_share=o.loose_share), severity, seed=o.seed)
+        source = RenderedPlates(split, n, o.layouts, o.seed, loose_share=o.loose_share)
+        dataset = PlateDataset(source, severity, slots, seed=o.seed)
         for i in tqdm(range(n), f"synth {split}", leave=False, disable=None):
-            plate, pair, name = dataset.source[i], dataset[(0, i)], f"{split}_{i:06d}.png"
-            write_image(out / "hr" / name, pair["hr"])
-            write_image(out / "lr" / name, pair["lr"])
-            rows.append(dict(image_path=f"hr/{name}", plate_text=plate.text, lr_path=f"lr/{name}", layout=plate.layout, split=split))
+            text, layout, track = source.text(i), source.layout(i), f"{split}_{i:06d}"
+            if o.frames > 1:
+                dice = np.random.default_rng((o.seed, SPLITS.index(split), i, 4))  # 0 to 3 draw single plates
+                frames = render_track(text, layout, severity, dice, o.frames, faces=source.faces, loose_share=o.loose_share)
+                pairs = [(f.hr, f.lr) for f in frames]
+            else:
+                pairs = [(dataset[(0, i)]["hr"], dataset[(0, i)]["lr"])]
+            for k, (hr, lr) in enumerate(pairs):
+                name = f"{track}_{k + 1}.png" if o.frames > 1 else f"{track}.png"
+                write_image(out / "hr" / name, hr)
+                write_image(out / "lr" / name, lr)
+                row = dict(image_path=f"hr/{name}", plate_text=text, lr_path=f"lr/{name}", layout=layout.name, split=split)
+                rows.append(row | ({"track": track} if o.frames > 1 else {}))
     write_table(out, rows)
-    print(f"{len(rows)} plates written to {out}; use them with --data-root {out}")
+    what = f"{len(rows)} frames of {o.n} plates" if o.frames > 1 else f"{len(rows)} plates"
+    print(f"{what} written to {out}; use them with --data-root {out}")
 
 # %% ../nbs/65_cli.ipynb #c013
 def data(args: Sequence[str]) -> None:
@@ -275,6 +292,9 @@ HELP = """usage: lp_asrn VERB ...
 def main(args: Optional[Sequence[str]] = None) -> None:  # words of the command line; None = those of this process
     "Entry point: exit code 0, 1 (`data check` found a fault), 2 (the user can put it right, one line says how) or 130 (interrupted)"
     args = list(sys.argv[1:] if args is None else args)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # not a file, as in a test
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text
     if not args or args[0] in ("-h", "--help"):
         print(HELP)
         return

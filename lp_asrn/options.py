@@ -127,6 +127,8 @@ class SynthOptions:
     "layouts to draw, in turn: names, or YAML files of one's own"
     loose_share: float = 0.0
     "share of plates that are cut loosely, as by a detector"
+    frames: int = 1
+    "frames of each plate; more than one make a track, as of a car that passes"
     seed: int = 0
     "another seed, other plates"
 

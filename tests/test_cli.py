@@ -8,6 +8,7 @@ import pytest
 from helpers import ROOT, TINY, refused, run, run_process
 
 from lp_asrn.config import DATA_DIR
+from lp_asrn.plates.layouts import LAYOUTS
 from lp_asrn.settings import load_config, presets
 from lp_asrn.models.bundle import load_models, load_tensors, save_tensors
 
@@ -19,7 +20,7 @@ OPTIONS = {
     "evaluate": "checkpoint data-root severity judge draws num save-dir batch-size device",
     "enhance": "checkpoint device",
     "read": "checkpoint device",
-    "synth": "n severity layouts seed",
+    "synth": "n severity layouts frames seed",
     "bench": "batch channels height width groups plot device",
 }
 
@@ -295,6 +296,36 @@ def test_synth_folder_trains_and_evaluates(plates, checkpoint, tmp_path):
     assert outcome.code == 0 and "4 plates x 1 draws" in outcome.out, outcome
     rows = json.loads((tmp_path / "scores" / "metrics.json").read_text())["rows"]
     assert {r["dataset"] for r in rows} == {str(plates)}
+
+
+def test_synth_writes_tracks(tmp_path):
+    outcome = run("synth", tmp_path / "tracks", "--n", 10, "--frames", 3, "--severity", "surveillance", "--loose-share", 0.5)
+    assert outcome.code == 0 and "30 frames of 10 plates" in outcome.out
+    report = run("data", "check", tmp_path / "tracks")
+    assert report.code == 0 and "30 plates, 30 LR/HR pairs, 10 tracks" in report.out, report
+    refused(run("synth", tmp_path / "none", "--frames", 0), "--frames")
+
+
+COUNTRY = """
+nowhere:
+  mask: LLLDDDDLL
+  aspect: 4.0
+  faces: {own.yaml: 2, fe: 1}
+  characters: {box: [0, 0, 1, 1]}
+  styles: {white: {plate: [250, 250, 250], ink: [0, 0, 0]}}
+"""
+
+
+def test_a_country_and_a_face_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "files").mkdir()
+    monkeypatch.setattr("lp_asrn.plates.layouts.LAYOUTS", dict(LAYOUTS))
+    file = tmp_path / "files" / "nowhere.yaml"
+    file.write_text(COUNTRY)
+    refused(run("synth", tmp_path / "none", "--layouts", file), "layout 'nowhere'", "no such face file")
+    shutil.copy(DATA_DIR / "faces" / "fe.yaml", file.with_name("own.yaml"))
+    monkeypatch.chdir(tmp_path)  # the face is looked for beside the file, wherever the command runs
+    outcome = run("synth", "out", "--layouts", "files/nowhere.yaml", "--n", 10)
+    assert outcome.code == 0 and len(list((tmp_path / "out" / "hr").glob("*.png"))) == 10, outcome
 
 
 def test_pictures_may_lie_outside_the_data_folder(checkpoint, picture, tmp_path):

@@ -102,6 +102,17 @@ def test_scores_and_training_take_a_published_form(originals, checkpoint, tmp_pa
     assert outcome.code == 0 and "4 plates x 1 draws" in outcome.out and "2 skipped" in outcome.out, outcome
 
 
+@pytest.mark.parametrize("form", SPECIMENS)
+def test_a_relative_folder_is_the_same_folder(form, originals, monkeypatch):
+    monkeypatch.chdir(originals)
+    rows = lambda root: sorted(str(r) for r in scan(root).rows)
+    assert rows(form) == rows(originals / form) == rows(Path(".") / form / ".." / form)
+    out = check(Path(form), 0, form, "no fault")
+    assert f" {len(scan(form).rows)} plates" in out
+    if form != "MDLP":
+        assert len(load(Path(form))) == len(load(originals / form))
+
+
 # ---- wrong use
 
 
@@ -408,11 +419,74 @@ def test_what_no_list_names_is_named(specimen):
     check(folder, 1, "img_777777.txt: a label without a picture", "1 fault")
 
 
+@pytest.mark.parametrize("form", SPECIMENS)
+def test_a_picture_in_a_folder_that_nobody_names_is_named(form, specimen):
+    folder = specimen(form)
+    write_image(folder / "elsewhere" / "z.png", PLATE)
+    write_image(folder / "top.png", PLATE)
+    check(folder, 1, "elsewhere/z.png: a picture without a label", "top.png: a picture without a label", "2 faults")
+
+
+def test_folders_that_are_misnamed_are_not_passed_over(specimen):
+    folder = specimen("LRLPR-26")
+    track = sorted(folder.rglob("annotations.json"))[0].parent
+    track.rename(track.with_name("Track-00000"))
+    check(folder, 1, "Track-00000/lr-001", "unmatched: 10")
+    folder = specimen("MDLP")
+    shutil.rmtree(folder / "val" / "gt")
+    check(folder, 1, "val/inputs", "no picture val/gt")
+
+
+def test_ufpr_labels_contradict_each_other(specimen):
+    folder = specimen("UFPR-SR-Plates")
+    text = next((folder / "tracks" / "track_00000").glob("*_*.txt"))
+    text.rename(text.with_name("track_00000_ZZZ9999.txt"))
+    note = folder / "tracks" / "track_00001" / "hr-002.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "imageHeight": 999}))
+    check(folder, 1, "the folder has track_00000_ZZZ9999.txt", "hr-002.json speaks of a picture of", "mislabelled: 2")
+
+
+def test_lists_with_blank_lines_and_notes_beside_them(specimen):
+    folder = specimen("UFPR-SR-Plates")
+    before = found(folder)
+    (folder / "tracks.txt").write_text("\n" * 30 + (folder / "tracks.txt").read_text())
+    (folder / "readme.txt").write_text("format: HR.jpg;LR.jpg;split\n")
+    assert found(folder) == before
+
+
+def test_a_name_with_a_dot_is_no_suffix(with_picture):
+    folder = with_picture("car.png", PNG)
+    with open(folder / "labels.csv", "a") as f:
+        f.write("hr/car.17,XYZ9877,,brazilian,,test\n")
+    check(folder, 1, "11 plates", "no picture hr/car.17")
+    (folder / "hr" / "car.17.png").write_bytes(JPEG)
+    assert found(folder) == {"rows": 12}
+
+
+def test_a_track_has_one_text(specimen):
+    folder = specimen("labels.csv")
+    lines = [line.split(",") for line in (folder / "labels.csv").read_text().splitlines()]
+    same = [line[:4] + ["same", "train"] for line in lines[1:3]]
+    (folder / "labels.csv").write_text("\n".join(",".join(line) for line in [lines[0], *same, *lines[3:]]))
+    assert found(folder) == {"rows": 8, "mislabelled": 2}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_names_that_cannot_be_printed(specimen):
+    folder = specimen("labels.csv")
+    for name in (b"caf\xe9.png", b"two\nlines.png"):
+        Path(os.fsdecode(os.path.join(os.fsencode(folder), b"hr", name))).write_bytes(PNG)
+    done = subprocess.run([*COMMAND, "data", "check", str(folder)], capture_output=True, env={**environment(), "PYTHONIOENCODING": "utf-8:strict"})
+    out = done.stdout.decode()
+    assert done.returncode == 1 and not done.stderr and "caf\\udce9.png" in out and "two\\nlines.png" in out, (out, done.stderr)
+
+
 def test_the_leaks_of_a_published_split_are_reported_and_held_back(specimen):
     folder = specimen("UFPR-SR-Plates")
     lines = (folder / "tracks.txt").read_text().splitlines()  # the second track is of the test split
     (folder / "tracks.txt").write_text("\n".join(lines + [f"{lines[1].split(';')[0]};tracks/new;training"]))
     shutil.copytree(folder / "tracks" / "track_00000", folder / "tracks" / "new")
+    next((folder / "tracks" / "new").glob("*_*.txt")).unlink()
     for path in (folder / "tracks" / "new").glob("*.png"):
         write_image(path, 255 - read_image(path))
     check(folder, 1, "leaks: 1", lines[1].split(";")[0], "1 fault")

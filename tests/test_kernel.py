@@ -59,7 +59,7 @@ BUILD = [sys.executable, "-c", "from lp_asrn.models.deform_cpp import build; pri
 def test_a_killed_builder_and_two_at_once(empty):
     first = subprocess.Popen(BUILD, env=environment(), start_new_session=True)
     end = time.monotonic() + 60
-    while not list(empty.glob("*/work/build.ninja")) and time.monotonic() < end:
+    while not list(empty.rglob("build.ninja")) and time.monotonic() < end:
         time.sleep(0.02)
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL and list(empty.glob("*/work/*")) and not list(empty.glob("*/kernel.so"))

@@ -41,7 +41,7 @@ def _ink(text: str, layout: Layout, face: str, height: int, width: int, rng: np.
     size, stretch = rng.uniform(0.95, 1.04), layout.characters.stretch * rng.uniform(0.92, 1.07)
     weight = WEIGHTS[rng.integers(len(WEIGHTS))]
     dy, dx = rng.uniform(-0.015, 0.015) * height, rng.uniform(-0.008, 0.008) * width
-    h = int(round((bottom - top) * height * size))
+    h = min(int(round((bottom - top) * height * size)), height)
     y = min(max(0, round((top + bottom) / 2 * height + dy - h / 2)), height - h)
     centres, cell = cells(text, layout, width)
     for char, centre in zip(text, centres.tolist()):

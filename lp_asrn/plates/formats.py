@@ -50,7 +50,7 @@ class Table:
 
     def name(self, path: Path) -> str:
         "A path as it is shown: from the root on"
-        return Path(os.path.relpath(path, self.root)).as_posix()
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in Path(os.path.relpath(path, self.root)).as_posix())
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:
@@ -108,7 +108,8 @@ class Pictures:
         found, faults = [], []
         for name in names:
             path = Path(os.path.normpath(self.root / str(name).replace("\\", "/")))
-            same = self.folder(path.parent).get(path.stem, [])
+            stem = path.stem if path.suffix.lower() in SUFFIXES else path.name  # car.17 is a name, not a suffix
+            same = self.folder(path.parent).get(stem, [])
             chosen = [path] if path in same or os.path.isfile(path) else same
             if len(chosen) != 1:
                 shown = Path(os.path.relpath(path, self.root)).as_posix()
@@ -119,10 +120,14 @@ class Pictures:
             raise Fault("unmatched", "; ".join(faults))
         return found
 
+    def claim(self, folder: Path) -> None:
+        "Pictures of a folder that was named as a whole, and need not be named one by one"
+        self._named |= {p for files in self.folder(folder).values() for p in files}
+
     def unnamed(self, table: Table) -> None:
-        "Enter the pictures that no label named"
-        found = {p for stems in self._folders.values() for files in stems.values() for p in files} - self._named
-        table.unmatched += [f"{table.name(p)}: a picture without a label" for p in sorted(found) if p.is_relative_to(self.root)]
+        "Enter the pictures below the root that no label named"
+        found = {Path(folder) / name for folder, _, names in os.walk(self.root) for name in names if Path(name).suffix.lower() in SUFFIXES} - self._named
+        table.unmatched += [f"{table.name(p)}: a picture without a label" for p in sorted(found)]
 
 
 def check_label(
@@ -161,7 +166,7 @@ def _row(record: dict, pictures: Pictures) -> Row:
 
 def read_table(root: str | Path) -> Table:
     "Read a data folder in the generic form; raises `DataError` if there is no such table"
-    root = Path(root)
+    root = Path(os.path.abspath(root))
     path = root / "labels.csv"
     if not path.is_file():
         raise DataError(f"{root} has no labels.csv" if root.is_dir() else f"no such folder: {root}")

@@ -7,6 +7,7 @@ __all__ = ['ALPHABET', 'PAD', 'IS_LETTER', 'LAYOUTS', 'SPLITS', 'check_text', 'e
            'Layout', 'read_layouts', 'get_layout', 'get_layouts', 'layout_of', 'split_of']
 
 # %% ../../nbs/10_plates.layouts.ipynb #c003
+import math
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,7 +125,18 @@ def read_layouts(
             key = getattr(e, "full_key", None)
             raise DataError(f"{path}: layout '{name}'{f', {key}' if key else ''}: {reason}") from None
         _check(layout, f"{path}: layout '{name}'")
+        layout.faces = {_face(face, Path(path), name): share for face, share in layout.faces.items()}
     return found
+
+
+def _face(face: str, path: Path, name: str) -> str:
+    "A face's name, or the path of its file, which is looked for beside the layout's file"
+    if Path(face).suffix.lower() not in (".yaml", ".ttf", ".otf"):
+        return face
+    beside = path.parent / face
+    if not beside.is_file():
+        raise DataError(f"{path}: layout '{name}': no such face file: {beside}")
+    return str(beside)
 
 
 def _check(layout: Layout, where: str) -> None:
@@ -132,15 +144,24 @@ def _check(layout: Layout, where: str) -> None:
     rules = {
         f"mask '{layout.mask}' must be made of L and D": layout.mask and set(layout.mask) <= {"L", "D"},
         "aspect must lie between 1 and 10": 1 <= layout.aspect <= 10,
-        "faces must name at least one, and their shares must be positive": layout.faces and min(layout.faces.values()) > 0,
-        "styles must name at least one, and their weights must be positive": layout.styles and all(s.weight > 0 for s in layout.styles.values()),
+        "characters.stretch must lie between 0.3 and 3": 0.3 <= layout.characters.stretch <= 3,
+        "characters.box must be at least 0.1 high": _is_box(layout.characters.box) and layout.characters.box[3] - layout.characters.box[1] >= 0.1,
+        f"characters.gaps must lie after character 1 to {len(layout.mask) - 1} and be 0 to 5 cells wide": all(
+            0 < k < len(layout.mask) and 0 <= size <= 5 for k, size in layout.characters.gaps.items()
+        ),
+        "faces must name at least one, and their shares must be positive": layout.faces and all(0 < s < math.inf for s in layout.faces.values()),
+        "styles must name at least one, and their weights must be positive": layout.styles and all(0 < s.weight < math.inf for s in layout.styles.values()),
         "characters.box must be left, top, right, bottom within 0 and 1": _is_box(layout.characters.box),
     }
     for style in layout.styles.values():
         for rgb in (style.plate, style.ink, style.accent):
             rules[f"colour {rgb} must be three numbers from 0 to 255"] = len(rgb) == 3 and all(0 <= v <= 255 for v in rgb)
     for k, item in enumerate(layout.items):
-        places = _is_box(item.at) if item.shape in ("box", "code") else len(item.at) == 2
+        places = _is_box(item.at) if item.shape in ("box", "code") else len(item.at) == 2 and all(-0.5 <= v <= 1.5 for v in item.at)
+        rules[f"item {k + 1} ({item.shape}): size must lie between 0 and 1, chance between 0 and 1"] = 0 <= item.size <= 1 and 0 <= item.chance <= 1
+        rules[f"item {k + 1} (code): at must be at least 0.02 wide and high"] = item.shape != "code" or (
+            len(item.at) == 4 and min(item.at[2] - item.at[0], item.at[3] - item.at[1]) >= 0.02
+        )
         rules[f"item {k + 1} ({item.shape}): at must be {'left, top, right, bottom' if item.shape in ('box', 'code') else 'x, y'}"] = places
         rules[f"item {k + 1} ({item.shape}): text must list what to write"] = item.shape != "text" or item.text
         hexed = item.colour.startswith("#") and len(item.colour) == 7 and not set(item.colour[1:].lower()) - set("0123456789abcdef")

@@ -18,7 +18,7 @@ import numpy as np
 from ..config import DataError
 from .formats import Pictures, Row, Table, check_label, read_table
 from .layouts import SPLITS, split_of
-from .pictures import SUFFIXES, Corners, Fault, check_corners
+from .pictures import SUFFIXES, Corners, Fault, check_corners, picture_size
 
 LAYOUT_NAMES = {"brazilian": "brazilian", "mercosur": "mercosur-br", "mercosul": "mercosur-br"}
 SPLIT_NAMES = {"training": "train", "validation": "val", "testing": "test"} | {name: name for name in SPLITS}
@@ -119,8 +119,9 @@ def _list(root: Path, pairs: bool) -> Optional[Path]:
     found = []
     for path in sorted(p for p in root.glob("*.*") if p.suffix in (".txt", ".csv") and p.is_file()):
         with open(path, encoding="utf-8", errors="replace") as f:
-            lines = [line.split(";") for line, _ in zip(f, range(20))]
-        kinds = {all(Path(w.strip()).suffix.lower() in SUFFIXES for w in words[:2]) for words in lines if len(words) == 3}
+            filled = ([w.strip() for w in line.split(";")] for line in f if line.strip())
+            lines = [words for words, _ in zip(filled, range(20)) if len(words) == 3 and words[2].lower() in SPLIT_NAMES]
+        kinds = {all(Path(w).suffix.lower() in SUFFIXES for w in words[:2]) for words in lines}
         if kinds and pairs in kinds:
             found.append(path)
     if len(found) > 1:
@@ -139,6 +140,9 @@ def _frames(pictures: Pictures, folder: Path) -> List[str]:
 def _labelme(image: Path) -> Corners:
     "The corners in the labelme file beside a picture"
     note = _json(image.with_suffix(".json"))
+    size = tuple(note.get(f"image{side}") for side in ("Width", "Height"))
+    if size != (None, None) and size != (there := picture_size(image)):
+        raise Fault("mislabelled", f"{image.stem}.json speaks of a picture of {size[0]} x {size[1]} pixels; {image.name} has {there[0]} x {there[1]}")
     try:
         quad = np.array(note["shapes"][0]["points"], float).reshape(4, 2)
     except (KeyError, IndexError, TypeError, ValueError):
@@ -156,12 +160,19 @@ def read_ufpr(root: Path) -> Table:
         named.add(folder)
         with table.attempt(f"{where}, {track}"):
             (text, layout), split = check_label(plate), _split(split)
+            for other in sorted(folder.glob("*_*.txt")):
+                if other.stem.rpartition("_")[2].upper() != text:
+                    raise Fault("mislabelled", f"the list says {text}, the folder has {other.name}")
             for n in _frames(pictures, folder):
                 with table.attempt(f"{track}, frame {n}"):
                     lr, hr = pictures.find(folder / f"lr-{n}", folder / f"hr-{n}")
                     table.rows.append(Row(hr, text, layout, split, lr, table.name(folder), _labelme(hr), _labelme(lr), False))
+            continue
+        pictures.claim(folder)  # after a fault of the whole track
     beside = {p for parent in {f.parent for f in named if os.path.isdir(f.parent)} for p in parent.iterdir() if p.is_dir()}
-    table.unmatched += [f"{table.name(p)}: a track that the list does not name" for p in sorted(beside - named) if any(p.glob("[lh]r-*"))]
+    for track in sorted(p for p in beside - named if any(p.glob("[lh]r-*"))):
+        table.unmatched.append(f"{table.name(track)}: a track that the list does not name")
+        pictures.claim(track)
     pictures.unnamed(table)
     return table
 
@@ -202,20 +213,23 @@ def read_lrlpr(root: Path) -> Table:
                     lr, *hr = pictures.find(folder / f"lr-{n}", *([] if blind else [folder / f"hr-{n}"]))
                     lr_corners, *corners = (_annotated(note.get("corners"), p) for p in (lr, *hr))
                     table.rows.append(Row(*(hr or [None]), text, layout, split, lr, track, *(corners or [None]), lr_corners, False))
+            continue
+        pictures.claim(folder)
     pictures.unnamed(table)
     return table
 
 # %% ../../nbs/17_plates.readers.ipynb #c009
 def _phases(root: Path) -> List[Path]:
     "The phases of MDLP"
-    return [p.parent for p in sorted(root.glob("*/inputs/")) if (p.parent / "gt").is_dir()]
+    found = sorted({p.parent for kind in ("inputs", "gt") for p in root.glob(f"*/{kind}/")})
+    return found if any((p / "inputs").is_dir() and (p / "gt").is_dir() for p in found) else []
 
 
 def read_mdlp(root: Path) -> Table:
     "MDLP: `phase/inputs/group/*.jpg` (LR) and `phase/gt/group/*.jpg` (HR), without text"
     table, pictures = Table(root, [], True, "MDLP"), Pictures(root)
     for phase in _phases(root):
-        for group in sorted({p.name for kind in ("inputs", "gt") for p in (phase / kind).iterdir() if p.is_dir()}):
+        for group in sorted({p.name for kind in ("inputs", "gt") for p in (phase / kind).glob("*/")}):
             gt = pictures.folder(phase / "gt" / group)
             for stem, files in pictures.folder(phase / "inputs" / group).items():
                 with table.attempt(table.name(files[0])):
@@ -248,9 +262,11 @@ def recognise(root: str | Path) -> str:  # a key of `READERS`
 
 # %% ../../nbs/17_plates.readers.ipynb #c013
 def drop_repeated(table: Table) -> None:
-    "Keep one row of each pair of pictures, and none of a picture whose labels differ"
+    "Keep one row of each pair of pictures, and none of a picture or a track whose labels differ"
     labels: Dict[Path, set] = {}
+    texts: Dict[Tuple[str, str], set] = {}  # of a track in a split; between splits it is a leak
     for row in table.rows:
+        texts.setdefault((row.track, row.split), set()).add(row.text)
         for path in filter(None, (row.image, row.lr)):
             labels.setdefault(path, set()).add(f"{row.text} {row.split}".strip())
     kept: Dict[Tuple, Row] = {}
@@ -259,6 +275,8 @@ def drop_repeated(table: Table) -> None:
             for path in filter(None, (row.image, row.lr)):
                 if len(labels[path]) > 1:
                     raise Fault("mislabelled", f"{path.name} is labelled in more than one way: {', '.join(sorted(labels[path]))}")
+            if row.track and len(found := texts[row.track, row.split]) > 1:
+                raise Fault("mislabelled", f"track '{row.track}' has more than one plate text: {', '.join(sorted(found))}")
             if (row.image, row.lr) in kept:
                 raise Fault("repeated", "a second row for the same picture")
             kept[row.image, row.lr] = row
@@ -295,7 +313,7 @@ def hold_back(table: Table) -> None:
 # %% ../../nbs/17_plates.readers.ipynb #c014
 def scan(root: str | Path) -> Table:
     "Read a data folder of any form, leaks and all: what `lp_asrn data check` looks at"
-    root = Path(os.path.normpath(root))
+    root = Path(os.path.abspath(root))
     table = READERS[recognise(root)][2](root)
     drop_repeated(table)
     return table

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..config import DATA_DIR, DataError
 from .formats import Row, Table
-from .glyphs import TEST_FACE
+from .glyphs import TEST_FACE, find_face
 from .layouts import ALPHABET, SPLITS, Layout, get_layouts, split_of
 from .pictures import fit
 from .render import render_plate
@@ -42,8 +42,17 @@ class PictureStore:
                 self._file = tempfile.TemporaryFile(prefix="lp_asrn-", buffering=0)
             else:
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-                self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644), "r+b", buffering=0)
+                binary = getattr(os, "O_BINARY", 0)
+                try:
+                    self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | binary, 0o644), "r+b", buffering=0)
+                except PermissionError:  # somebody else's cache: read what is there, keep nothing
+                    self._file = os.fdopen(os.open(self.path, os.O_RDONLY | binary), "rb", buffering=0)
         return self._file.fileno()
+
+    def open(self) -> "PictureStore":
+        "Open the file now: processes that are forked afterwards share it"
+        self._fd()
+        return self
 
     def __getstate__(self) -> dict:  # an open file does not travel to a spawned worker, which opens its own
         return {**self.__dict__, "_file": None}
@@ -66,6 +75,8 @@ class PictureStore:
             raise ValueError(f"a picture {picture.dtype}{picture.shape} in a store of uint8{self.shape}")
         body = picture.tobytes()
         record, fd = zlib.crc32(body, index + 1).to_bytes(4, "little") + body, self._fd()
+        if not self._file.writable():
+            return
         if hasattr(os, "pwrite"):
             written = os.pwrite(fd, record, index * self._size)
         else:
@@ -114,6 +125,8 @@ class RenderedPlates:
         self._texts: List[Optional[str]] = [None] * num
         stem = cache_dir and Path(cache_dir) / f"{split}-{_fingerprint(self.layouts, split, seed, height, loose_share, self.faces)}"
         self._hr, self._near = (PictureStore((height, 3 * height, 3), stem and f"{stem}.{kind}") for kind in ("hr", "near"))
+        if not stem:  # those on disk are shared by their names
+            self._hr.open(), self._near.open()
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -162,8 +175,8 @@ class RenderedPlates:
 def _fingerprint(layouts: Sequence[Layout], *settings) -> str:
     "A hash of what decides the pictures: settings, layouts, faces and the renderer's source"
     digest = hashlib.sha256(repr((settings, [asdict(x) for x in layouts], np.__version__, cv2.__version__)).encode())
-    sources = [DATA_DIR.parent / "plates" / f"{name}.py" for name in ("layouts", "glyphs", "body", "render", "sources")]
-    for path in [*sources, *sorted((DATA_DIR / "faces").iterdir())]:
+    sources = [DATA_DIR.parent / "plates" / f"{name}.py" for name in ("pictures", "layouts", "glyphs", "body", "render", "sources")]
+    for path in [*sources, *sorted({find_face(face) for layout in layouts for face in [*layout.faces, TEST_FACE]})]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
