@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Iterator, Optional, Tuple
 
@@ -60,9 +61,10 @@ def _compile(target: Path) -> None:
     import ninja
     from torch.utils import cpp_extension
 
-    work, logger, path = target.parent / "work", logging.getLogger("torch.utils.cpp_extension"), os.environ.get("PATH", "")
-    shutil.rmtree(work, ignore_errors=True)  # with the lock of a build that was killed
-    work.mkdir()
+    for left in target.parent.glob("work-*"):  # by a build that was killed, with its lock
+        shutil.rmtree(left, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix="work-", dir=target.parent))
+    logger, path = logging.getLogger("torch.utils.cpp_extension"), os.environ.get("PATH", "")
     (work / "deform.cpp").write_text(SOURCE)
     level = logger.level
     os.environ["PATH"] = os.pathsep.join((ninja.BIN_DIR, path))  # found even if the environment is not activated
