@@ -110,19 +110,18 @@ def bench_deform(
 ) -> List[dict]:  # name, forward and total in ms, ratio of the totals to the yardstick, memory in MiB
     "Time everything that is here, in turn"
     layouts = (torch.contiguous_format, torch.channels_last)
-    best: Dict[str, Dict[bool, float]] = {}
+    best: Dict[Tuple[str, bool], float] = {}  # (name, with the backward pass)
     found = contestants(case, device)
     for _ in range(rounds):
         for name, (function, tensors) in found.items():
             for backward in (False, True):
                 times = [_milliseconds(_pass(function, _inputs(tensors, layout), backward), seconds) for layout in layouts]
-                best.setdefault(name, {}).setdefault(backward, min(times))
-                best[name][backward] = min(best[name][backward], *times)
+                best[name, backward] = min(best.get((name, backward), times[0]), *times)
     rows = []
     for name, (function, tensors) in found.items():
         memory = peak_memory(_pass(function, _inputs(tensors, torch.channels_last), True), device)
-        total = best[name][True]
-        rows.append(dict(name=name, forward=best[name][False], total=total, ratio=total / best[YARDSTICK][True], memory=memory))
+        total = best[name, True]
+        rows.append(dict(name=name, forward=best[name, False], total=total, ratio=total / best[YARDSTICK, True], memory=memory))
     return rows
 
 

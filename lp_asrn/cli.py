@@ -92,7 +92,8 @@ def evaluate(args: Sequence[str]) -> None:
     else:
         faces = {"rendered": False, UNSEEN: True}
         sources = {name: RenderedPlates("test", o.num, Config().data.layouts, height=16 * scale, unseen_face=face) for name, face in faces.items()}
-    readers, own = pick_judges(o.judge, judge) | {"recognizer": readers_of(judge, models.recognizer)["recognizer"]}, readers_of(judge)["judge"]
+    named = readers_of(judge, models.recognizer)
+    readers = pick_judges(o.judge, judge) | {"recognizer": named["recognizer"]}
     rows, outcomes, draws = [], {}, o.draws
     if models.direct is None:
         print("no row of direct LR reading: this checkpoint has no direct reader (lp_asrn train --stage lr_direct)")
@@ -112,7 +113,7 @@ def evaluate(args: Sequence[str]) -> None:
         print(table(these))
         print(verdict(found), flush=True)
         picture = folder / f"samples_{name.replace(' ', '_')}{'_unseen_face' if which == UNSEEN else ''}.png"
-        grid_of(models.generator, own, next(in_order(dataset, 8)).to(device)).savefig(picture)
+        grid_of(models.generator, named["judge"], next(in_order(dataset, 8)).to(device)).savefig(picture)
     write_metrics(folder / "metrics.json", rows, checkpoint=str(o.checkpoint), draws=draws)
     write_readings(folder / "readings.csv", outcomes)
     print(f"written: {folder / 'metrics.json'}, readings.csv, samples_*.png")
@@ -212,7 +213,8 @@ def synth(args: Sequence[str]) -> None:
                 frames = render_track(text, layout, severity, dice, o.frames, faces=source.faces, loose_share=o.loose_share)
                 pairs = [(f.hr, f.lr) for f in frames]
             else:
-                pairs = [(dataset[(0, i)]["hr"], dataset[(0, i)]["lr"])]
+                pair = dataset[(0, i)]
+                pairs = [(pair["hr"], pair["lr"])]
             for k, (hr, lr) in enumerate(pairs):
                 name = f"{track}_{k + 1}.png" if o.frames > 1 else f"{track}.png"
                 write_image(out / "hr" / name, hr)

@@ -8,7 +8,7 @@ __all__ = ['JUDGE_PATH', 'SLOTS', 'COLUMNS', 'WINDOW', 'TWINS', 'Judge', 'judge_
 
 # %% ../../nbs/43_evaluation.judges.ipynb #c003
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, List, Tuple
 
 import cv2
 import torch
@@ -90,11 +90,10 @@ TWINS = dict(zip("0123456789", "OIZBASGTBG")) | dict(zip("OQDILJZEASGTB", "00011
 
 def snap(
     text: str,  # as an OCR read it
-    layouts: Optional[Sequence[str]] = None,  # names; None = all that are known
 ) -> str:  # the text itself if no layout can be met
-    "Exchange letters and digits that look alike, as few as possible, so that a text fits a layout"
+    "Exchange letters and digits that look alike, as few as possible, so that a text fits a known layout"
     found = []
-    for layout in (LAYOUTS[name] for name in (LAYOUTS if layouts is None else layouts)):
+    for layout in LAYOUTS.values():
         snapped = "".join(c if c.isalpha() == (m == "L") else TWINS.get(c, "") for c, m in zip(text, layout.mask))
         if layout.fits(snapped) and len(text) == len(snapped):  # shorter if a character has no twin
             found.append((sum(a != b for a, b in zip(text, snapped)), snapped))

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from PIL import Image, ImageDraw, ImageFont
 
 from ..config import DATA_DIR, ConfigError, DataError, suggest
-from .layouts import ALPHABET
+from .layouts import ALPHABET, FACE_FILES
 
 _TYPE = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 FACES = {  # name -> strokes (.yaml) or a font (.ttf)
@@ -102,7 +102,7 @@ def find_face(
 ) -> Path:  # where its data are
     "The file of a face; `ConfigError` if there is none"
     path = FACES.get(face, Path(face))
-    if path.suffix.lower() in (".yaml", ".ttf", ".otf") and path.is_file():
+    if path.suffix.lower() in FACE_FILES and path.is_file():
         return path
     raise ConfigError(f"face '{face}' does not exist{suggest(face, FACES)}; one's own face is the path of a .yaml, .ttf or .otf file")
 

@@ -43,16 +43,15 @@ def conclude(run: Run) -> None:
     models = load_models(run.folder / "best.safetensors")[0].eval().to(run.device)
     readers = readers_of(judge, models.recognizer)
     rows, outcomes = [], {}
-    for name, source in sets.items():
-        loaded = list(in_order(make_dataset(c, source, train=False), 100))
-        batches = loaded if name != UNSEEN else batches
-        found = outcomes[name, c.data.severity] = read_set(models.generator, readers, loaded, run.device, c.training.precision, direct=models.direct)
+    loaded = {name: list(in_order(make_dataset(c, source, train=False), 100)) for name, source in sets.items()}
+    for name, batches in loaded.items():
+        found = outcomes[name, c.data.severity] = read_set(models.generator, readers, batches, run.device, c.training.precision, direct=models.direct)
         rows += (these := rows_of(found, name, c.data.severity))
         run.log(f"\n{name}: {len(found.truth)} held-out plates, severity {c.data.severity}; the judge is frozen and was never trained with a generator")
         run.log(table([r for r in these if r["layout"] == "all"]))
         if models.direct is not None:
             run.log(verdict(found))
-    stages, before = {}, {}
+    stages, before, batches = {}, {}, next(iter(loaded.values()))
     for key in shown:
         generator = load_models(run.best(key))[0].eval().to(run.device).generator
         seen = read_set(generator, {"judge": readers["judge"]}, batches, run.device, c.training.precision, inputs=("sr",))
