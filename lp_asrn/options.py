@@ -63,7 +63,7 @@ class TrainOptions(Config):
 
 @dataclass
 class EvaluateOptions:
-    "Read held-out plates (rendered ones in known faces and in one that training never sees) from bicubic, LR, SR and HR; print the table, write metrics.json, readings.csv and samples_SEVERITY.png."
+    "Read held-out plates (rendered ones in known faces and in one that training never sees) from bicubic, LR, SR and HR, and as a user would; print tables, write report.html, metrics.json, readings.csv and samples.png."
 
     checkpoint: File = f"{DEFAULT_DIR}/best.safetensors"
     "models to evaluate"
@@ -76,11 +76,15 @@ class EvaluateOptions:
     draws: int = 1
     "degradations of each HR-only crop; intervals stay clustered by plate"
     num: int = 1000
-    "rendered test plates"
+    "rendered plates of a set"
+    split: Annotated[Optional[str], tyro.conf.arg(metavar="SPLITS")] = None
+    "train, val or test, separated by commas; default: test, and every plate of a data folder that has no splits"
+    frames: Annotated[Optional[int], tyro.conf.arg(metavar="INT")] = None
+    "also read rendered tracks of so many frames, fused in three ways; tracks of a data folder are read anyhow, up to so many frames (5)"
     layouts: List[str] = field(default_factory=list)
     "YAML files of layouts of one's own, for --data-root"
     save_dir: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
-    "where metrics.json goes; default: the checkpoint's folder"
+    "where the report goes; default: the checkpoint's folder"
     batch_size: int = 100
     "plates read at once"
     device: str = "auto"
@@ -103,12 +107,28 @@ class EnhanceOptions:
 
 @dataclass
 class ReadOptions:
-    "Read crops: text and confidence of each. Crops already larger than HR are read without super-resolution."
+    "Read crops: text, confidence and alternatives of each. Crops already larger than HR are read without super-resolution."
 
     input: tyro.conf.Positional[str]
-    "a picture, or a folder of pictures"
+    "a picture, or a folder of pictures; with --track a folder of frames, or a folder of such folders"
     checkpoint: File = f"{DEFAULT_DIR}/best.safetensors"
     "models to use"
+    track: bool = False
+    "the pictures of a folder are frames of one plate, and are read together"
+    layouts: List[str] = field(default_factory=list)
+    "names of the layouts that may occur; default: all that the models know"
+    alternatives: int = 3
+    "next-best texts to name"
+    max_error: Annotated[Optional[float], tyro.conf.arg(metavar="RATE")] = None
+    "withhold readings that are not sure enough for this error rate among those accepted, such as 0.01"
+    json: bool = False
+    "print everything that is known, as JSON"
+    csv: bool = False
+    "the same as CSV"
+    evidence: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
+    "also render the three best texts, degrade them, compare them with the crop, and write a picture of each comparison there"
+    submission: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
+    "also write the readings in the form of the LRLPR-26 competition: a .zip"
     device: str = "auto"
     "auto, cpu, cuda, ..."
 

@@ -222,6 +222,10 @@ class FilePlates:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def row(self, index: int) -> Row:
+        "The row of plate `index`, without its pictures"
+        return self._rows[index]
+
     def __getitem__(self, index: int) -> Plate:
         row = self._rows[index]
         name = " + ".join(self.table.name(p) for p in (row.image, row.lr) if p)

@@ -88,7 +88,7 @@ def validate_generator(models: Models, judge: Judge, batches: List[PlateBatch], 
     found = read_set(models.generator, readers, batches, device, precision, inputs=("sr",))
     judged, own = found.readings["sr", "judge"], found.readings["sr", "recognizer"]
     right = lambda texts: float(np.mean([a == b for a, b in zip(texts, found.truth)]))
-    mean = lambda values: float(np.mean(values)) if values else None
+    mean = lambda values: float(np.mean(known)) if (known := [v for v in values or [] if v == v]) else None  # nan: not registered
     word, psnr, ssim = right(judged), mean(found.psnr.get("sr")), mean(found.ssim.get("sr"))
     scalars = {"word": word, "char": character_accuracy(found.truth, judged), "recognizer_word": right(own)}
     if psnr is not None:

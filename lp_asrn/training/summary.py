@@ -9,11 +9,16 @@ __all__ = ['stage_line', 'conclude']
 import json
 from typing import Dict
 
-from ..evaluation.evaluate import UNSEEN, Outcome, grid_of, read_set, readers_of, rows_of, table, verdict, write_metrics, write_readings
+import numpy as np
+
+from ..evaluation.combine import CombinedReader, calibrations_of
+from ..evaluation.evaluate import UNSEEN, Outcome, read_set, readers_of
 from ..evaluation.judges import load_judge
 from ..evaluation.metrics import compare
+from ..evaluation.suite import PlateSet, evaluate_sets
 from ..models.bundle import load_models
-from ..plates.datasets import in_order, make_dataset, open_split
+from ..plates.datasets import make_dataset, open_split
+from .calibrate import calibrate
 from .stages import STAGES, Run
 
 # %% ../../nbs/59_training.summary.ipynb #c004
@@ -24,7 +29,8 @@ def stage_line(
 ) -> dict:  # plates read and PSNR, and the gain on the stage before with its paired 95 % interval
     "What one stage reached"
     texts, psnr = found.readings["sr", "judge"], found.psnr.get("sr")
-    out = {"all": sum(a == b for a, b in zip(texts, found.truth)) / len(texts), "psnr": sum(psnr) / len(psnr) if psnr else None}
+    known = [p for p in psnr or [] if p == p]  # nan: not registered
+    out = {"all": sum(a == b for a, b in zip(texts, found.truth)) / len(texts), "psnr": float(np.mean(known)) if known else None}
     if before:
         gain = compare(found.truth, texts, list(before.values())[-1], found.truth)
         out["gain"] = [gain.difference, gain.low, gain.high]
@@ -33,34 +39,26 @@ def stage_line(
 
 
 def conclude(run: Run) -> None:
-    "Print the table and the stages, write metrics.json, readings.csv, stages.json and samples.png; needs stage 1 at least"
+    "Calibrate, print the table and the stages, write metrics.json, readings.csv, report.html, samples.png and stages.json; needs stage 1 at least"
     shown = [key for key in STAGES if key.startswith("stage") and key != "stage0" and run.best(key).is_file()]
     if not shown:
         return
     c, judge = run.config, load_judge()[0].to(run.device)
     known = run.source("test") if run.table else open_split(c, "test", unseen_face=False)
     sets = {c.data.data_root or "rendered": known} | ({} if run.table else {UNSEEN: open_split(c, "test", unseen_face=True)})
-    models = load_models(run.folder / "best.safetensors")[0].eval().to(run.device)
+    calibrate(run)
+    models, note = load_models(run.folder / "best.safetensors")
+    combined = CombinedReader(models.eval().to(run.device), calibrations_of(note, "best.safetensors"), device=run.device, precision=c.training.precision)
     readers = readers_of(judge, models.recognizer)
-    rows, outcomes = [], {}
-    loaded = {name: list(in_order(make_dataset(c, source, train=False), 100)) for name, source in sets.items()}
-    for name, batches in loaded.items():
-        found = outcomes[name, c.data.severity] = read_set(models.generator, readers, batches, run.device, c.training.precision, direct=models.direct)
-        rows += (these := rows_of(found, name, c.data.severity))
-        run.log(f"\n{name}: {len(found.truth)} held-out plates, severity {c.data.severity}; the judge is frozen and was never trained with a generator")
-        run.log(table([r for r in these if r["layout"] == "all"]))
-        if models.direct is not None:
-            run.log(verdict(found))
-    stages, before, batches = {}, {}, next(iter(loaded.values()))
+    held_out = [PlateSet(name, c.data.severity, make_dataset(c, source, train=False)) for name, source in sets.items()]
+    run.log("the judge is frozen and was never trained with a generator")
+    evaluate_sets(combined, readers, held_out, run.folder, {"after": note["stage"]}, log=run.log)
+    stages, before, batches = {}, {}, list(held_out[0].batches(100))
     for key in shown:
         generator = load_models(run.best(key))[0].eval().to(run.device).generator
         seen = read_set(generator, {"judge": readers["judge"]}, batches, run.device, c.training.precision, inputs=("sr",))
         stages[key] = stage_line(key, seen, before)
         gain = "{:+.1f} points on the stage before (95 %: {:+.1f} to {:+.1f})".format(*(100 * v for v in stages[key].get("gain", [0, 0, 0])))
         run.log(f"{key}: SR {100 * stages[key]['all']:.1f} % of plates" + (f", {gain}" if "gain" in stages[key] else ""))
-    write_metrics(run.folder / "metrics.json", rows)
-    write_readings(run.folder / "readings.csv", outcomes)
     (run.folder / "stages.json").write_text(json.dumps(stages, indent=1) + "\n", encoding="utf-8")
-    picture = grid_of(models.generator, readers["judge"], batches[0].to(run.device), 8, c.training.precision)
-    picture.savefig(run.folder / "samples.png")
-    run.log(f"written to {run.folder}: best.safetensors, metrics.json, readings.csv, stages.json, samples.png")
+    run.log(f"written to {run.folder}: best.safetensors, report.html, metrics.json, readings.csv, stages.json, samples.png")

@@ -1,0 +1,95 @@
+"lp_asrn read and evaluate: what a program that calls them relies on"
+import csv
+import io
+import json
+import zipfile
+
+import cv2
+import pytest
+from helpers import refused, run
+
+from lp_asrn.commands.read import COLUMNS
+
+
+@pytest.fixture
+def tracks(tmp_path, picture):
+    "Two tracks, three frames and one"
+    for name in ("track_00001/lr-001.png", "track_00001/lr-002.png", "track_00001/lr-003.png", "track_00002/a.png"):
+        picture(f"tracks/{name}")
+    picture("tracks/track_00001/hr-001.png", 64, 192)
+    return tmp_path / "tracks"
+
+
+def test_json_and_csv_say_the_same(picture, tmp_path, checkpoint):
+    picture("in/small.png"), picture("in/large.jpg", 64, 192)
+    as_json = run("read", tmp_path / "in", "--checkpoint", checkpoint, "--json")
+    as_csv = run("read", tmp_path / "in", "--checkpoint", checkpoint, "--csv")
+    assert as_json.code == as_csv.code == 0, (as_json.err, as_csv.err)
+    found, rows = {r["file"]: r for r in json.loads(as_json.out)}, list(csv.DictReader(io.StringIO(as_csv.out)))
+    assert set(found) == {"small.png", "large.jpg"} and tuple(rows[0]) == COLUMNS
+    for row in rows:
+        r = found[row["file"]]
+        assert row["text"] == r["text"] and abs(float(row["confidence"]) - r["confidence"]) < 1e-4
+        assert [x.split(":")[0] for x in row["alternatives"].split()] == [t for t, _ in r["alternatives"]] and len(r["characters"]) == len(r["text"])
+        assert row["direct"] == (r["direct"] or "") and r["calibrated"] is True
+    assert found["small.png"]["departure"] >= 0 and found["large.jpg"]["departure"] is None
+    refused(run("read", tmp_path / "in", "--checkpoint", checkpoint, "--json", "--csv"), "--json", "--csv")
+
+
+def test_a_broken_picture_among_others_spoils_neither_json_nor_csv(picture, tmp_path, checkpoint):
+    picture("in/good.png")
+    (tmp_path / "in" / "bad.png").write_text("no picture")
+    outcome = run("read", tmp_path / "in", "--checkpoint", checkpoint, "--json")
+    assert outcome.code == 0 and [r["file"] for r in json.loads(outcome.out)] == ["good.png"] and "skipped" in outcome.err and "bad.png" in outcome.err
+
+
+def test_tracks_are_read_as_one_plate_each(tracks, tmp_path, checkpoint):
+    outcome = run("read", "--track", tracks, "--checkpoint", checkpoint, "--json", "--submission", tmp_path / "out.zip")
+    assert outcome.code == 0, outcome.err
+    found = {r["file"]: r for r in json.loads(outcome.out)}
+    assert {k: (r["frames"], r["super_resolved"]) for k, r in found.items()} == {"track_00001": (3, True), "track_00002": (1, True)}
+    with zipfile.ZipFile(tmp_path / "out.zip") as z:
+        lines = z.read("predictions.txt").decode().splitlines()
+    assert lines == [f"{k},{r['text']};{r['confidence']:.4f}" for k, r in sorted(found.items())]
+    one = run("read", "--track", tracks / "track_00001", "--checkpoint", checkpoint)
+    assert one.code == 0 and one.out.startswith("track_00001\t" + found["track_00001"]["marked"]) and "3 frames" in one.out
+    refused(run("read", "--track", tracks / "track_00002" / "a.png", "--checkpoint", checkpoint), "--track", "folder")
+    refused(run("read", tracks / "track_00002", "--checkpoint", checkpoint, "--submission", tmp_path / "out.txt"), ".zip")
+
+
+def test_an_error_rate_that_cannot_be_promised_is_refused(picture, checkpoint):
+    crop = picture("crop.png")
+    refused(run("read", crop, "--checkpoint", checkpoint, "--max-error", "0.0001"), "error rate", "0.0001")
+    refused(run("read", crop, "--checkpoint", checkpoint, "--max-error", "2"), "between 0 and 1")
+    refused(run("read", crop, "--checkpoint", checkpoint, "--alternatives", "-1"), "--alternatives")
+
+
+def test_layouts_are_names_that_the_models_know(picture, checkpoint):
+    crop = picture("crop.png")
+    outcome = run("read", crop, "--checkpoint", checkpoint, "--layouts", "argentina-old", "--json")
+    assert outcome.code == 0 and [r["layout"] for r in json.loads(outcome.out)] == ["argentina-old"]
+    refused(run("read", crop, "--checkpoint", checkpoint, "--layouts", "french"), "french", "brazilian")
+
+
+def test_evidence_is_a_picture_of_each_plate(picture, tmp_path, checkpoint):
+    picture("in/a.png")
+    outcome = run("read", tmp_path / "in", "--checkpoint", checkpoint, "--alternatives", "0", "--evidence", tmp_path / "why")
+    assert outcome.code == 0 and "evidence:" in outcome.out, outcome.err
+    drawn = cv2.imread(str(tmp_path / "why" / "a.png"))
+    assert drawn is not None and drawn.shape[1] > 400 and drawn.std() > 1
+    shares = [float(x.split()[1]) for x in outcome.out.split("evidence: ")[1].splitlines()[0].split(", ")]
+    assert len(shares) == 3 and abs(sum(shares) - 1) < 0.02
+
+
+def test_evaluate_writes_a_report_and_the_same_numbers_twice(tmp_path, checkpoint):
+    words = ("evaluate", "--checkpoint", checkpoint, "--num", 6, "--severity", "hard", "--frames", 2, "--split", "val,test")
+    for name in "ab":
+        outcome = run(*words, "--save-dir", tmp_path / name)
+        assert outcome.code == 0, outcome.err
+    for file in ("metrics.json", "readings.csv", "report.html"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+    rows = json.loads((tmp_path / "a" / "metrics.json").read_text())["rows"]
+    assert {(r["split"], r["frames"]) for r in rows} == {(s, n) for s in ("val", "test") for n in (1, 2)}
+    assert "http" not in (tmp_path / "a" / "report.html").read_text().replace("http://www.w3.org", "")
+    refused(run("evaluate", "--checkpoint", checkpoint, "--split", "exam"), "exam", "test")
+    refused(run("evaluate", "--checkpoint", checkpoint, "--frames", 0), "--frames")
