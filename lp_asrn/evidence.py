@@ -180,7 +180,8 @@ class _Crop:
         return error, pose
 
 # %% ../nbs/61_evidence.ipynb #c019
-_SHARE = 0.13  # of the pixels, that count as independent; measured below
+_SHARE = 0.15  # of the pixels, that count as independent; measured below
+_STARTS = 6  # poses of each layout that are followed up
 _WEIGHTS, _STRETCHES = (0.8, 1.0, 1.2), (0.94, 1.06)  # stroke widths and widths of characters that are tried
 
 
@@ -228,22 +229,23 @@ def weigh(
         rest = crop.residual(flat(k, look), pose)
         return float(rest @ rest)
 
-    settled = []
+    starts = []
     for name, layout in layouts.items():
         plate = flat(names.index(name), (max(layout.faces, key=layout.faces.get), 1.0, 1.0))
         poses = sorted(_poses(layout, crop, rng), key=lambda pose: float(np.square(crop.residual(plate, pose)).sum()))
-        settled += [crop.settle(plate, pose, 6) for pose in poses[:3]]
-    _, pose = min(settled, key=lambda found: found[0])
-    looks: Dict[str, Tuple[float, int, Look]] = {}
-    for name, layout in layouts.items():
-        mine = [k for k, other in enumerate(names) if other == name]
-        tried = [(k, (face, weight, 1.0)) for k in mine for face in layout.faces for weight in _WEIGHTS]
-        looks[name] = min((error(k, look, pose), k, look) for k, look in tried)
-        _, k, (face, weight, _) = looks[name]
-        looks[name] = min(looks[name], *((error(k, look, pose), k, look) for look in ((face, weight, s) for s in _STRETCHES)))
-    _, best, look = min(looks.values())
-    _, pose = crop.settle(flat(best, look), pose, 10)
-
+        starts += [crop.settle(plate, pose, 6)[1] for pose in poses[:_STARTS]]
+    fits = []
+    for pose in starts:
+        looks: Dict[str, Tuple[float, int, Look]] = {}  # of each layout: error, its best candidate, and the look of all of them
+        for name, layout in layouts.items():
+            mine = [k for k, other in enumerate(names) if other == name]
+            looks[name] = min((error(k, look, pose), k, look) for k in mine for look in ((f, w, 1.0) for f in layout.faces for w in _WEIGHTS))
+            _, k, (face, weight, _) = looks[name]
+            looks[name] = min(looks[name], *((error(k, look, pose), k, look) for look in ((face, weight, s) for s in _STRETCHES)))
+        _, best, look = min(looks.values())
+        least, pose = crop.settle(flat(best, look), pose, 10)
+        fits.append((least, len(fits), best, looks, pose))
+    _, _, best, looks, pose = min(fits)
     flats = [flat(k, looks[name][2]) for k, name in enumerate(names)]
     plate = 1 - crop.blurred(flats[best], pose)[..., -1].ravel()  # share of plate in each pixel
     rests = [crop.residual(f, pose) for f in flats]

@@ -84,7 +84,7 @@ class EvaluateOptions:
     layouts: List[str] = field(default_factory=list)
     "YAML files of layouts of one's own, for --data-root"
     save_dir: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
-    "where the report goes; default: the checkpoint's folder"
+    "where the report goes; default: the folder 'evaluation' beside the checkpoint"
     batch_size: int = 100
     "plates read at once"
     device: str = "auto"

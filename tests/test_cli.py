@@ -17,9 +17,9 @@ from lp_asrn.models.bundle import load_models, load_tensors, save_tensors
 OPTIONS = {
     "train": "preset stage config data-root save-dir resume overwrite device batch-size tb-port no-tensorboard debug model.num-rrdb-blocks "
     "model.use-dcnv4 loss.lambda-embed progressive-training.stage4.hard-mining.difficulty-alpha",
-    "evaluate": "checkpoint data-root severity judge draws num save-dir batch-size device",
+    "evaluate": "checkpoint data-root severity judge draws num split frames layouts save-dir batch-size device",
     "enhance": "checkpoint device",
-    "read": "checkpoint device",
+    "read": "checkpoint track layouts alternatives max-error json csv evidence submission device",
     "synth": "n severity layouts frames seed",
     "bench": "batch channels height width groups plot device",
 }
@@ -213,9 +213,10 @@ def test_train_all_stages(trained_run):
         assert any(line.startswith(f"{stage}: ") and f"starts from {folder}" in line for line in outcome.out.splitlines())
     for row in ("bicubic", "lr_direct", "sr", "hr"):
         assert f"\n{row}" in outcome.out, outcome.out
-    assert (folder / "samples.png").stat().st_size > 1000
+    assert (folder / "samples.png").stat().st_size > 1000 and "<h1" in (folder / "report.html").read_text()
+    assert "calibrated on" in outcome.out
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert {(r["input"], r["judge"]) for r in metrics["rows"]} == {("lr_direct", "direct")} | {
+    assert {(r["input"], r["judge"]) for r in metrics["rows"]} == {("lr_direct", "direct"), ("both", "reader")} | {
         (i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "recognizer")
     }
     assert "against a recogniser trained on LR" in outcome.out and len((folder / "readings.csv").read_text().splitlines()) == 65
@@ -239,7 +240,7 @@ def test_evaluate_writes_the_same_bytes_twice(checkpoint, tmp_path):
         words = ("--severity", "medium,hard", "--draws", 2, "--num", 6, "--save-dir", tmp_path / name)
         outcome = run("evaluate", "--checkpoint", checkpoint, *words)
         assert outcome.code == 0, outcome.err
-        assert (tmp_path / name / "samples_hard.png").is_file()
+        assert (tmp_path / name / "samples.png").is_file() and (tmp_path / name / "report.html").is_file()
         assert len((tmp_path / name / "readings.csv").read_text().splitlines()) == 1 + 2 * 2 * 12
         return outcome.out, (tmp_path / name / "metrics.json").read_bytes()
 
@@ -343,7 +344,7 @@ def test_real_plates(checkpoint, tmp_path):
     outcome = run("evaluate", "--checkpoint", checkpoint, "--data-root", folder, "--severity", "medium", "--save-dir", tmp_path)
     assert outcome.code == 0, outcome.err
     rows = json.loads((tmp_path / "metrics.json").read_text())["rows"]
-    assert {r["n"] for r in rows} == {59} and {r["input"] for r in rows} == {"bicubic", "lr_direct", "sr", "hr"}
+    assert {r["n"] for r in rows} == {59} and {r["input"] for r in rows} == {"bicubic", "lr_direct", "sr", "both", "hr"}
 
 
 @pytest.mark.parametrize("preset", presets())

@@ -85,7 +85,7 @@ def evaluate(args: Sequence[str]) -> None:
     sets, tracks = _plate_sets(o, models.config.scale, models.config.recognizer.num_slots)
     if models.direct is None:
         print("no row of direct LR reading: this checkpoint has no direct reader (lp_asrn train --stage lr_direct)")
-    folder = Path(o.save_dir) if o.save_dir else Path(o.checkpoint).parent
+    folder = Path(o.save_dir) if o.save_dir else Path(o.checkpoint).parent / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
     note = {"checkpoint": str(o.checkpoint), "draws": o.draws, "version": __version__}
     evaluate_sets(combined, readers, sets, folder, note, tracks, o.batch_size, log=lambda line: print(line, flush=True))

@@ -52,7 +52,8 @@ def _open(tracks: Dict[str, List[Path]]) -> Tuple[Dict[str, List["np.ndarray"]],
     for name, paths in tracks.items():
         for path in paths:
             try:
-                found.setdefault(name, []).append(read_image(path))
+                picture = read_image(path)
+                found.setdefault(name, []).append(picture)
             except UserError as e:
                 bad.append(str(e))
     return found, bad
