@@ -16,7 +16,7 @@ import torch
 from .config import UserError
 from .evaluation.combine import CombinedReader, calibrations_of
 from .evaluation.decoding import Decoded, Posterior
-from .evidence import departure
+from .evaluation.evidence import departure
 from .models.bundle import load_models
 from .models.device import pick_device
 from .plates.datasets import to_pictures, to_tensor
