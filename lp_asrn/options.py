@@ -82,7 +82,7 @@ class EvaluateOptions:
     frames: Annotated[Optional[int], tyro.conf.arg(metavar="INT")] = None
     "also read rendered tracks of so many frames, fused in three ways; tracks of a data folder are read anyhow, up to so many frames (5)"
     layouts: List[str] = field(default_factory=list)
-    "YAML files of layouts of one's own, for --data-root"
+    "layouts to draw, as names or YAML files (default: brazilian mercosur-br); with --data-root, YAML files of layouts of one's own"
     save_dir: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
     "where the report goes; default: the folder 'evaluation' beside the checkpoint"
     batch_size: int = 100
@@ -116,11 +116,11 @@ class ReadOptions:
     track: bool = False
     "the pictures of a folder are frames of one plate, and are read together"
     layouts: List[str] = field(default_factory=list)
-    "names of the layouts that may occur; default: all that the models know"
+    "layouts that may occur, as names or YAML files; default: all that the models know"
     alternatives: int = 3
     "next-best texts to name"
     max_error: Annotated[Optional[float], tyro.conf.arg(metavar="RATE")] = None
-    "withhold readings that are not sure enough for this error rate among those accepted, such as 0.01"
+    "withhold readings that are not sure enough for this error rate among those accepted, such as 0.01; --json and --csv give their text with accepted = false"
     json: bool = False
     "print everything that is known, as JSON"
     csv: bool = False
@@ -128,7 +128,7 @@ class ReadOptions:
     evidence: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
     "also render the three best texts, degrade them, compare them with the crop, and write a picture of each comparison there"
     submission: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
-    "also write the readings in the form of the LRLPR-26 competition: a .zip"
+    "also write the readings in the form of the LRLPR-26 competition, withheld ones too: a .zip"
     device: str = "auto"
     "auto, cpu, cuda, ..."
 

@@ -63,7 +63,7 @@ class Reader:
         device: str = "auto",  # auto, cpu, cuda, ...
         precision: str = "auto",  # auto, bf16 or fp32
         layouts: Optional[Sequence[str]] = None,  # names of the layouts that may occur; None = all that the models know
-        max_error: Optional[float] = None,  # abstain so that at most this share of accepted readings is wrong, in (0, 1)
+        max_error: Optional[float] = None,  # abstain so that on average this share of accepted readings is wrong, in (0, 1)
     ):
         self.device, (models, note) = pick_device(device), load_models(checkpoint)
         calibrations = calibrations_of(note, str(checkpoint))
@@ -73,7 +73,7 @@ class Reader:
         self.lr_size = 16, 48  # height, width of the generator's input
         if max_error is not None and not 0 < max_error < 1:
             raise UserError(f"the error rate must lie between 0 and 1, not at {max_error:g}")
-        self.thresholds = None if max_error is None else {kind: c.threshold(max_error) for kind, c in self.combined.calibrations.items()}
+        self.max_error = max_error
 
     def enhance(
         self,
@@ -102,6 +102,9 @@ class Reader:
         alternatives: int = 3,  # next-best texts of each
     ) -> List[PlateReading]:  # one for each track
         "Read tracks by the product of posteriors; one whose frames are all as large as HR is read without super-resolution"
+        for f in (f for frames in tracks for f in frames):
+            if not (isinstance(f, np.ndarray) and f.ndim == 3 and f.shape[2] == 3 and f.dtype == np.uint8 and f.size):
+                raise UserError(f"a crop must be a uint8 array (H, W, 3), not {getattr(f, 'dtype', type(f).__name__)}{getattr(f, 'shape', '')}")
         large = [all(self.is_large(f) for f in frames) for frames in tracks]
         found: Dict[int, PlateReading] = {}
         for flag in (True, False):
@@ -118,7 +121,7 @@ class Reader:
         size = 16 * self.scale, 48 * self.scale
         views = self.combined.look_hr(to_tensor([fit(f, *size).picture for frames in tracks for f in frames]).to(self.device))
         decoded = self.combined.decode(views, [len(frames) for frames in tracks], alternatives + 1)
-        return [self._reading(r, "hr", len(frames)) for r, frames in zip(decoded, tracks)]
+        return [self._reading(r, views, len(frames)) for r, frames in zip(decoded, tracks)]
 
     def _read_small(self, tracks: Sequence[Sequence[np.ndarray]], alternatives: int) -> List[PlateReading]:
         "Tracks of LR crops"
@@ -130,7 +133,7 @@ class Reader:
         far = np.array([departure(a, b) for a, b in zip(fitted, to_pictures(sr))])
         away = [float(x.mean()) for x in np.split(far, np.cumsum(lengths)[:-1])]
         direct = self._direct(views, lengths)
-        return [self._reading(r, "lr", *rest) for r, *rest in zip(decoded, lengths, direct, away)]
+        return [self._reading(r, views, *rest) for r, *rest in zip(decoded, lengths, direct, away)]
 
     def _direct(self, views: Dict[str, Posterior], lengths: Sequence[int]) -> List[Optional[str]]:
         "What the direct reader alone reads"
@@ -138,9 +141,9 @@ class Reader:
             return [None] * len(lengths)
         return [r.text for r in self.combined.alone("direct").decode(views, lengths, 1)]
 
-    def _reading(self, r: Decoded, kind: str, frames: int, direct: Optional[str] = None, away: Optional[float] = None) -> PlateReading:
+    def _reading(self, r: Decoded, views: Dict[str, Posterior], frames: int, direct: Optional[str] = None, away: Optional[float] = None) -> PlateReading:
         "A decoded text with all that is known about it"
-        accepted = None if self.thresholds is None else r.probability >= self.thresholds[kind]
-        calibrated = self.combined.calibrations[kind].plates > 0
+        calibration = self.combined.calibration_of(views, frames)
+        accepted = None if self.max_error is None else r.probability >= calibration.threshold(self.max_error)
         head = r.text, r.layout, r.probability, r.characters, r.by_layout, r.alternatives
-        return PlateReading(*head, calibrated, accepted, kind == "lr", frames, direct, away)
+        return PlateReading(*head, calibration.readings > 0, accepted, "hr" not in views, frames, direct, away)

@@ -55,20 +55,37 @@ def test_tracks_are_read_as_one_plate_each(tracks, tmp_path, checkpoint):
     assert one.code == 0 and one.out.startswith("track_00001\t" + found["track_00001"]["marked"]) and "3 frames" in one.out
     refused(run("read", "--track", tracks / "track_00002" / "a.png", "--checkpoint", checkpoint), "--track", "folder")
     refused(run("read", tracks / "track_00002", "--checkpoint", checkpoint, "--submission", tmp_path / "out.txt"), ".zip")
+    refused(run("read", tracks / "track_00002", "--checkpoint", checkpoint, "--submission", tmp_path / "gone" / "out.zip"), "no folder", "gone")
 
 
 def test_an_error_rate_that_cannot_be_promised_is_refused(picture, checkpoint):
     crop = picture("crop.png")
     refused(run("read", crop, "--checkpoint", checkpoint, "--max-error", "0.0001"), "error rate", "0.0001")
     refused(run("read", crop, "--checkpoint", checkpoint, "--max-error", "2"), "between 0 and 1")
-    refused(run("read", crop, "--checkpoint", checkpoint, "--alternatives", "-1"), "--alternatives")
+    for count in ("-1", "1000000"):
+        refused(run("read", crop, "--checkpoint", checkpoint, "--alternatives", count), "--alternatives")
 
 
 def test_layouts_are_names_that_the_models_know(picture, checkpoint):
     crop = picture("crop.png")
-    outcome = run("read", crop, "--checkpoint", checkpoint, "--layouts", "argentina-old", "--json")
+    outcome = run("read", crop, "--checkpoint", checkpoint, "--layouts", "argentina-old", "argentina-old", "--json")
     assert outcome.code == 0 and [r["layout"] for r in json.loads(outcome.out)] == ["argentina-old"]
     refused(run("read", crop, "--checkpoint", checkpoint, "--layouts", "french"), "french", "brazilian")
+
+
+def test_the_reader_is_at_hand():
+    import lp_asrn
+
+    assert lp_asrn.Reader.__name__ == "Reader" and not hasattr(lp_asrn, "Writer")
+
+
+def test_evidence_never_overwrites_a_picture(picture, tmp_path, checkpoint):
+    crop = picture("in/a.png")
+    before = crop.read_bytes()
+    refused(run("read", tmp_path / "in", "--checkpoint", checkpoint, "--evidence", tmp_path / "in"), "overwrite")
+    picture("in/a.jpg")
+    refused(run("read", tmp_path / "in", "--checkpoint", checkpoint, "--evidence", tmp_path / "why"), "suffix")
+    assert crop.read_bytes() == before and not (tmp_path / "why").exists()
 
 
 def test_evidence_is_a_picture_of_each_plate(picture, tmp_path, checkpoint):

@@ -6,6 +6,7 @@
 __all__ = ['evaluate']
 
 # %% ../../nbs/64b_commands.evaluate.ipynb #c003
+import hashlib
 import itertools
 from pathlib import Path
 from typing import Sequence
@@ -27,36 +28,37 @@ def _plate_sets(o: EvaluateOptions, scale: int, num_slots: int):  # list of Plat
     severities = {name: get_severity(name) for name in filter(None, o.severity.split(","))}
     if not severities:
         raise UserError("--severity names no severity")
-    splits = list(filter(None, (o.split or "").split(",")))
+    splits = list(dict.fromkeys(filter(None, (o.split or "").split(","))))
     for split in splits:
         if split not in SPLITS:
             raise ConfigError(f"--split: unknown split '{split}'" + suggest(split, SPLITS))
-    get_layouts(o.layouts)
+    named = [layout.name for layout in get_layouts(o.layouts)]
     sets, tracks, height = [], [], 16 * scale
     if o.data_root is None:
+        layouts = named or Config().data.layouts
         for split, (name, severity) in itertools.product(splits or ["test"], severities.items()):
             for title, unseen in (("rendered", False), (UNSEEN, True)):
                 title = title if split == "test" else f"{title}, {split}"
-                plates = RenderedPlates(split, o.num, Config().data.layouts, height=height, unseen_face=unseen)
+                plates = RenderedPlates(split, o.num, layouts, height=height, unseen_face=unseen)
                 sets.append(PlateSet(title, name, PlateDataset(plates, severity, num_slots, scale), split, o.draws))
             if o.frames and o.frames > 1:
-                drawn = RenderedTracks(split, o.num, Config().data.layouts, severity, frames=o.frames, height=height, scale=scale, unseen_face=False)
+                drawn = RenderedTracks(split, o.num, layouts, severity, frames=o.frames, height=height, scale=scale, unseen_face=False)
                 tracks.append(TrackSet(f"rendered tracks{'' if split == 'test' else ', ' + split}", name, drawn, sorted({1, min(3, o.frames), o.frames}), split))
         return sets, tracks
     table = read_data(o.data_root)
     for split in splits or ["test" if table.has_split else None]:
         plates = FilePlates(table, split, height, scale)
         print(table.summary())
-        named, draws = severities, o.draws
+        degradations, draws = severities, o.draws
         if all(plates[i].lr is not None for i in range(len(plates))):
             print("every plate brings its own LR picture: no severity is applied")
-            named, draws = {"as given": get_severity("clean")}, 1
+            degradations, draws = {"as given": get_severity("clean")}, 1
         title = o.data_root if len(splits) < 2 else f"{o.data_root}, {split}"
-        for name, severity in named.items():
+        for name, severity in degradations.items():
             sets.append(PlateSet(title, name, PlateDataset(plates, severity, num_slots, scale), split or "all", draws))
-            if has_tracks(plates):
+            if has_tracks(plates) and o.frames != 1:
                 own = FileTracks(plates, severity)
-                longest = min(o.frames or 5, max(len(own[i].lr) for i in range(len(own))))
+                longest = min(o.frames or 5, own.longest)
                 tracks.append(TrackSet(f"{title}, tracks", name, own, sorted({1, min(3, longest), longest}), split or "all"))
     return sets, tracks
 
@@ -87,6 +89,7 @@ def evaluate(args: Sequence[str]) -> None:
         print("no row of direct LR reading: this checkpoint has no direct reader (lp_asrn train --stage lr_direct)")
     folder = Path(o.save_dir) if o.save_dir else Path(o.checkpoint).parent / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
-    note = {"checkpoint": str(o.checkpoint), "draws": o.draws, "version": __version__}
+    checksum = hashlib.sha256(Path(o.checkpoint).read_bytes()).hexdigest()[:16]
+    note = {"checkpoint": Path(o.checkpoint).name, "sha256": checksum, "draws": o.draws, "version": __version__}
     evaluate_sets(combined, readers, sets, folder, note, tracks, o.batch_size, log=lambda line: print(line, flush=True))
     print(f"written: {folder / 'report.html'}, metrics.json, readings.csv, samples.png")

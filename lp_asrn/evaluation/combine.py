@@ -6,8 +6,9 @@
 __all__ = ['calibrations_of', 'calibration_note', 'CombinedReader']
 
 # %% ../../nbs/43b_evaluation.combine.ipynb #c003
-from dataclasses import asdict
-from typing import Dict, List, Optional, Sequence, Tuple
+import math
+from dataclasses import asdict, replace
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -23,10 +24,15 @@ from ..models.device import autocast
 def calibrations_of(
     note: dict,  # of a checkpoint
     path: str,  # its name, for the message
-) -> Dict[str, Calibration]:  # kind of crop ("lr", "hr") -> calibration; {} if it has none
+) -> Dict[str, Calibration]:  # kind ("lr", "hr", "tracks") -> calibration; {} if it has none
     "The calibrations that a checkpoint brings; raises `CheckpointError` if they are malformed"
     try:
-        return {kind: from_dict(Calibration, values) for kind, values in note.get("calibration", {}).items()}
+        found = {kind: from_dict(Calibration, values) for kind, values in note.get("calibration", {}).items()}
+        for c in found.values():
+            numbers = [c.slope, c.offset, c.frames, *c.slots.values(), *c.layouts.values(), *c.thresholds.values()]
+            if not all(math.isfinite(v) for v in numbers):
+                raise UserError("a number that is not finite")
+        return found
     except (UserError, AttributeError, TypeError) as e:
         raise CheckpointError(f"{path}: its calibration cannot be read: {e}") from None
 
@@ -42,22 +48,24 @@ class CombinedReader:
     def __init__(
         self,
         models: Models,  # in eval mode, on their device
-        calibrations: Optional[Dict[str, Calibration]] = None,  # as of `calibrations_of`; a kind that is missing is read uncalibrated
+        calibrations: Optional[Dict[str, Calibration]] = None,  # as of `calibrations_of`; a kind that is missing, or was fitted for other views, is read uncalibrated
         layouts: Optional[Sequence[str]] = None,  # names of those that may occur; None = all that the recogniser knows
         device: torch.device = torch.device("cpu"),
         precision: str = "auto",
     ):
         self.models, self.device, self.precision = models, device, precision
         config = models.config.recognizer
-        names = list(config.layouts) if layouts is None else list(layouts)
+        names = list(config.layouts if layouts is None else dict.fromkeys(layouts))
         unknown = [n for n in names if n not in config.layouts]
         if unknown:
             raise UserError(f"these models do not know the layout '{unknown[0]}' (they know {', '.join(config.layouts)})")
         self.grammar = Grammar({n: config.layouts[n] for n in names}, config.num_slots)
         self._columns = [list(config.layouts).index(n) for n in names]
-        views = ["sr"] if models.direct is None else ["sr", "direct"]
-        default = {"lr": Calibration.unfitted(views), "hr": Calibration.unfitted(["hr"])}
-        self.calibrations = default | (calibrations or {})
+        lr = ["sr"] if models.direct is None else ["sr", "direct"]
+        views = {"lr": lr, "tracks": lr, "hr": ["hr"]}
+        known = {kind: c for kind, c in (calibrations or {}).items() if kind in views and set(c.slots) == set(c.layouts) == set(views[kind])}
+        single = {kind: known.get(kind, Calibration.unfitted(views[kind])) for kind in ("lr", "hr")}
+        self.calibrations = {"tracks": replace(single["lr"], readings=0, thresholds={}), **single, **known}
 
     @property
     def row(self) -> Tuple[str, str]:  # input and reader
@@ -103,15 +111,23 @@ class CombinedReader:
         count: int = 4,  # texts of each plate: the best and its alternatives
     ) -> List[Decoded]:  # one for each plate or track
         "Pool the views, multiply the frames of each track, decode under the grammar, calibrate"
-        calibration = self.calibrations["hr" if "hr" in views else "lr"]
-        seen = calibration.pool(views)
-        if lengths is not None:
-            seen = fuse(seen, lengths, calibration.frames)
-        return [calibration.apply(r) for r in decode_plates(seen, self.grammar, count)]
+        lengths = [1] * len(next(iter(views.values())).slots) if lengths is None else lengths
+        single, several = (self.calibration_of(views, n) for n in (1, 2))
+        seen = fuse(single.pool(views), lengths, several.frames)
+        return [(several if n > 1 else single).apply(r) for r, n in zip(decode_plates(seen, self.grammar, count), lengths)]
+
+    def calibration_of(
+        self,
+        views: Iterable[str],  # names
+        frames: int = 1,
+    ) -> Calibration:
+        "The calibration of a crop, or of a track of so many frames; there is none for tracks of crops as large as HR"
+        if "hr" in views:
+            return self.calibrations["hr"] if frames == 1 else replace(self.calibrations["hr"], readings=0, thresholds={})
+        return self.calibrations["lr" if frames == 1 else "tracks"]
 
     def alone(self, view: str) -> "CombinedReader":
         "The same reader with one view of LR crops only, for comparison; its confidences are not calibrated"
-        other = CombinedReader(self.models, self.calibrations, self.grammar.names, self.device, self.precision)
         weights = {v: float(v == view) for v in self.calibrations["lr"].slots}
-        other.calibrations = {**self.calibrations, "lr": Calibration(weights, dict(weights), frames=self.calibrations["lr"].frames)}
-        return other
+        only = Calibration(weights, dict(weights), frames=self.calibrations["tracks"].frames)
+        return CombinedReader(self.models, {"lr": only, "tracks": only}, self.grammar.names, self.device, self.precision)

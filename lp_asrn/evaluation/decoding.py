@@ -12,6 +12,7 @@ from typing import Dict, List, Sequence, Tuple
 import torch
 from torch import Tensor
 
+from ..config import ConfigError
 from ..models.recognizer import Recognizer
 from ..plates.layouts import ALPHABET, IS_LETTER, decode
 
@@ -46,9 +47,11 @@ class Grammar:
         num_slots: int,  # K
     ):
         self.names = list(layouts)
-        cut = [mask[:num_slots] for mask in layouts.values()]
-        self.masks = list(dict.fromkeys(cut))
-        self.member = torch.tensor([[mask == own for own in self.masks] for mask in cut])  # (L, M)
+        for name, mask in layouts.items():
+            if len(mask) > num_slots:
+                raise ConfigError(f"layout '{name}' has {len(mask)} characters, the recogniser has {num_slots} slots")
+        self.masks = list(dict.fromkeys(layouts.values()))
+        self.member = torch.tensor([[mask == own for own in self.masks] for mask in layouts.values()])  # (L, M)
         letter = torch.tensor(IS_LETTER)
         self.allowed = torch.zeros(len(self.masks), num_slots, len(ALPHABET), dtype=torch.bool)  # (M, K, 36)
         for m, mask in enumerate(self.masks):

@@ -99,6 +99,8 @@ def read_set(
                 with autocast(device, precision):
                     out.add("lr_direct", "direct", read(combined.models.direct, batch.lr))
             out.add(*combined.row, _plain(combined.decode(combined.look(batch.lr, pictures["sr"]))))
+            if "hr" in inputs:
+                out.add("hr", "reader", _plain(combined.decode(combined.look_hr(batch.hr))))
         for key in inputs:
             for measure, values in ((psnr, out.psnr), (ssim, out.ssim)) if key != "hr" else ():
                 found = measure(pictures[key], batch.hr).masked_fill(~batch.registered, torch.nan)

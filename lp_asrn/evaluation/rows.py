@@ -16,6 +16,7 @@ import numpy as np
 
 from .evaluate import Outcome
 from .metrics import bootstrap_interval, compare, score
+from .submission import confidence_gap
 
 # %% ../../nbs/45b_evaluation.rows.ipynb #c004
 def rows_of(
@@ -35,7 +36,8 @@ def rows_of(
         for key, reader in outcome.readings:
             against = ("bicubic", first if key in ("lr_direct", "both") or reader == "reader" else reader)
             compared = outcome.readings.get(against) if base is None else base.get((key, reader), base.get((key, "product")))
-            head = dict(input=key, judge=reader, dataset=dataset, severity=severity, split=outcome.split, layout=layout, frames=outcome.frames)
+            compared_with = None if compared is None else "bicubic" if base is None else "one frame"
+            head = dict(input=key, compared_with=compared_with, judge=reader, dataset=dataset, severity=severity, split=outcome.split, layout=layout, frames=outcome.frames)
             found.append(head | _row(outcome, key, reader, index, compared))
     return found
 
@@ -44,7 +46,9 @@ def _row(outcome: Outcome, key: str, reader: str, index: np.ndarray, base: Optio
     "The numbers of a row"
     pick = lambda values: [values[i] for i in index]
     truth, texts = pick(outcome.truth), pick(outcome.readings[key, reader])
-    row = asdict(score(truth, texts))
+    row = asdict(score(truth, texts)) | dict.fromkeys(("calibration_error", "accepted", "accepted_wrong"))
+    gap = confidence_gap(pick(outcome.confidence[key, reader]), [a == b for a, b in zip(truth, texts)])
+    row["confidence_gap"] = gap if gap == gap else None
     row["all_ci"] = list(bootstrap_interval([float(a == b) for a, b in zip(truth, texts)], truth))
     for name, values in (("psnr", outcome.psnr), ("ssim", outcome.ssim)):
         known = [v for v in pick(values[key]) if v == v] if key in values and reader != "reader" else []
@@ -102,4 +106,4 @@ def write_readings(
 
 def write_metrics(path: str | Path, rows: List[dict], **note) -> None:
     "metrics.json: the rows and what they were measured on; the same input gives the same bytes"
-    Path(path).write_text(json.dumps({**note, "rows": rows}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    Path(path).write_text(json.dumps({**note, "rows": rows}, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")

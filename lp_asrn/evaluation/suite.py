@@ -13,7 +13,7 @@ from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 from tqdm import tqdm
 
 from ..config import UserError
-from .calibration import expected_calibration_error, reliability_figure, risk_coverage_figure
+from .calibration import Calibration, expected_calibration_error, reliability_figure, risk_coverage_figure
 from .combine import CombinedReader
 from .evaluate import Outcome, ReadFn, grid_of, read_set, read_tracks
 from .report import Case, case_of, main_judge, pick_cases, write_report
@@ -50,23 +50,26 @@ class TrackSet:
 ACCEPT = 0.01  # error rate for which rows say how many readings are accepted
 
 
-def _trust(outcome: Outcome, combined: CombinedReader) -> dict:
-    "How far the confidence of the reading that a user gets can be trusted"
-    row = combined.row
+def _trust(
+    outcome: Outcome,
+    row: Tuple[str, str],  # input and reader
+    calibration: Calibration,  # that the reader's confidences come from
+) -> dict:
+    "How far the confidences of a reading that a user gets can be trusted"
     confidence, right = outcome.confidence[row], outcome.right(*row)
     found = {"calibration_error": expected_calibration_error(confidence, right), "accepted": None, "accepted_wrong": None}
     try:
-        threshold = combined.calibrations["lr"].threshold(ACCEPT)
-    except UserError:  # no such promise was found on validation plates
+        threshold = calibration.threshold(ACCEPT)
+    except UserError:  # validation plates do not support that rate
         return found
     kept = [ok for c, ok in zip(confidence, right) if c >= threshold]
     return found | {"accepted": len(kept) / len(right), "accepted_wrong": 1 - sum(kept) / len(kept) if kept else None}
 
 
-def _cases(outcome: Outcome, plates: PlateSet, combined: CombinedReader) -> List[Case]:
-    "Plates for the report, drawn again"
+def _cases(outcome: Outcome, plates: PlateSet, combined: CombinedReader, count: int) -> List[Case]:
+    "Plates for the report, `count` of each kind, drawn again"
     judge, found = main_judge(outcome), []
-    for kind, indices in pick_cases(outcome, judge).items():
+    for kind, indices in pick_cases(outcome, judge, count).items():
         for i in indices:
             draw, index = divmod(i, len(plates.dataset))
             batch = collate([plates.dataset[(draw, index)]]).to(combined.device)
@@ -94,16 +97,17 @@ def evaluate_sets(
         found = read_set(models.generator, readers, progress, combined.device, combined.precision, combined=combined)
         found.split, name = s.split, (s.name, s.severity)
         outcomes[name], these = found, rows_of(found, *name)
-        trust = _trust(found, combined)
-        next(r for r in these if (r["input"], r["judge"], r["layout"]) == (*row, "all")).update(trust)
+        trusted = {row: _trust(found, row, combined.calibrations["lr"]), ("hr", "reader"): _trust(found, ("hr", "reader"), combined.calibrations["hr"])}
+        for r in these:
+            r.update(trusted.get((r["input"], r["judge"]), {}) if r["layout"] == "all" else {})
         rows += these
         log(f"\n{s.name}: {len(s.dataset)} plates x {s.draws} draws, severity {s.severity}")
         log(table([r for r in these if r["layout"] == "all"]))
         if said := verdict(found):
             log(said)
-        log(_trust_line(trust, combined))
+        log(_trust_line(trusted[row], combined.calibrations["lr"]))
         if main_judge(found) is not None:
-            cases[name] = _cases(found, s, combined)
+            cases[name] = _cases(found, s, combined, max(1, min(6, 12 // len(sets))))
         pair = found.confidence[row], found.right(*row)
         figures[f"{s.name}, {s.severity}: confidence"] = reliability_figure(*pair, found.truth)
         figures[f"{s.name}, {s.severity}: abstaining"] = risk_coverage_figure({"reading": pair}, found.truth)
@@ -113,12 +117,16 @@ def evaluate_sets(
         if not several[0].truth:
             log(f"\n{s.name}: no track has {max(s.counts)} frames")
             continue
-        log(f"\n{s.name}: {len(several[0].truth)} tracks, severity {s.severity}; compared with one frame of each")
+        left_out = len(s.tracks) - len(several[0].truth)
+        log(f"\n{s.name}: {len(several[0].truth)} tracks, severity {s.severity}; compared with one frame of each" + (f"; {left_out} have fewer than {max(s.counts)} frames and are left out" if left_out else ""))
         these = []
         for found in several:
             found.split = s.split
             outcomes[f"{s.name}, {found.frames} frames", s.severity] = found
-            these += rows_of(found, s.name, s.severity, several[0].readings)
+            own = rows_of(found, s.name, s.severity, several[0].readings)
+            kind = combined.calibrations["lr" if found.frames == 1 else "tracks"]
+            next(r for r in own if (r["input"], r["judge"], r["layout"]) == (row[0], "product", "all")).update(_trust(found, (row[0], "product"), kind))
+            these += own
         rows += these
         log(table([r for r in these if r["layout"] == "all"]))
     write_metrics(folder / "metrics.json", rows, **note)
@@ -130,9 +138,9 @@ def evaluate_sets(
     return outcomes
 
 
-def _trust_line(trust: dict, combined: CombinedReader) -> str:
+def _trust_line(trust: dict, calibration: Calibration) -> str:
     "The same for a terminal"
-    if not combined.calibrations["lr"].plates:
+    if not calibration.readings:
         return "the confidences are not calibrated (this checkpoint has no calibration)"
     line = f"calibration error of the confidences {trust['calibration_error']:.3f}"
     if trust["accepted"] is None:

@@ -85,6 +85,11 @@ class FileTracks:
         slots = max(len(plates.row(i).text) for i in range(len(plates)))
         self._pairs = PlateDataset(plates, severity, slots, plates.scale, seed)
 
+    @property
+    def longest(self) -> int:
+        "Frames of the longest track"
+        return max(map(len, self._tracks))
+
     def __len__(self) -> int:
         return len(self._tracks)
 

@@ -6,22 +6,25 @@
 __all__ = ['READINGS', 'TRACKS', 'calibrate']
 
 # %% ../../nbs/58b_training.calibrate.ipynb #c003
-from typing import Dict, Iterable, List
+import itertools
+from dataclasses import replace
+from typing import Dict, List
 
 import torch
 
+from ..config import Config
 from ..evaluation.calibration import Calibration, fit_calibration
 from ..evaluation.combine import CombinedReader, calibration_note
 from ..evaluation.decoding import Posterior
-from ..evaluation.fusion import fit_frames
+from ..evaluation.fusion import fit_tracks
 from ..models.bundle import load_models, save_models
-from ..plates.datasets import in_order, make_dataset, to_tensor
+from ..plates.datasets import in_order, make_dataset, open_split, to_tensor
 from ..plates.degrade import get_severity
-from ..plates.sources import FilePlates
-from ..plates.tracksets import FileTracks, RenderedTracks
+from ..plates.sources import FilePlates, Source
+from ..plates.tracksets import FileTracks, RenderedTracks, Track
 from .stages import Run
 
-READINGS, TRACKS = 4000, 300  # fitted on about so many, if the validation plates allow
+READINGS, TRACKS = 4000, 500  # fitted on so many, if there are
 
 
 def _gather(views: List[Dict[str, Posterior]]) -> Dict[str, Posterior]:
@@ -30,41 +33,48 @@ def _gather(views: List[Dict[str, Posterior]]) -> Dict[str, Posterior]:
     return {name: join(name) for name in views[0]}
 
 
-def _validation_tracks(run: Run) -> Iterable:
-    "Tracks of validation plates that have several frames; none if the user's data has none"
+def _validation_plates(run: Run) -> Source:
+    "Plates of the validation texts: as many as wanted if they are rendered"
+    return run.source("val") if run.table else open_split(_larger(run.config, READINGS), "val")
+
+
+def _larger(config: Config, num: int) -> Config:
+    "The settings with so many validation plates"
+    return replace(config, data=replace(config.data, num_val=num))
+
+
+def _validation_tracks(run: Run, source: Source) -> List[Track]:
+    "Tracks of validation plates, whole and their middle frames; none if the user's data has none"
     c = run.config
-    severity, source = get_severity(c.data.severity), run.source("val")
+    severity = get_severity(c.data.severity)
     if isinstance(source, FilePlates):
         tracks = FileTracks(source, severity, c.training.seed)
     else:
-        tracks = RenderedTracks("val", min(TRACKS, len(source)), c.data.layouts, severity, c.training.seed, 5, source.height, c.model.scale, c.data.loose_share)
-    return (t for t in (tracks[i] for i in range(min(TRACKS, len(tracks)))) if len(t.lr) > 1)
+        tracks = RenderedTracks("val", TRACKS, c.data.layouts, severity, c.training.seed, 5, source.height, c.model.scale, c.data.loose_share)
+    whole = [t for t in (tracks[i] for i in range(min(TRACKS, len(tracks)))) if len(t.lr) > 1]
+    return [replace(t, lr=t.lr[(len(t.lr) - n) // 2 :][:n]) for t in whole for n in sorted({min(n, len(t.lr)) for n in (2, 3, 5)})]
 
 
-def calibrate(run: Run) -> Dict[str, Calibration]:  # by kind of crop: lr, hr
+def calibrate(run: Run) -> Dict[str, Calibration]:  # by kind: lr, hr, tracks
     "Fit the run's calibrations and keep them in its best.safetensors"
     path = run.folder / "best.safetensors"
     models, note = load_models(path)
     combined = CombinedReader(models.eval().to(run.device), device=run.device, precision=run.config.training.precision)
-    source, texts, sharp_texts = run.source("val"), [], []
+    source = _validation_plates(run)
     plates = make_dataset(run.config, source, train=False, soften=True)
-    fixed = all(source[i].lr is not None for i in range(len(source)))  # plates with LR of their own are the same in each draw
-    lr, hr = [], []
-    for draw in range(1 if fixed else -(-READINGS // len(source))):
-        for batch in in_order(plates, 100, draw):
-            batch = batch.to(run.device)
-            lr.append(combined.look(batch.lr, combined.enhance(batch.lr)))
-            texts += batch.texts
-            if draw < 2:
-                hr.append(combined.look_hr(batch.view))
-                sharp_texts += batch.texts
-    fitted = {"lr": fit_calibration(_gather(lr), texts, combined.grammar), "hr": fit_calibration(_gather(hr), sharp_texts, combined.grammar)}
-    tracks = list(_validation_tracks(run))
-    if tracks:
+    fixed = all(source[i].lr is not None for i in range(len(source))) if run.table else False  # LR of their own: the same in each draw
+    lr, hr, texts = [], [], []
+    for batch in itertools.islice((b for draw in range(1 if fixed else 8) for b in in_order(plates, 100, draw)), -(-READINGS // 100)):
+        batch = batch.to(run.device)
+        lr.append(combined.look(batch.lr, combined.enhance(batch.lr)))
+        hr.append(combined.look_hr(batch.view))
+        texts += batch.texts
+    fitted = {kind: fit_calibration(_gather(views), texts, combined.grammar) for kind, views in (("lr", lr), ("hr", hr))}
+    if tracks := _validation_tracks(run, source):
         frames = [to_tensor(t.lr).to(run.device) for t in tracks]
         views = _gather([combined.look(x, combined.enhance(x)) for x in frames])
-        fitted = {kind: fit_frames(c, views, [len(t.lr) for t in tracks], [t.text for t in tracks], combined.grammar) if kind == "lr" else c for kind, c in fitted.items()}
+        fitted["tracks"] = fit_tracks(fitted["lr"], views, [len(t.lr) for t in tracks], [t.text for t in tracks], combined.grammar)
     keep = {k: v for k, v in note.items() if k not in ("kind", "model", "calibration")}
     save_models(path, models, **keep, **calibration_note(fitted))
-    run.log(f"calibrated on {fitted['lr'].plates} readings of validation plates" + (f" and {len(tracks)} tracks" if tracks else ""))
+    run.log(f"calibrated on {fitted['lr'].readings} readings of validation plates" + (f" and {fitted['tracks'].readings} of tracks" if tracks else ""))
     return fitted
