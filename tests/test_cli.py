@@ -216,7 +216,7 @@ def test_train_all_stages(trained_run):
     assert (folder / "samples.png").stat().st_size > 1000 and "<h1" in (folder / "report.html").read_text()
     assert "calibrated on" in outcome.out
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert {(r["input"], r["judge"]) for r in metrics["rows"]} == {("lr_direct", "direct"), ("both", "reader")} | {
+    assert {(r["input"], r["judge"]) for r in metrics["rows"]} == {("lr_direct", "direct"), ("both", "reader"), ("hr", "reader")} | {
         (i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "recognizer")
     }
     assert "against a recogniser trained on LR" in outcome.out and len((folder / "readings.csv").read_text().splitlines()) == 65

@@ -1,4 +1,5 @@
 "Ctrl-C, going on, and TensorBoard: with real processes"
+import http.client
 import shutil
 import signal
 import socket
@@ -43,7 +44,7 @@ def answers(url: str) -> bool:
     "True if a server answers there with TensorBoard's page"
     try:
         return b"ensor" in urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5).read()
-    except OSError:
+    except (OSError, http.client.HTTPException):  # nobody there, or the connection found itself
         return False
 
 
