@@ -29,6 +29,7 @@ class Calibration:
     "What was fitted on validation plates; the defaults trust every view alike and nothing else"
     slots: Dict[str, float]  # view -> exponent of its characters
     layouts: Dict[str, float]  # view -> exponent of its layouts
+    prior: Dict[str, float] = field(default_factory=dict)  # layout -> c, added to its log-probability; 0 if it is not named
     slope: float = 1.0  # s
     offset: float = 0.0  # o
     frames: float = 1.0  # exponent of the number of frames, by which their summed evidence is divided (nbs/42_evaluation.fusion.ipynb)
@@ -41,11 +42,16 @@ class Calibration:
         share = {v: 1 / len(views) for v in views}
         return cls(share, dict(share))
 
-    def pool(self, views: Dict[str, Posterior]) -> Posterior:
-        "One posterior of N pictures from that of each view"
+    def pool(
+        self,
+        views: Dict[str, Posterior],  # what each view sees in N pictures
+        grammar: Grammar,  # of these layouts
+    ) -> Posterior:
+        "One posterior of N pictures"
         slots = sum(self.slots[v] * seen.slots for v, seen in views.items())
         layouts = sum(self.layouts[v] * seen.layouts for v, seen in views.items())
-        return Posterior(slots.log_softmax(-1), layouts.log_softmax(-1))
+        prior = torch.stack([torch.as_tensor(self.prior.get(name, 0.0), dtype=torch.float32) for name in grammar.names])
+        return Posterior(slots.log_softmax(-1), (layouts + prior).log_softmax(-1))
 
     def confidence(self, probability: float) -> float:
         "C of P, both in [0, 1]"
@@ -73,21 +79,23 @@ class Calibration:
 
 # %% ../../nbs/41b_evaluation.calibration.ipynb #c007
 def _fit_exponents(views: Dict[str, Posterior], texts: Sequence[str], grammar: Grammar) -> Calibration:
-    "Step 1: exponents by maximum likelihood"
+    "Step 1: exponents and prior by maximum likelihood, with a little pull to equal ones"
     names = list(views)
+    prior = torch.zeros(len(grammar.names), requires_grad=True)
     raw = torch.full((2, len(names)), math.log(1 / len(names)), requires_grad=True)  # logarithms: exponents are positive
-    optimizer = torch.optim.LBFGS([raw], max_iter=60, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([raw, prior], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        now = Calibration(*(dict(zip(names, row)) for row in raw.exp()))
-        loss = -grammar.log_probability(now.pool(views), texts).mean() + 1e-3 * (raw - math.log(1 / len(names))).pow(2).mean()
+        now = Calibration(*(dict(zip(names, row)) for row in raw.exp()), dict(zip(grammar.names, prior)))
+        pull = (raw - math.log(1 / len(names))).pow(2).mean() + prior.pow(2).mean()
+        loss = -grammar.log_probability(now.pool(views, grammar), texts).mean() + 1e-3 * pull
         loss.backward()
         return loss
 
     optimizer.step(closure)
     a, b = raw.detach().exp().tolist()
-    return Calibration(dict(zip(names, a)), dict(zip(names, b)))
+    return Calibration(dict(zip(names, a)), dict(zip(names, b)), dict(zip(grammar.names, prior.tolist())))
 
 
 def _fit_plate(probability: np.ndarray, right: np.ndarray) -> Tuple[float, float]:  # slope, offset
@@ -134,7 +142,7 @@ def fit_calibration(
         return Calibration.unfitted(list(views))
     views, texts = {v: seen[kept] for v, seen in views.items()}, [texts[i] for i in kept]
     fitted = _fit_exponents(views, texts, grammar)
-    return fit_confidence(fitted, decode_plates(fitted.pool(views), grammar, count=1), texts, texts)
+    return fit_confidence(fitted, decode_plates(fitted.pool(views, grammar), grammar, count=1), texts, texts)
 
 
 def fit_confidence(

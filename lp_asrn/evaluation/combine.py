@@ -29,7 +29,7 @@ def calibrations_of(
     try:
         found = {kind: from_dict(Calibration, values) for kind, values in note.get("calibration", {}).items()}
         for c in found.values():
-            numbers = [c.slope, c.offset, c.frames, *c.slots.values(), *c.layouts.values(), *c.thresholds.values()]
+            numbers = [c.slope, c.offset, c.frames, *(v for part in (c.slots, c.layouts, c.prior, c.thresholds) for v in part.values())]
             if not all(math.isfinite(v) for v in numbers):
                 raise UserError("a number that is not finite")
         return found
@@ -113,7 +113,7 @@ class CombinedReader:
         "Pool the views, multiply the frames of each track, decode under the grammar, calibrate"
         lengths = [1] * len(next(iter(views.values())).slots) if lengths is None else lengths
         single, several = (self.calibration_of(views, n) for n in (1, 2))
-        seen = fuse(single.pool(views), lengths, several.frames)
+        seen = fuse(single.pool(views, self.grammar), lengths, several.frames)
         return [(several if n > 1 else single).apply(r) for r, n in zip(decode_plates(seen, self.grammar, count), lengths)]
 
     def calibration_of(
@@ -129,5 +129,5 @@ class CombinedReader:
     def alone(self, view: str) -> "CombinedReader":
         "The same reader with one view of LR crops only, for comparison; its confidences are not calibrated"
         weights = {v: float(v == view) for v in self.calibrations["lr"].slots}
-        only = Calibration(weights, dict(weights), frames=self.calibrations["tracks"].frames)
+        only = Calibration(weights, dict(weights), self.calibrations["lr"].prior, frames=self.calibrations["tracks"].frames)
         return CombinedReader(self.models, {"lr": only, "tracks": only}, self.grammar.names, self.device, self.precision)

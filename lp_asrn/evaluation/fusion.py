@@ -44,7 +44,7 @@ def fit_tracks(
     if not any(fits):
         return replace(calibration, readings=0, thresholds={})
     kept = torch.repeat_interleave(torch.tensor(fits), torch.tensor(lengths))
-    pooled = calibration.pool(views)[kept]
+    pooled = calibration.pool(views, grammar)[kept]
     lengths, texts = [n for n, ok in zip(lengths, fits) if ok], [t for t, ok in zip(texts, fits) if ok]
     grid = torch.linspace(0, 1, 21).tolist()
     loss = [-grammar.log_probability(fuse(pooled, lengths, g), texts).clamp(min=-50).mean().item() for g in grid]
