@@ -69,6 +69,7 @@ class Reader:
         calibrations = calibrations_of(note, str(checkpoint))
         self.models = models.eval().to(self.device)
         self.combined = CombinedReader(self.models, calibrations, layouts, self.device, precision)
+        self.direct = None if self.models.direct is None else self.combined.alone("direct")
         self.scale = models.config.scale
         self.lr_size = 16, 48  # height, width of the generator's input
         if max_error is not None and not 0 < max_error < 1:
@@ -132,14 +133,8 @@ class Reader:
         decoded = self.combined.decode(views, lengths, alternatives + 1)
         far = np.array([departure(a, b) for a, b in zip(fitted, to_pictures(sr))])
         away = [float(x.mean()) for x in np.split(far, np.cumsum(lengths)[:-1])]
-        direct = self._direct(views, lengths)
+        direct = [None] * len(tracks) if self.direct is None else [r.text for r in self.direct.decode(views, lengths, 1)]
         return [self._reading(r, views, *rest) for r, *rest in zip(decoded, lengths, direct, away)]
-
-    def _direct(self, views: Dict[str, Posterior], lengths: Sequence[int]) -> List[Optional[str]]:
-        "What the direct reader alone reads"
-        if "direct" not in views:
-            return [None] * len(lengths)
-        return [r.text for r in self.combined.alone("direct").decode(views, lengths, 1)]
 
     def _reading(self, r: Decoded, views: Dict[str, Posterior], frames: int, direct: Optional[str] = None, away: Optional[float] = None) -> PlateReading:
         "A decoded text with all that is known about it"

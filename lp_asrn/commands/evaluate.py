@@ -23,7 +23,7 @@ def _plate_sets(o: EvaluateOptions, scale: int, num_slots: int):  # list of Plat
     from lp_asrn.plates.degrade import get_severity
     from lp_asrn.plates.layouts import SPLITS, get_layouts
     from lp_asrn.plates.readers import read_data
-    from lp_asrn.plates.tracksets import FileTracks, RenderedTracks, has_tracks
+    from lp_asrn.plates.tracksets import FileTracks, RenderedTracks
 
     severities = {name: get_severity(name) for name in filter(None, o.severity.split(","))}
     if not severities:
@@ -56,9 +56,9 @@ def _plate_sets(o: EvaluateOptions, scale: int, num_slots: int):  # list of Plat
         title = o.data_root if len(splits) < 2 else f"{o.data_root}, {split}"
         for name, severity in degradations.items():
             sets.append(PlateSet(title, name, PlateDataset(plates, severity, num_slots, scale), split or "all", draws))
-            if has_tracks(plates) and o.frames != 1:
-                own = FileTracks(plates, severity)
-                longest = min(o.frames or 5, own.longest)
+            own = FileTracks(plates, severity)
+            longest = min(o.frames or 5, own.longest)
+            if longest > 1:
                 tracks.append(TrackSet(f"{title}, tracks", name, own, sorted({1, min(3, longest), longest}), split or "all"))
     return sets, tracks
 

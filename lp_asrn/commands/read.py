@@ -162,7 +162,7 @@ def read(args: Sequence[str]) -> None:
     targets = {n: Path(o.evidence) / f"{n if o.track else Path(n).stem}.png" for n in tracks} if o.evidence else {}
     check_targets([p for paths in tracks.values() for p in paths], list(targets.values()))
     layouts = [n for name in o.layouts for n in ([x.name for x in get_layouts([name])] if name.endswith((".yaml", ".yml")) else [name])]
-    reader, more, for_people = Reader(o.checkpoint, o.device, layouts=layouts or None, max_error=o.max_error), sys.stderr if o.json or o.csv else sys.stdout, not (o.json or o.csv)
+    reader, for_people = Reader(o.checkpoint, o.device, layouts=layouts or None, max_error=o.max_error), not (o.json or o.csv)
     found: Dict[str, "PlateReading"] = {}
     bad, names = [], list(tracks)
     for i in range(0, len(names), CHUNK):
@@ -173,7 +173,7 @@ def read(args: Sequence[str]) -> None:
             if for_people:
                 print(line_of(name, found[name]), flush=True)
             if o.evidence:
-                print(write_evidence(targets[name], name, frames[len(frames) // 2], r, reader), file=more, flush=True)
+                print(write_evidence(targets[name], name, frames[len(frames) // 2], r, reader), file=sys.stdout if for_people else sys.stderr, flush=True)
     if len(bad) < sum(map(len, tracks.values())):
         if o.json:
             print(json.dumps([{"file": name, **r.to_dict()} for name, r in found.items()], indent=1, allow_nan=False))

@@ -17,7 +17,7 @@ from ..config import ConfigError, suggest
 from .combine import CombinedReader
 from .decoding import Decoded
 from .figures import plate_grid
-from .fusion import average_frames, majority
+from .fusion import average_frames, majority, middle_frames
 from .judges import Judge, judge_read, load_rapidocr, snap
 from ..losses.pixel import psnr, ssim
 from ..models.device import autocast
@@ -126,18 +126,18 @@ def read_tracks(
     look = lambda frames: combined.look(x := to_tensor(frames).to(combined.device), combined.enhance(x))
     tracks = iter(tracks)
     while some := list(itertools.islice(tracks, 20)):
-        views = look([f for t in some for f in t.lr])
-        ends = list(itertools.accumulate(len(t.lr) for t in some))
+        frames, lengths = [f for t in some for f in t.lr], [len(t.lr) for t in some]
+        views = look(frames)
         for count, outcome in zip(counts, out):
-            starts = [end - len(t.lr) + (len(t.lr) - count) // 2 for t, end in zip(some, ends)]
-            middle = {v: seen[[i for s in starts for i in range(s, s + count)]] for v, seen in views.items()}
+            index = middle_frames(lengths, [count] * len(some))
+            middle = {v: seen[index] for v, seen in views.items()}
             for key, reader in {name: combined, **alone}.items():
                 outcome.add(key, "product", _plain(reader.decode(middle, [count] * len(some))))
             if count > 1:
                 each = combined.decode(middle, count=1)
                 outcome.add(name, "majority", [Reading(*majority(each[i : i + count])) for i in range(0, len(each), count)])
-                inner = [t.lr[(len(t.lr) - count) // 2 :][:count] for t in some]
-                outcome.add(name, "picture", _plain(combined.decode(look([average_frames(frames) for frames in inner]))))
+                averages = [average_frames([frames[i] for i in index[k : k + count]]) for k in range(0, len(index), count)]
+                outcome.add(name, "picture", _plain(combined.decode(look(averages))))
             outcome.truth += [t.text for t in some]
             outcome.id += [t.id for t in some]
             outcome.layout += [t.layout for t in some]

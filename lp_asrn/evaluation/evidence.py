@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..config import DataError
-from ..plates.body import _draw_item, cells
-from ..plates.datasets import _inside
+from ..plates.body import draw_item, cells
+from ..plates.datasets import inside_bars
 from ..plates.glyphs import glyph
 from ..plates.layouts import Layout, Style, check_text, get_layout
 from ..plates.render import draw_pose
@@ -40,7 +40,7 @@ def departure(
     sr: np.ndarray,  # (s h, s w, 3) uint8: what the generator made of it
 ) -> float:  # RMS difference in grey levels, of the light that LR itself shows
     "How far SR, degraded again, departs from the LR it came from"
-    left, top, right, bottom = _inside(lr)
+    left, top, right, bottom = inside_bars(lr)
     scale, size = sr.shape[0] // lr.shape[0], (right - left, bottom - top)
     fine = _grey(np.ascontiguousarray(sr[top * scale : bottom * scale, left * scale : right * scale]))
     wanted = _grey(np.ascontiguousarray(lr[top:bottom, left:right])).ravel()
@@ -83,7 +83,7 @@ def _ground(layout: Layout, rng: np.random.Generator) -> np.ndarray:  # (_FLAT, 
         seen = np.zeros((*cover.shape[:2], 3), np.uint8), np.zeros(cover.shape[:2], np.float32)
         for _ in range(draws):
             seen[0][:] = 0
-            _draw_item(seen[0], replace(item, colour="#ffffff"), Style([0, 0, 0], [0, 0, 0]), rng)
+            draw_item(seen[0], replace(item, colour="#ffffff"), Style([0, 0, 0], [0, 0, 0]), rng)
             seen[1][:] += seen[0][..., 0] / np.float32(255 * draws)
         _paint(cover, seen[1] * item.chance, item.colour)
     return cover
@@ -132,7 +132,7 @@ class _Crop:
     "An LR crop, and what a flat plate would look like in it"
 
     def __init__(self, lr: np.ndarray):  # (16, 48, 3) uint8
-        left, top, right, bottom = self.box = _inside(lr)
+        left, top, right, bottom = self.box = inside_bars(lr)
         self.h, self.w = bottom - top, right - left
         self.lr = np.ascontiguousarray(lr[top:bottom, left:right])
         self.wanted = _strokes(_grey(self.lr)).ravel()

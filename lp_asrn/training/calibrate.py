@@ -12,11 +12,10 @@ from typing import Dict, List
 
 import torch
 
-from ..config import Config
 from ..evaluation.calibration import Calibration, fit_calibration
 from ..evaluation.combine import CombinedReader, calibration_note
 from ..evaluation.decoding import Posterior
-from ..evaluation.fusion import fit_tracks
+from ..evaluation.fusion import fit_tracks, middle_frames
 from ..models.bundle import load_models, save_models
 from ..plates.datasets import in_order, make_dataset, open_split, to_tensor
 from ..plates.degrade import get_severity
@@ -35,24 +34,31 @@ def _gather(views: List[Dict[str, Posterior]]) -> Dict[str, Posterior]:
 
 def _validation_plates(run: Run) -> Source:
     "Plates of the validation texts: as many as wanted if they are rendered"
-    return run.source("val") if run.table else open_split(_larger(run.config, READINGS), "val")
-
-
-def _larger(config: Config, num: int) -> Config:
-    "The settings with so many validation plates"
-    return replace(config, data=replace(config.data, num_val=num))
+    return run.source("val") if run.table else open_split(replace(run.config, data=replace(run.config.data, num_val=READINGS)), "val")
 
 
 def _validation_tracks(run: Run, source: Source) -> List[Track]:
-    "Tracks of validation plates, whole and their middle frames; none if the user's data has none"
+    "Tracks of validation plates; none if the user's data has none"
     c = run.config
     severity = get_severity(c.data.severity)
     if isinstance(source, FilePlates):
         tracks = FileTracks(source, severity, c.training.seed)
     else:
         tracks = RenderedTracks("val", TRACKS, c.data.layouts, severity, c.training.seed, 5, source.height, c.model.scale, c.data.loose_share)
-    whole = [t for t in (tracks[i] for i in range(min(TRACKS, len(tracks)))) if len(t.lr) > 1]
-    return [replace(t, lr=t.lr[(len(t.lr) - n) // 2 :][:n]) for t in whole for n in sorted({min(n, len(t.lr)) for n in (2, 3, 5)})]
+    return [t for t in (tracks[i] for i in range(min(TRACKS, len(tracks)))) if len(t.lr) > 1]
+
+
+def _fit_tracks(combined: CombinedReader, single: Calibration, tracks: List[Track]) -> Calibration:
+    "The calibration of tracks, on two, three and five of their frames; each frame is looked at once"
+    lengths, views = [len(t.lr) for t in tracks], []
+    for i in range(0, len(tracks), 20):
+        x = to_tensor([f for t in tracks[i : i + 20] for f in t.lr]).to(combined.device)
+        views.append(combined.look(x, combined.enhance(x)))
+    seen, index, counts, texts = _gather(views), [], [], []
+    for most in (2, 3, 5):
+        some = [min(most, n) for n in lengths]
+        index, counts, texts = index + middle_frames(lengths, some), counts + some, texts + [t.text for t in tracks]
+    return fit_tracks(single, {v: p[index] for v, p in seen.items()}, counts, texts, combined.grammar)
 
 
 def calibrate(run: Run) -> Dict[str, Calibration]:  # by kind: lr, hr, tracks
@@ -62,7 +68,7 @@ def calibrate(run: Run) -> Dict[str, Calibration]:  # by kind: lr, hr, tracks
     combined = CombinedReader(models.eval().to(run.device), device=run.device, precision=run.config.training.precision)
     source = _validation_plates(run)
     plates = make_dataset(run.config, source, train=False, soften=True)
-    fixed = all(source[i].lr is not None for i in range(len(source))) if run.table else False  # LR of their own: the same in each draw
+    fixed = run.table is not None and all(source[i].lr is not None for i in range(len(source)))  # LR of their own: the same in each draw
     lr, hr, texts = [], [], []
     for batch in itertools.islice((b for draw in range(1 if fixed else 8) for b in in_order(plates, 100, draw)), -(-READINGS // 100)):
         batch = batch.to(run.device)
@@ -71,9 +77,7 @@ def calibrate(run: Run) -> Dict[str, Calibration]:  # by kind: lr, hr, tracks
         texts += batch.texts
     fitted = {kind: fit_calibration(_gather(views), texts, combined.grammar) for kind, views in (("lr", lr), ("hr", hr))}
     if tracks := _validation_tracks(run, source):
-        frames = [to_tensor(t.lr).to(run.device) for t in tracks]
-        views = _gather([combined.look(x, combined.enhance(x)) for x in frames])
-        fitted["tracks"] = fit_tracks(fitted["lr"], views, [len(t.lr) for t in tracks], [t.text for t in tracks], combined.grammar)
+        fitted["tracks"] = _fit_tracks(combined, fitted["lr"], tracks)
     keep = {k: v for k, v in note.items() if k not in ("kind", "model", "calibration")}
     save_models(path, models, **keep, **calibration_note(fitted))
     run.log(f"calibrated on {fitted['lr'].readings} readings of validation plates" + (f" and {fitted['tracks'].readings} of tracks" if tracks else ""))
