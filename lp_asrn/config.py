@@ -124,6 +124,10 @@ class ModelConfig:
     "groups of a deformable convolution; each has its own offsets"
     use_character_attention: bool = True
     "multi-scale character attention (MSCA) after the last block"
+    use_text_prior: bool = True
+    "what the direct reader sees in LR is a further input of the generator"
+    prior_channels: int = 64
+    "channels in which the text prior is drawn"
     recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
 
@@ -213,7 +217,7 @@ class ProgressiveConfig:
     lr_direct: StageConfig = field(
         default_factory=lambda: StageConfig(epochs=530, learning_rate=1e-3, weight_decay=0.05, lr_schedule="cosine")
     )
-    "direct LR reading: a recogniser that reads LR itself, the rival of super-resolution; as many epochs as stages 1 to 4"
+    "direct LR reading: a recogniser that reads LR itself, the rival of super-resolution and its text prior"
     judge: StageConfig = field(
         default_factory=lambda: StageConfig(epochs=20, learning_rate=2e-3, weight_decay=0.01, lr_schedule="cosine")
     )

@@ -36,7 +36,7 @@ class PlateReading:
     accepted: Optional[bool] = None  # sure enough for the error rate that was asked for; None = none was
     super_resolved: bool = True  # False: the crop was already as large as HR and was read as it is
     frames: int = 1
-    direct: Optional[str] = None  # what the direct reader alone reads; None = there is none, or LR was not needed
+    direct: Optional[str] = None  # what the direct reader alone reads; None = LR was not needed
     departure: Optional[float] = None  # RMS of SR, degraded again, to LR, in grey levels; mean over the frames
 
     @property
@@ -69,7 +69,7 @@ class Reader:
         calibrations = calibrations_of(note, str(checkpoint))
         self.models = models.eval().to(self.device)
         self.combined = CombinedReader(self.models, calibrations, layouts, self.device, precision)
-        self.direct = None if self.models.direct is None else self.combined.alone("direct")
+        self.direct = self.combined.alone("direct")
         self.scale = models.config.scale
         self.lr_size = 16, 48  # height, width of the generator's input
         if max_error is not None and not 0 < max_error < 1:
@@ -133,7 +133,7 @@ class Reader:
         decoded = self.combined.decode(views, lengths, alternatives + 1)
         far = np.array([departure(a, b) for a, b in zip(fitted, to_pictures(sr))])
         away = [float(x.mean()) for x in np.split(far, np.cumsum(lengths)[:-1])]
-        direct = [None] * len(tracks) if self.direct is None else [r.text for r in self.direct.decode(views, lengths, 1)]
+        direct = [r.text for r in self.direct.decode(views, lengths, 1)]
         return [self._reading(r, views, *rest) for r, *rest in zip(decoded, lengths, direct, away)]
 
     def _reading(self, r: Decoded, views: Dict[str, Posterior], frames: int, direct: Optional[str] = None, away: Optional[float] = None) -> PlateReading:

@@ -59,10 +59,12 @@ def finish(process) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="module")
 def first_stage(tmp_path_factory) -> Path:
-    "A folder with stage 0"
+    "A folder with what stage 1 starts from"
     folder = tmp_path_factory.mktemp("first") / "run"
-    quick = ["--data.num_train", 16, "--data.num_val", 8, "--batch-size", 8, "--progressive_training.stage0.epochs", 1]
-    assert run("train", "--stage", 0, "--no-tensorboard", "--save-dir", folder, *TINY, *quick).code == 0
+    quick = ["--data.num_train", 16, "--data.num_val", 8, "--batch-size", 8]
+    for stage, key in ((0, "stage0"), ("lr_direct", "lr_direct")):
+        words = ["--stage", stage, f"--progressive_training.{key}.epochs", 1]
+        assert run("train", "--no-tensorboard", "--save-dir", folder, *TINY, *quick, *words).code == 0
     return folder
 
 

@@ -63,6 +63,7 @@ def test_the_engine_draws_by_the_weights_of_the_miner(tmp_path):
 def test_no_scores_without_a_trained_judge(checkpoint, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(judges.load_judge, "__defaults__", (tmp_path / "judge.safetensors",))
     refused(run("evaluate", "--checkpoint", checkpoint, "--num", 4, "--save-dir", tmp_path / "scores"), "no trained judge")
-    shutil.copytree(trained / "stage0", tmp_path / "run" / "stage0")
+    for before in ("stage0", "lr_direct"):
+        shutil.copytree(trained / before, tmp_path / "run" / before)
     words = ("--debug", "--stage", 1, "--no-tensorboard", "--save-dir", tmp_path / "run", *TINY)
     refused(run("train", *words), "no trained judge")

@@ -85,8 +85,6 @@ def evaluate(args: Sequence[str]) -> None:
     judge = load_judge()[0].to(device)
     readers = pick_judges(o.judge, judge) | {"recognizer": readers_of(judge, models.recognizer)["recognizer"]}
     sets, tracks = _plate_sets(o, models.config.scale, models.config.recognizer.num_slots)
-    if models.direct is None:
-        print("no row of direct LR reading: this checkpoint has no direct reader (lp_asrn train --stage lr_direct)")
     folder = Path(o.save_dir) if o.save_dir else Path(o.checkpoint).parent / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
     checksum = hashlib.sha256(Path(o.checkpoint).read_bytes()).hexdigest()[:16]

@@ -61,16 +61,11 @@ class CombinedReader:
             raise UserError(f"these models do not know the layout '{unknown[0]}' (they know {', '.join(config.layouts)})")
         self.grammar = Grammar({n: config.layouts[n] for n in names}, config.num_slots)
         self._columns = [list(config.layouts).index(n) for n in names]
-        lr = ["sr"] if models.direct is None else ["sr", "direct"]
+        lr = ["sr", "direct"]
         views = {"lr": lr, "tracks": lr, "hr": ["hr"]}
         known = {kind: c for kind, c in (calibrations or {}).items() if kind in views and set(c.slots) == set(c.layouts) == set(views[kind])}
         single = {kind: known.get(kind, Calibration.unfitted(views[kind])) for kind in ("lr", "hr")}
         self.calibrations = {"tracks": replace(single["lr"], readings=0, thresholds={}), **single, **known}
-
-    @property
-    def row(self) -> Tuple[str, str]:  # input and reader
-        "Under which name evaluations enter its readings: `sr` if there is no direct reader to combine with"
-        return "sr" if self.models.direct is None else "both", "reader"
 
     @torch.inference_mode()
     def enhance(
@@ -93,8 +88,7 @@ class CombinedReader:
         sr: Tensor,  # (N, 3, H, W), as of `enhance`
     ) -> Dict[str, Posterior]:  # view -> what it sees
         "What the recogniser sees in SR, and the direct reader in LR"
-        views = {"sr": self._see(self.models.recognizer, sr)}
-        return views if self.models.direct is None else views | {"direct": self._see(self.models.direct, lr)}
+        return {"sr": self._see(self.models.recognizer, sr), "direct": self._see(self.models.direct, lr)}
 
     @torch.inference_mode()
     def look_hr(

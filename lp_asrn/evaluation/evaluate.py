@@ -95,10 +95,9 @@ def read_set(
                 for name, reader in readers.items():
                     out.add(key, name, reader(pictures[key]))
         if combined is not None:
-            if combined.models.direct is not None:
-                with autocast(device, precision):
-                    out.add("lr_direct", "direct", read(combined.models.direct, batch.lr))
-            out.add(*combined.row, _plain(combined.decode(combined.look(batch.lr, pictures["sr"]))))
+            with autocast(device, precision):
+                out.add("lr_direct", "direct", read(combined.models.direct, batch.lr))
+            out.add("both", "reader", _plain(combined.decode(combined.look(batch.lr, pictures["sr"]))))
             if "hr" in inputs:
                 out.add("hr", "reader", _plain(combined.decode(combined.look_hr(batch.hr))))
         for key in inputs:
@@ -121,8 +120,8 @@ def read_tracks(
     counts: Sequence[int] = (1, 3, 5),  # how many of the frames, those in the middle, are read
 ) -> List[Outcome]:  # one for each count
     "Read tracks by the product of posteriors, by majority vote and as one averaged picture; and by each view alone"
-    alone = {} if combined.models.direct is None else {"sr": combined.alone("sr"), "lr_direct": combined.alone("direct")}
-    name, out = combined.row[0], [Outcome(frames=count) for count in counts]
+    alone = {"sr": combined.alone("sr"), "lr_direct": combined.alone("direct")}
+    out = [Outcome(frames=count) for count in counts]
     look = lambda frames: combined.look(x := to_tensor(frames).to(combined.device), combined.enhance(x))
     tracks = iter(tracks)
     while some := list(itertools.islice(tracks, 20)):
@@ -131,13 +130,13 @@ def read_tracks(
         for count, outcome in zip(counts, out):
             index = middle_frames(lengths, [count] * len(some))
             middle = {v: seen[index] for v, seen in views.items()}
-            for key, reader in {name: combined, **alone}.items():
+            for key, reader in {"both": combined, **alone}.items():
                 outcome.add(key, "product", _plain(reader.decode(middle, [count] * len(some))))
             if count > 1:
                 each = combined.decode(middle, count=1)
-                outcome.add(name, "majority", [Reading(*majority(each[i : i + count])) for i in range(0, len(each), count)])
+                outcome.add("both", "majority", [Reading(*majority(each[i : i + count])) for i in range(0, len(each), count)])
                 averages = [average_frames([frames[i] for i in index[k : k + count]]) for k in range(0, len(index), count)]
-                outcome.add(name, "picture", _plain(combined.decode(look(averages))))
+                outcome.add("both", "picture", _plain(combined.decode(look(averages))))
             outcome.truth += [t.text for t in some]
             outcome.id += [t.id for t in some]
             outcome.layout += [t.layout for t in some]

@@ -90,7 +90,7 @@ def evaluate_sets(
 ) -> Dict[Tuple[str, str], Outcome]:  # by data set and severity
     "Read everything, print tables, write the four files"
     rows, outcomes, cases, figures = [], {}, {}, {}
-    models, row = combined.models, combined.row
+    models, row = combined.models, ("both", "reader")
     for s in sets:
         steps = s.draws * -(-len(s.dataset) // batch_size)
         progress = tqdm(s.batches(batch_size), s.severity, steps, leave=False, disable=None)
@@ -125,7 +125,7 @@ def evaluate_sets(
             outcomes[f"{s.name}, {found.frames} frames", s.severity] = found
             own = rows_of(found, s.name, s.severity, several[0].readings)
             kind = combined.calibrations["lr" if found.frames == 1 else "tracks"]
-            next(r for r in own if (r["input"], r["judge"], r["layout"]) == (row[0], "product", "all")).update(_trust(found, (row[0], "product"), kind))
+            next(r for r in own if (r["input"], r["judge"], r["layout"]) == ("both", "product", "all")).update(_trust(found, ("both", "product"), kind))
             these += own
         rows += these
         log(table([r for r in these if r["layout"] == "all"]))

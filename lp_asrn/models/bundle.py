@@ -6,12 +6,11 @@
 __all__ = ['save_tensors', 'load_tensors', 'load_module', 'named_tensors', 'Models', 'save_models', 'load_models']
 
 # %% ../../nbs/25_models.bundle.ipynb #c003
-import copy
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Dict, Tuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -81,28 +80,24 @@ def named_tensors(module: nn.Module, prefix: str) -> Dict[str, Tensor]:
 # %% ../../nbs/25_models.bundle.ipynb #c009
 @dataclass(slots=True)
 class Models:
-    "Generator, recogniser and embedder of one configuration, and the direct reader if it was trained"
+    "Generator, recognisers and embedder of one configuration"
     config: ModelConfig
     generator: Generator
     recognizer: Recognizer
     embedder: Embedder
-    direct: Optional[Recognizer] = None  # reads LR without super-resolution; None until the stage lr_direct has run
+    direct: Recognizer  # reads LR; `generator.reader` is this one
 
     @classmethod
     def build(cls, config: ModelConfig) -> "Models":
         "Untrained models, in channels_last memory (faster on CPU and GPU). Needs no network: nothing is ever downloaded"
-        made = Generator(config), Recognizer(config.recognizer), Embedder(config.embedder)
+        recognizer, embedder = Recognizer(config.recognizer), Embedder(config.embedder)
+        direct = Recognizer(config.recognizer)
+        made = Generator(config, direct), recognizer, embedder, direct
         return cls(config, *(m.to(memory_format=torch.channels_last) for m in made))
 
     def modules(self) -> Dict[str, nn.Module]:
-        "Those that are there, by name"
-        always = {"generator": self.generator, "recognizer": self.recognizer, "embedder": self.embedder}
-        return always if self.direct is None else always | {"direct": self.direct}
-
-    def add_direct(self) -> "Models":
-        "Give it a direct reader, which starts as a copy of the recogniser"
-        self.direct = copy.deepcopy(self.recognizer)
-        return self
+        "All of them, by name"
+        return {"generator": self.generator, "recognizer": self.recognizer, "embedder": self.embedder, "direct": self.direct}
 
     def eval(self) -> "Models":
         "For use, not training"
@@ -132,8 +127,6 @@ def load_models(path: str | Path) -> Tuple[Models, dict]:  # the models, and the
         models = Models.build(from_dict(ModelConfig, note["model"]))
     except (ConfigError, KeyError, TypeError) as e:
         raise CheckpointError(f"{path}: its architecture cannot be built: {e}") from None
-    if any(k.startswith("direct.") for k in tensors):
-        models.add_direct()
     for name, module in models.modules().items():
         load_module(module, tensors, name, path)
     return models, note

@@ -50,11 +50,11 @@ STAGES = {
     s.key: s
     for s in (
         StageInfo("stage0", "stage0", "OCR pretrain", ocr_objective, ("recognizer", "embedder")),
-        StageInfo("stage1", "stage1_warmup", "warm-up", pixel_objective, ("generator",), "stage0"),
+        StageInfo("lr_direct", "lr_direct", "direct LR reading", direct_objective, ("direct",), "stage0"),
+        StageInfo("stage1", "stage1_warmup", "warm-up", pixel_objective, ("generator",), "lr_direct"),
         StageInfo("stage2", "stage2_lcofl", "LCOFL", lcofl_objective, ("generator",), "stage1"),
         StageInfo("stage3", "stage3_finetune", "fine-tune", joint_objective, ("generator", "recognizer"), "stage2"),
         StageInfo("stage4", "stage4_hard_mining", "hard mining", lcofl_objective, ("generator",), "stage3"),
-        StageInfo("lr_direct", "lr_direct", "direct LR reading", direct_objective, ("direct",), "stage0"),
         StageInfo("judge", "judge", "judge", judge_objective, ("judge",)),
     )
 }
@@ -190,11 +190,8 @@ class Run:
         return self.folder / STAGES[key].tag / "best.safetensors"
 
     def publish(self) -> None:
-        "Make the models of the latest of the five stages the run's own, with the direct reader if there is one"
-        there = [key for key in STAGES if key.startswith("stage") and self.best(key).is_file()]
-        models, note = load_models(self.best(there[-1] if there else "lr_direct"))
-        if self.best("lr_direct").is_file():
-            models.direct = load_models(self.best("lr_direct"))[0].direct
+        "Make the models of the latest stage the run's own"
+        models, note = load_models(self.best([key for key in STAGES if key != "judge" and self.best(key).is_file()][-1]))
         save_models(self.folder / "best.safetensors", models, **{k: v for k, v in note.items() if k not in ("kind", "model")})
 
     def start(self, info: StageInfo) -> Models:
@@ -208,7 +205,9 @@ class Run:
         models, _ = load_models(path)
         if models.config != self.config.model:
             raise CheckpointError(f"{path} has another architecture than these settings (see 'model' in {self.folder / 'config.yaml'})")
-        return models.add_direct() if "direct" in info.trains else models
+        if "direct" in info.trains:
+            models.direct.load_state_dict(models.recognizer.state_dict())
+        return models
 
     def check_start(self, stages: List[StageInfo], resume: bool = False) -> None:
         "Raise what would keep these stages from starting, before anything is written; one that is resumed and has ended needs no start"
