@@ -17,6 +17,7 @@ from .config import UserError
 from .evaluation.combine import CombinedReader, calibrations_of
 from .evaluation.decoding import Decoded, Posterior
 from .evaluation.evidence import departure
+from .evaluation.onnx import OnnxReader
 from .models.bundle import load_models
 from .models.device import pick_device
 from .plates.datasets import to_pictures, to_tensor
@@ -59,18 +60,19 @@ class Reader:
 
     def __init__(
         self,
-        checkpoint: str | Path,  # best.safetensors of a run
+        checkpoint: str | Path,  # best.safetensors of a run, or the reader.onnx of an export
         device: str = "auto",  # auto, cpu, cuda, ...
         precision: str = "auto",  # auto, bf16 or fp32
         layouts: Optional[Sequence[str]] = None,  # names of the layouts that may occur; None = all that the models know
         max_error: Optional[float] = None,  # abstain so that on average this share of accepted readings is wrong, in (0, 1)
     ):
-        self.device, (models, note) = pick_device(device), load_models(checkpoint)
-        calibrations = calibrations_of(note, str(checkpoint))
-        self.models = models.eval().to(self.device)
-        self.combined = CombinedReader(self.models, calibrations, layouts, self.device, precision)
+        if Path(checkpoint).suffix == ".onnx":
+            self.combined = OnnxReader(checkpoint, layouts)
+        else:
+            device, (models, note) = pick_device(device), load_models(checkpoint)
+            self.combined = CombinedReader(models.eval().to(device), calibrations_of(note, str(checkpoint)), layouts, device, precision)
+        self.device, self.scale = self.combined.device, self.combined.scale
         self.direct = self.combined.alone("direct")
-        self.scale = models.config.scale
         self.lr_size = 16, 48  # height, width of the generator's input
         if max_error is not None and not 0 < max_error < 1:
             raise UserError(f"the error rate must lie between 0 and 1, not at {max_error:g}")
@@ -128,8 +130,7 @@ class Reader:
         "Tracks of LR crops"
         lengths, fitted = [len(frames) for frames in tracks], [fit(f, *self.lr_size).picture for frames in tracks for f in frames]
         lr = to_tensor(fitted).to(self.device)
-        sr = self.combined.enhance(lr)
-        views = self.combined.look(lr, sr)
+        sr, views = self.combined.look(lr)
         decoded = self.combined.decode(views, lengths, alternatives + 1)
         far = np.array([departure(a, b) for a, b in zip(fitted, to_pictures(sr))])
         away = [float(x.mean()) for x in np.split(far, np.cumsum(lengths)[:-1])]

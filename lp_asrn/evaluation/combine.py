@@ -6,6 +6,7 @@
 __all__ = ['calibrations_of', 'calibration_note', 'CombinedReader']
 
 # %% ../../nbs/43b_evaluation.combine.ipynb #c003
+import copy
 import math
 from dataclasses import asdict, replace
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
@@ -13,9 +14,9 @@ from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from ..config import CheckpointError, UserError, from_dict
+from ..config import CheckpointError, ModelConfig, UserError, from_dict
 from .calibration import Calibration
-from .decoding import Decoded, Grammar, Posterior, decode_plates, posterior_of
+from .decoding import Decoded, Grammar, Posterior, decode_plates
 from .fusion import fuse
 from ..models.bundle import Models
 from ..models.device import autocast
@@ -53,16 +54,19 @@ class CombinedReader:
         device: torch.device = torch.device("cpu"),
         precision: str = "auto",
     ):
-        self.models, self.device, self.precision = models, device, precision
-        config = models.config.recognizer
+        self.models = models
+        self._prepare(models.config, calibrations, layouts, device, precision)
+
+    def _prepare(self, config: ModelConfig, calibrations: Optional[Dict[str, Calibration]], layouts: Optional[Sequence[str]], device: torch.device, precision: str) -> None:
+        "All but the networks"
+        self.scale, self.device, self.precision, config = config.scale, device, precision, config.recognizer
         names = list(config.layouts if layouts is None else dict.fromkeys(layouts))
         unknown = [n for n in names if n not in config.layouts]
         if unknown:
             raise UserError(f"these models do not know the layout '{unknown[0]}' (they know {', '.join(config.layouts)})")
         self.grammar = Grammar({n: config.layouts[n] for n in names}, config.num_slots)
         self._columns = [list(config.layouts).index(n) for n in names]
-        lr = ["sr", "direct"]
-        views = {"lr": lr, "tracks": lr, "hr": ["hr"]}
+        views = {"lr": ["sr", "direct"], "tracks": ["sr", "direct"], "hr": ["hr"]}
         known = {kind: c for kind, c in (calibrations or {}).items() if kind in views and set(c.slots) == set(c.layouts) == set(views[kind])}
         single = {kind: known.get(kind, Calibration.unfitted(views[kind])) for kind in ("lr", "hr")}
         self.calibrations = {"tracks": replace(single["lr"], readings=0, thresholds={}), **single, **known}
@@ -76,19 +80,21 @@ class CombinedReader:
         with autocast(self.device, self.precision):
             return self.models.generator(lr).clamp(0, 1)
 
-    def _see(self, recognizer, x: Tensor) -> Posterior:
-        with autocast(self.device, self.precision):
-            seen = posterior_of(recognizer, x)
-        return Posterior(seen.slots, seen.layouts[:, self._columns].log_softmax(-1))
+    def _posterior(self, slots: Tensor, layouts: Tensor) -> Posterior:
+        "Logits (N, K, 36) and (N, L) as a posterior over the layouts that may occur"
+        return Posterior(slots.cpu().log_softmax(-1), layouts.cpu()[:, self._columns].log_softmax(-1))
 
     @torch.inference_mode()
     def look(
         self,
         lr: Tensor,  # (N, 3, 16, 48) in [0, 1], on the device
-        sr: Tensor,  # (N, 3, H, W), as of `enhance`
-    ) -> Dict[str, Posterior]:  # view -> what it sees
-        "What the recogniser sees in SR, and the direct reader in LR"
-        return {"sr": self._see(self.models.recognizer, sr), "direct": self._see(self.models.direct, lr)}
+    ) -> Tuple[Tensor, Dict[str, Posterior]]:  # SR (N, 3, H, W) in [0, 1]; view -> what it sees
+        "Super-resolve, and see what the recogniser sees in SR and the direct reader in LR"
+        with autocast(self.device, self.precision):
+            direct = self.models.direct.see(lr)
+            sr = self.models.generator(lr, direct).clamp(0, 1)
+            seen = self.models.recognizer.see(sr)
+        return sr, {"sr": self._posterior(seen.logits, seen.layout), "direct": self._posterior(direct.logits, direct.layout)}
 
     @torch.inference_mode()
     def look_hr(
@@ -96,7 +102,9 @@ class CombinedReader:
         hr: Tensor,  # (N, 3, H, W) in [0, 1]: crops as large as HR, on the device
     ) -> Dict[str, Posterior]:
         "What the recogniser sees in a crop that needs no super-resolution"
-        return {"hr": self._see(self.models.recognizer, hr)}
+        with autocast(self.device, self.precision):
+            seen = self.models.recognizer.see(hr)
+        return {"hr": self._posterior(seen.logits, seen.layout)}
 
     def decode(
         self,
@@ -124,4 +132,6 @@ class CombinedReader:
         "The same reader with one view of LR crops only, for comparison; its confidences are not calibrated"
         weights = {v: float(v == view) for v in self.calibrations["lr"].slots}
         only = Calibration(weights, dict(weights), self.calibrations["lr"].prior, frames=self.calibrations["tracks"].frames)
-        return CombinedReader(self.models, {"lr": only, "tracks": only}, self.grammar.names, self.device, self.precision)
+        other = copy.copy(self)
+        other.calibrations = self.calibrations | {"lr": only, "tracks": only}
+        return other

@@ -90,14 +90,15 @@ def read_set(
     for batch in batches:
         batch = batch.to(device)
         with autocast(device, precision):
-            pictures = {"bicubic": bicubic(batch.lr, generator.config.scale), "sr": generator(batch.lr).clamp(0, 1), "hr": batch.hr}
+            sr, views = (generator(batch.lr).clamp(0, 1), None) if combined is None else combined.look(batch.lr)
+            pictures = {"bicubic": bicubic(batch.lr, generator.config.scale), "sr": sr, "hr": batch.hr}
             for key in inputs:
                 for name, reader in readers.items():
                     out.add(key, name, reader(pictures[key]))
         if combined is not None:
             with autocast(device, precision):
                 out.add("lr_direct", "direct", read(combined.models.direct, batch.lr))
-            out.add("both", "reader", _plain(combined.decode(combined.look(batch.lr, pictures["sr"]))))
+            out.add("both", "reader", _plain(combined.decode(views)))
             if "hr" in inputs:
                 out.add("hr", "reader", _plain(combined.decode(combined.look_hr(batch.hr))))
         for key in inputs:
@@ -122,7 +123,7 @@ def read_tracks(
     "Read tracks by the product of posteriors, by majority vote and as one averaged picture; and by each view alone"
     alone = {"sr": combined.alone("sr"), "lr_direct": combined.alone("direct")}
     out = [Outcome(frames=count) for count in counts]
-    look = lambda frames: combined.look(x := to_tensor(frames).to(combined.device), combined.enhance(x))
+    look = lambda frames: combined.look(to_tensor(frames).to(combined.device))[1]
     tracks = iter(tracks)
     while some := list(itertools.islice(tracks, 20)):
         frames, lengths = [f for t in some for f in t.lr], [len(t.lr) for t in some]

@@ -93,13 +93,17 @@ def pack(
 
 # %% ../../nbs/20a_models.deform_reference.ipynb #c018
 def _pad_to_powers_of_two(value: Tensor) -> Tensor:
-    "Zeros on the right and bottom of (N, C, H, W), so that grid_sample's coordinates are exact"
+    "Zeros on the right and bottom of (N, C, H, W), so that grid_sample's coordinates are exact; in an exported graph, where sizes are free, as it is"
+    if torch.compiler.is_compiling():
+        return value
     right, bottom = ((1 << (int(n) - 1).bit_length()) - int(n) for n in (value.shape[-1], value.shape[-2]))
     return F.pad(value, (0, right, 0, bottom)) if right or bottom else value
 
 
 def _normalise(x: Tensor, size: int) -> Tensor:
     "Pixels to grid_sample's coordinates, (2x + 1)/size - 1, in one pass over `x`"
+    if torch.compiler.is_compiling():
+        return (2 * x + 1) / size - 1
     return torch.add(x.new_tensor(1 / size - 1), x, alpha=2 / size)
 
 # %% ../../nbs/20a_models.deform_reference.ipynb #c021

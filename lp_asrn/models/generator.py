@@ -153,12 +153,13 @@ class Generator(nn.Module):
         "The direct reader, which is not trained with the generator"
         return self._reader[0]
 
-    def features(self, lr: Tensor) -> Tensor:  # (N, channels, h, w)
+    def features(self, lr: Tensor, seen: Optional[Sight] = None) -> Tensor:  # (N, channels, h, w)
         "Features at LR size, after the character attention"
         shallow = self.shallow(2 * lr - 1)
         if self.prior is not None:
-            with torch.no_grad():
-                seen = self.reader.see(lr)
+            if seen is None:
+                with torch.no_grad():
+                    seen = self.reader.see(lr)
             shallow = shallow + self.prior(seen, lr.shape[-2:])
         x = shallow
         for i, block in enumerate(self.blocks):
@@ -167,6 +168,6 @@ class Generator(nn.Module):
                 x = self.attention[i % len(self.attention)](x)
         return self.characters(self.body(x) + shallow)
 
-    def forward(self, lr: Tensor) -> Tensor:  # (N, 3, scale*h, scale*w) float32, not clamped
-        "Super-resolve (N, 3, h, w) pictures in [0, 1]; h and w as you like"
-        return bicubic(lr, self.config.scale) + self.upscale(self.features(lr)).float()
+    def forward(self, lr: Tensor, seen: Optional[Sight] = None) -> Tensor:  # (N, 3, scale*h, scale*w) float32, not clamped
+        "Super-resolve (N, 3, h, w) pictures in [0, 1]; h and w as you like. `seen`: what `reader` sees in them, if that is known already"
+        return bicubic(lr, self.config.scale) + self.upscale(self.features(lr, seen)).float()

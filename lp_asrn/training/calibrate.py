@@ -53,7 +53,7 @@ def _fit_tracks(combined: CombinedReader, single: Calibration, tracks: List[Trac
     lengths, views = [len(t.lr) for t in tracks], []
     for i in range(0, len(tracks), 20):
         x = to_tensor([f for t in tracks[i : i + 20] for f in t.lr]).to(combined.device)
-        views.append(combined.look(x, combined.enhance(x)))
+        views.append(combined.look(x)[1])
     seen, index, counts, texts = _gather(views), [], [], []
     for most in (2, 3, 5):
         some = [min(most, n) for n in lengths]
@@ -72,7 +72,7 @@ def calibrate(run: Run) -> Dict[str, Calibration]:  # by kind: lr, hr, tracks
     lr, hr, texts = [], [], []
     for batch in itertools.islice((b for draw in range(1 if fixed else 8) for b in in_order(plates, 100, draw)), -(-READINGS // 100)):
         batch = batch.to(run.device)
-        lr.append(combined.look(batch.lr, combined.enhance(batch.lr)))
+        lr.append(combined.look(batch.lr)[1])
         hr.append(combined.look_hr(batch.view))
         texts += batch.texts
     fitted = {kind: fit_calibration(_gather(views), texts, combined.grammar) for kind, views in (("lr", lr), ("hr", hr))}
