@@ -15,6 +15,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 from .config import ConfigError, UserError, suggest
 from .commands.evaluate import evaluate
+from .commands.export import export
 from .commands.read import enhance, read
 from .options import BenchOptions, DataOptions, SynthOptions, TrainOptions, parse, train_options, settings_of
 
@@ -135,13 +136,14 @@ def bench(args: Sequence[str]) -> None:
         print(f"written: {o.plot}")
 
 # %% ../nbs/65_cli.ipynb #c015
-VERBS: Dict[str, Callable[[Sequence[str]], None]] = {"train": train, "evaluate": evaluate, "enhance": enhance, "read": read, "synth": synth, "data": data, "bench": bench}
+VERBS: Dict[str, Callable[[Sequence[str]], None]] = {"train": train, "evaluate": evaluate, "enhance": enhance, "read": read, "export": export, "synth": synth, "data": data, "bench": bench}
 HELP = """usage: lp_asrn VERB ...
 
   train      train the five stages and a direct LR reader (or one, or the judge) and score them
   evaluate   read held-out plates from bicubic, LR, SR and HR; tables, report.html, metrics.json, readings.csv
   enhance    super-resolve pictures
   read       read pictures or tracks: text, confidence, alternatives, evidence
+  export     write ONNX graphs of generator, recogniser and reader
   synth      write rendered plates as a data folder
   data       check a data folder: counts, faults, leaks, duplicates
   bench      time the deformable convolution's backends

@@ -60,7 +60,7 @@ class Reader:
 
     def __init__(
         self,
-        checkpoint: str | Path,  # best.safetensors of a run, or the reader.onnx of an export
+        checkpoint: str | Path = "small",  # weights of the package by name, best.safetensors of a run, or reader.onnx of an export
         device: str = "auto",  # auto, cpu, cuda, ...
         precision: str = "auto",  # auto, bf16 or fp32
         layouts: Optional[Sequence[str]] = None,  # names of the layouts that may occur; None = all that the models know

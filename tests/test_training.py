@@ -8,7 +8,8 @@ from helpers import TINY, refused, run
 
 from lp_asrn.config import Config, EmbedderConfig, HardMiningConfig, ModelConfig, RecognizerConfig, StageConfig, TrainingConfig
 from lp_asrn.evaluation import judges
-from lp_asrn.models.bundle import Models, load_models, load_tensors
+from lp_asrn.models.bundle import Models, load_models
+from lp_asrn.models.weights import load_tensors
 from lp_asrn.plates.datasets import PlateDataset, RenderedPlates
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.training.engine import Stage, Validation, run_stage

@@ -2,7 +2,7 @@
 import torch
 from helpers import TINY, run_process
 
-from lp_asrn.models.bundle import load_tensors
+from lp_asrn.models.weights import load_tensors
 
 
 def test_any_number_of_workers_gives_the_same_weights(tmp_path):

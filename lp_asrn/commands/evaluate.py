@@ -78,6 +78,7 @@ def evaluate(args: Sequence[str]) -> None:
     from lp_asrn.evaluation.suite import evaluate_sets
     from lp_asrn.models.bundle import load_models
     from lp_asrn.models.device import pick_device
+    from lp_asrn.models.weights import PRETRAINED, weights_path
 
     device = pick_device(o.device)
     models, kept = load_models(o.checkpoint)
@@ -85,9 +86,10 @@ def evaluate(args: Sequence[str]) -> None:
     judge = load_judge()[0].to(device)
     readers = pick_judges(o.judge, judge) | {"recognizer": readers_of(judge, models.recognizer)["recognizer"]}
     sets, tracks = _plate_sets(o, models.config.scale, models.config.recognizer.num_slots)
-    folder = Path(o.save_dir) if o.save_dir else Path(o.checkpoint).parent / "evaluation"
+    path = weights_path(o.checkpoint)
+    folder = Path(o.save_dir) if o.save_dir else Path("" if o.checkpoint in PRETRAINED else path.parent, "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
-    checksum = hashlib.sha256(Path(o.checkpoint).read_bytes()).hexdigest()[:16]
-    note = {"checkpoint": Path(o.checkpoint).name, "sha256": checksum, "draws": o.draws, "version": __version__}
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    note = {"checkpoint": path.name, "sha256": checksum, "draws": o.draws, "version": __version__}
     evaluate_sets(combined, readers, sets, folder, note, tracks, o.batch_size, log=lambda line: print(line, flush=True))
     print(f"written: {folder / 'report.html'}, metrics.json, readings.csv, samples.png")

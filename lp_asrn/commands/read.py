@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
-from ..config import UserError
+from ..config import DATA_DIR, UserError
 from ..evaluation.submission import check_submission, write_submission
 from ..options import EnhanceOptions, ReadOptions, parse
 
@@ -148,6 +148,8 @@ def write_evidence(
 def read(args: Sequence[str]) -> None:
     "lp_asrn read"
     o = parse(ReadOptions, args, "read")
+    if o.example == (o.input is not None):
+        raise UserError("give a picture or a folder of pictures, or --example" + (", not both" if o.example else ""))
     if o.json and o.csv:
         raise UserError("--json and --csv exclude each other")
     if not 0 <= o.alternatives <= 100:
@@ -158,7 +160,8 @@ def read(args: Sequence[str]) -> None:
     from lp_asrn.plates.pictures import list_images
     from lp_asrn.reader import Reader
 
-    tracks = find_frames(o.input) if o.track else {p.name: [p] for p in list_images(o.input)}
+    place = str(DATA_DIR / "examples") if o.example else o.input
+    tracks = find_frames(place) if o.track else {p.name: [p] for p in list_images(place)}
     targets = {n: Path(o.evidence) / f"{n if o.track else Path(n).stem}.png" for n in tracks} if o.evidence else {}
     check_targets([p for paths in tracks.values() for p in paths], list(targets.values()))
     layouts = [n for name in o.layouts for n in ([x.name for x in get_layouts([name])] if name.endswith((".yaml", ".yml")) else [name])]

@@ -7,15 +7,17 @@ __all__ = ['RESIDUAL_SCALE', 'bicubic', 'ShallowExtractor', 'DenseBlock', 'RRDB'
            'Generator']
 
 # %% ../../nbs/23_models.generator.ipynb #c003
+from pathlib import Path
 from typing import List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import ModelConfig, RecognizerConfig
+from ..config import ModelConfig, RecognizerConfig, to_dict
 from .attention import CharacterAttention, EnhancedAttention
 from .recognizer import Recognizer, Sight
+from .weights import architecture_of, load_module, load_tensors, named_tensors, save_tensors, weights_path
 from ..plates.layouts import ALPHABET
 
 # %% ../../nbs/23_models.generator.ipynb #c004
@@ -171,3 +173,25 @@ class Generator(nn.Module):
     def forward(self, lr: Tensor, seen: Optional[Sight] = None) -> Tensor:  # (N, 3, scale*h, scale*w) float32, not clamped
         "Super-resolve (N, 3, h, w) pictures in [0, 1]; h and w as you like. `seen`: what `reader` sees in them, if that is known already"
         return bicubic(lr, self.config.scale) + self.upscale(self.features(lr, seen)).float()
+
+    def save_pretrained(
+        self,
+        path: str | Path,  # .safetensors
+        dtype: torch.dtype = torch.float32,  # of the tensors in the file
+    ) -> None:
+        "Write its weights, its reader's and their architecture"
+        tensors = named_tensors(self, "generator") | named_tensors(self.reader, "direct")
+        save_tensors(path, {k: v.to(dtype) for k, v in tensors.items()}, {"kind": "generator", "model": to_dict(self.config)})
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path = "small",  # weights of the package by name, or a file: of `save_pretrained`, or best.safetensors of a run
+    ) -> "Generator":
+        "A trained generator with its reader, for use, not training; raises `CheckpointError` for a file that is none"
+        path = weights_path(path)
+        tensors, note = load_tensors(path)
+        generator = cls(architecture_of(note, path, "generator", "models"))
+        for name, module in (("generator", generator), ("direct", generator.reader)):
+            load_module(module, tensors, name, path).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        return generator

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CheckpointError
-from ..models.bundle import load_module, load_tensors, named_tensors, save_tensors
+from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
 
 # %% ../../nbs/54_training.checkpoint.ipynb #c004
 @dataclass(slots=True)

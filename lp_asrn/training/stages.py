@@ -22,7 +22,8 @@ from ..evaluation.evaluate import grid_of, read_set, readers_of
 from ..evaluation.figures import confusion_figure
 from ..evaluation.judges import Judge, judge_read, load_judge, save_judge
 from ..evaluation.metrics import character_accuracy, confusion_matrix
-from ..models.bundle import Models, load_models, load_tensors, save_models
+from ..models.bundle import Models, load_models, save_models
+from ..models.weights import load_tensors
 from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..models.device import autocast

@@ -24,7 +24,8 @@ from matplotlib.figure import Figure
 from ..config import DATA_DIR, Config, ConfigError, to_dict
 from ..settings import load_config
 from ..evaluation.figures import pixels
-from ..models.bundle import Models, load_tensors
+from ..models.bundle import Models
+from ..models.weights import load_tensors
 from .stages import STAGES, Run, StageInfo, parse_stages, train_stage
 
 # %% ../../nbs/58_training.workbook.ipynb #c005
