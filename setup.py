@@ -28,6 +28,7 @@ setup(
         "dev": cfg["dev_requirements"].split(),
         "dcnv4": cfg["dcnv4_requirements"].split(),
         "judge": cfg["judge_requirements"].split(),
+        "export": cfg["export_requirements"].split(),
     },
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,

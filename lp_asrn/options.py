@@ -171,22 +171,28 @@ class SynthOptions:
 
 @dataclass
 class BenchOptions:
-    "Time the deformable convolution's backends beside a dense 3x3 convolution of the same width: forward, backward, peak memory, ratios."
+    "Time reading and super-resolution beside bicubic and a plain network, and steps of training; or the deformable convolution's backends beside a dense 3x3 convolution."
 
-    what: tyro.conf.Positional[Literal["deform"]]
+    what: tyro.conf.Positional[Literal["models", "deform"]] = "models"
     "what to time"
+    checkpoint: File = "small"
+    "models: those that read, small (the weights of the package) or best.safetensors of a run"
+    presets: List[str] = field(default_factory=lambda: ["demo", "full"])
+    "models: presets whose training is timed"
+    steps: int = 5
+    "models: steps of training"
     batch: int = 16
-    "pictures at once"
+    "deform: pictures at once"
     channels: int = 64
-    "of input and output"
+    "deform: of input and output"
     height: int = 16
-    "pixels"
+    "deform: pixels"
     width: int = 48
-    "pixels"
+    "deform: pixels"
     groups: int = 4
-    "groups of channels with offsets of their own; a divisor of channels"
+    "deform: groups of channels with offsets of their own; a divisor of channels"
     plot: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
-    "also draw how the time grows with pixels, channels and batch (a minute more), as a PNG"
+    "deform: also draw how the time grows with pixels, channels and batch (a minute more), as a PNG"
     device: str = "auto"
     "auto, cpu, cuda, ..."
 

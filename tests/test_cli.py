@@ -20,9 +20,10 @@ OPTIONS = {
     "model.use-dcnv4 loss.lambda-embed progressive-training.stage4.hard-mining.difficulty-alpha",
     "evaluate": "checkpoint data-root severity judge draws num split frames layouts save-dir batch-size device",
     "enhance": "checkpoint device",
-    "read": "checkpoint track layouts alternatives max-error json csv evidence submission device",
+    "read": "example checkpoint track layouts alternatives max-error json csv evidence submission device",
+    "export": "checkpoint format overwrite",
     "synth": "n severity layouts frames seed",
-    "bench": "batch channels height width groups plot device",
+    "bench": "checkpoint presets steps batch channels height width groups plot device",
 }
 
 

@@ -1,0 +1,62 @@
+"lp_asrn export and the weights of the package: what a user types"
+import json
+import shutil
+
+import onnxruntime
+import pytest
+from helpers import refused, run
+
+from lp_asrn.config import DATA_DIR
+from lp_asrn.models.weights import PRETRAINED
+
+
+@pytest.fixture(scope="module")
+def graphs(checkpoint, tmp_path_factory):
+    "A folder that `lp_asrn export` wrote"
+    folder = tmp_path_factory.mktemp("graphs") / "onnx"
+    outcome = run("export", folder, "--checkpoint", checkpoint)
+    assert outcome.code == 0 and "plates read alike" in outcome.out and "Warning" not in outcome.err, outcome
+    return folder
+
+
+def test_read_and_enhance_by_a_graph(graphs, checkpoint, picture, tmp_path):
+    picture("in/small.png"), picture("in/large.jpg", 64, 192), picture("in/odd.png", 9, 61)
+    both = [json.loads(run("read", tmp_path / "in", "--checkpoint", path, "--json").out) for path in (checkpoint, graphs / "reader.onnx")]
+    for a, b in zip(*both):
+        assert (a["file"], a["text"], a["layout"], a["direct"], a["calibrated"]) == (b["file"], b["text"], b["layout"], b["direct"], b["calibrated"])
+        assert abs(a["confidence"] - b["confidence"]) < 0.02  # PyTorch may compute in bf16 here
+    assert run("enhance", tmp_path / "in", tmp_path / "out", "--checkpoint", graphs / "reader.onnx").code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_graphs_say_what_they_are(graphs):
+    for name in ("generator", "recognizer", "reader"):
+        note = json.loads(onnxruntime.InferenceSession(graphs / f"{name}.onnx").get_modelmeta().custom_metadata_map["lp_asrn"])
+        assert note["graph"] == name and set(note["calibration"]) >= {"lr", "hr"} and len(note["alphabet"]) == 36
+
+
+def test_mistakes_are_one_line(graphs, checkpoint, picture, tmp_path):
+    before = (graphs / "reader.onnx").read_bytes()
+    refused(run("export", graphs, "--checkpoint", checkpoint), "reader.onnx", "--overwrite")
+    assert (graphs / "reader.onnx").read_bytes() == before
+    refused(run("export", tmp_path / "x", "--checkpoint", tmp_path / "none.safetensors"), "no such checkpoint")
+    refused(run("export", tmp_path / "x", "--checkpoint", checkpoint, "--format", "tflite"), "tflite")
+    (tmp_path / "file").write_text("a file")
+    refused(run("export", tmp_path / "file", "--checkpoint", checkpoint), "not a folder")
+    crop = picture("crop.png")
+    refused(run("read", crop, "--checkpoint", graphs / "generator.onnx"), "reader.onnx")
+    refused(run("read", crop, "--checkpoint", graphs / "none.onnx"), "no such graph")
+    shutil.copy(graphs / "reader.onnx", tmp_path / "reader.onnx")
+    refused(run("read", picture("large.png", 64, 192), "--checkpoint", tmp_path / "reader.onnx"), "recognizer.onnx")
+    refused(run("evaluate", "--checkpoint", graphs / "reader.onnx", "--num", 4, "--save-dir", tmp_path / "scores"), "not a checkpoint")
+
+
+def test_the_weights_of_the_package_read_its_examples():
+    assert sum(p.stat().st_size for p in [*PRETRAINED.values(), DATA_DIR / "judge.safetensors"]) < 30 * 2**20
+    outcome = run("read", "--example", "--json")
+    assert outcome.code == 0, outcome
+    found = json.loads(outcome.out)
+    assert len(found) >= 4 and all(r["calibrated"] for r in found)
+    assert sum(r["text"] == r["file"].split(".")[0] for r in found) >= len(found) / 2, "they are named by their true texts"
+    refused(run("read"), "--example")
+    refused(run("read", "crop.png", "--example"), "not both")
