@@ -13,7 +13,7 @@ from lp_asrn.cli import main
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-c", "from lp_asrn.cli import main; main()"]
 TINY = (
-    "--model.num_channels 8 --model.growth_channels 8 --model.num_rrdb_blocks 1 --model.dense_layers 2 --model.recognizer.channels 8 8 16"
+    "--model.num_channels 8 --model.growth_channels 8 --model.num_rrdb_blocks 1 --model.dense_layers 2 --model.prior_channels 8 --model.recognizer.channels 8 8 16"
     " --model.recognizer.hidden 16 --model.embedder.channels 8 8 8 --training.precision fp32 --device cpu"
 ).split()
 

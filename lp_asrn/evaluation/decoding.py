@@ -101,19 +101,20 @@ class Decoded:
 
 def _best(
     seen: Posterior,
-    allowed: Tensor,  # (K, 36) bool, of a mask
+    grammar: Grammar,
     count: int,  # B
-) -> Tuple[Tensor, Tensor]:  # (N, B) sums of log-probabilities, best first; (N, B, |mask|) class indices
-    "The best texts of a mask: the best of the first slots, merged with the best of the next one"
-    n = len(seen.slots)
-    total, path = seen.slots.new_zeros(n, 1), torch.zeros(n, 1, 0, dtype=torch.long)
-    for k in range(int(allowed.any(1).sum())):
-        options = min(count, int(allowed[k].sum()))
-        value, index = seen.slots[:, k].masked_fill(~allowed[k], -torch.inf).topk(options)
-        merged = (total[:, :, None] + value[:, None]).flatten(1)
-        total, pick = merged.topk(min(count, merged.shape[1]))
-        before = path.gather(1, (pick // options)[..., None].expand(-1, -1, path.shape[2]))
-        path = torch.cat([before, index.gather(1, pick % options)[..., None]], 2)
+) -> Tuple[Tensor, Tensor]:  # (N, M, B) sums of log-probabilities, best first; (N, M, B, K) class indices
+    "The best texts of each mask: the best of the first slots, merged with the best of the next one; -inf where a mask has fewer texts"
+    options = min(count, len(ALPHABET))
+    value, index = seen.slots[:, None].masked_fill(~grammar.allowed, -torch.inf).topk(options)  # (N, M, K, options)
+    beyond = ~grammar.allowed.any(-1)[..., None] & (torch.arange(options) == 0)  # one way to go on after a mask's end
+    value = value.masked_fill(beyond, 0.0)
+    total, path = value.new_zeros(*value.shape[:2], 1), index.new_zeros(*value.shape[:2], 1, 0)
+    for k in range(value.shape[2]):
+        merged = (total[..., None] + value[:, :, k, None]).flatten(2)
+        total, pick = merged.topk(min(count, merged.shape[2]))
+        before = path.gather(2, (pick // options)[..., None].expand(-1, -1, -1, k))
+        path = torch.cat([before, index[:, :, k].gather(2, pick % options)[..., None]], 3)
     return total, path
 
 
@@ -126,23 +127,18 @@ def decode_plates(
     prior, mass = grammar.mask_scores(seen)
     joint = prior + mass.sum(2)
     log_z = joint.logsumexp(1, keepdim=True)
-    inside = [((joint[:, m] - log_z[:, 0])[:, None, None] + seen.slots - mass[:, m, :, None]) for m in range(len(grammar.masks))]
-    marginal = torch.stack([x.masked_fill(~a, -torch.inf) for x, a in zip(inside, grammar.allowed)]).logsumexp(0).exp()  # (N, K, 36)
-    found = [_best(seen, a, count) for a in grammar.allowed]
-    value = torch.cat([prior[:, m, None] + total for m, (total, _) in enumerate(found)], 1) - log_z
-    value, order = value.topk(min(count, value.shape[1]))
-    own, greedy = seen.layouts.argsort(1, descending=True).tolist(), seen.slots.argmax(-1).tolist()
-    starts = torch.tensor([0] + [total.shape[1] for total, _ in found]).cumsum(0).tolist()
+    inside = (joint - log_z)[..., None, None] + seen.slots[:, None] - mass[..., None]
+    marginal = inside.masked_fill(~grammar.allowed, -torch.inf).logsumexp(1).exp()  # (N, K, 36)
+    total, path = _best(seen, grammar, count)
+    value, order = ((prior[..., None] + total).flatten(1) - log_z).topk(min(count, total[0].numel()))
+    own, greedy, path = seen.layouts.argsort(1, descending=True).tolist(), seen.slots.argmax(-1).tolist(), path.flatten(1, 2)
     readings = []
-    for n, (logs, picks) in enumerate(zip(value.tolist(), order.tolist())):
-        texts, masks = [], []
-        for pick in picks:
-            m = next(m for m in range(len(found)) if pick < starts[m + 1])
-            texts.append(found[m][1][n, pick - starts[m]].tolist())
-            masks.append(m)
-        best, chances = texts[0], [min(1.0, float(p)) for p in torch.tensor(logs).exp()]
+    for n, (chances, picks) in enumerate(zip(value.exp().clamp(max=1.0).tolist(), order.tolist())):
+        masks = [pick // total.shape[2] for pick in picks]
+        texts = [row[: len(grammar.masks[m])] for row, m in zip(path[n, picks].tolist(), masks)]
+        best = texts[0]
         layout = next(grammar.names[i] for i in own[n] if grammar.member[i, masks[0]])
-        sure = tuple(min(1.0, float(marginal[n, k, c])) for k, c in enumerate(best))
+        sure = tuple(min(1.0, p) for p in marginal[n, range(len(best)), best].tolist())
         ruled_out = tuple(greedy[n][k] != c for k, c in enumerate(best))
         others = tuple((decode(t), p) for t, p in zip(texts[1:], chances[1:]) if p > 0)
         readings.append(Decoded(decode(best), chances[0], layout, sure, ruled_out, others))

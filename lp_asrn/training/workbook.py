@@ -39,7 +39,7 @@ SHORT = (  # for any model: a few hundred plates
     "progressive_training.lr_direct.epochs=6",
 )  # fmt: skip
 TINY = (  # where there is no run of yours: small models, one layout, more plates in fewer rounds, high learning rates
-    "model.num_channels=16", "model.growth_channels=8", "model.num_rrdb_blocks=1", "model.attention_channels=8",
+    "model.num_channels=16", "model.growth_channels=8", "model.num_rrdb_blocks=1", "model.attention_channels=8", "model.prior_channels=16",
     "model.recognizer.channels=[8,24,64]", "model.recognizer.hidden=96", "model.embedder.channels=[8,8,8]",
     "data.layouts=[brazilian]", "data.num_train=1024",
     *(f"progressive_training.stage{i}.epochs={n}" for i, n in enumerate((6, 2, 2, 2, 2))),
