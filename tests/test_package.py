@@ -131,7 +131,7 @@ def test_models_are_built_without_network():
 
 
 def test_data_files_are_there():
-    for name in ("layouts.yaml", "judge.safetensors", "presets/demo.yaml", "presets/paper.yaml", "presets/full.yaml"):
+    for name in ("layouts.yaml", "judge.safetensors", "small.safetensors", "small.md", "presets/demo.yaml", "presets/small.yaml", "presets/paper.yaml", "presets/full.yaml"):
         assert (DATA_DIR / name).is_file(), name
     assert (DATA_DIR / "judge.safetensors").stat().st_size <= 4 * 2**20
 
