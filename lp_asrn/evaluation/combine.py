@@ -114,9 +114,15 @@ class CombinedReader:
     ) -> List[Decoded]:  # one for each plate or track
         "Pool the views, multiply the frames of each track, decode under the grammar, calibrate"
         lengths = [1] * len(next(iter(views.values())).slots) if lengths is None else lengths
-        single, several = (self.calibration_of(views, n) for n in (1, 2))
-        seen = fuse(single.pool(views, self.grammar), lengths, several.frames)
-        return [(several if n > 1 else single).apply(r) for r, n in zip(decode_plates(seen, self.grammar, count), lengths)]
+        return self.calibrate(decode_plates(self.pool(views, lengths), self.grammar, count), views, lengths)
+
+    def pool(self, views: Dict[str, Posterior], lengths: Sequence[int]) -> Posterior:  # of each track
+        "The views as one posterior, the frames of each track multiplied"
+        return fuse(self.calibration_of(views).pool(views, self.grammar), lengths, self.calibration_of(views, 2).frames)
+
+    def calibrate(self, decoded: Sequence[Decoded], views: Iterable[str], lengths: Sequence[int]) -> List[Decoded]:
+        "Decoded texts of tracks, with calibrated probabilities"
+        return [self.calibration_of(views, n).apply(r) for r, n in zip(decoded, lengths)]
 
     def calibration_of(
         self,

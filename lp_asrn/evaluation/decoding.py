@@ -27,6 +27,11 @@ class Posterior:
         "Some of the N"
         return Posterior(self.slots[index], self.layouts[index])
 
+    @classmethod
+    def join(cls, parts: Sequence["Posterior"]) -> "Posterior":
+        "What is seen in several sets of pictures, one after the other"
+        return cls(torch.cat([p.slots for p in parts]), torch.cat([p.layouts for p in parts]))
+
 
 @torch.no_grad()
 def posterior_of(

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig, RecognizerConfig, to_dict
 from .attention import CharacterAttention, EnhancedAttention
-from .recognizer import Recognizer, Sight
+from .recognizer import Recognizer, Sight, bicubic_resize
 from .weights import architecture_of, load_module, load_tensors, named_tensors, save_tensors, weights_path
 from ..plates.layouts import ALPHABET
 
 # %% ../../nbs/23_models.generator.ipynb #c004
 def bicubic(lr: Tensor, scale: int) -> Tensor:  # (N, 3, scale*h, scale*w) in [0, 1]
     "Bicubic upscaling of (N, 3, h, w) pictures in [0, 1]: the baseline, and the generator's skip"
-    return F.interpolate(lr.float(), scale_factor=scale, mode="bicubic", align_corners=False).clamp(0, 1)
+    return bicubic_resize(lr, (scale * lr.shape[-2], scale * lr.shape[-1])).clamp(0, 1)
 
 # %% ../../nbs/23_models.generator.ipynb #c006
 class ShallowExtractor(nn.Module):

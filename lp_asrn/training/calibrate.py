@@ -10,8 +10,6 @@ import itertools
 from dataclasses import replace
 from typing import Dict, List
 
-import torch
-
 from ..evaluation.calibration import Calibration, fit_calibration
 from ..evaluation.combine import CombinedReader, calibration_note
 from ..evaluation.decoding import Posterior
@@ -28,8 +26,7 @@ READINGS, TRACKS = 4000, 500  # fitted on so many, if there are
 
 def _gather(views: List[Dict[str, Posterior]]) -> Dict[str, Posterior]:
     "Views of batches, one after the other"
-    join = lambda name: Posterior(*(torch.cat([getattr(v[name], part) for v in views]) for part in ("slots", "layouts")))
-    return {name: join(name) for name in views[0]}
+    return {name: Posterior.join([v[name] for v in views]) for name in views[0]}
 
 
 def _validation_plates(run: Run) -> Source:
