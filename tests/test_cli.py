@@ -121,6 +121,11 @@ def test_checkpoint_of_another_architecture(tmp_path, trained, checkpoint):
     shutil.copytree(trained / "stage1_warmup", tmp_path / "run" / "stage1_warmup")
     wider = [*TINY, "--model.num_channels", 16]
     refused(run("train", "--stage", 2, "--no-tensorboard", "--save-dir", tmp_path / "run", *wider), "another architecture")
+    for stage in ("all", "2"):
+        words = ["--stage", stage, "--no-tensorboard", "--save-dir", tmp_path / "new", *TINY, "--training.start-from"]
+        refused(run("train", *words, "small"), "another architecture", "--preset small")
+        refused(run("train", *words, tmp_path / "gone.safetensors"), "no such checkpoint")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

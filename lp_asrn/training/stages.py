@@ -23,7 +23,7 @@ from ..evaluation.figures import confusion_figure
 from ..evaluation.judges import Judge, judge_read, load_judge, save_judge
 from ..evaluation.metrics import character_accuracy, confusion_matrix
 from ..models.bundle import Models, load_models, save_models
-from ..models.weights import load_tensors
+from ..models.weights import load_tensors, weights_path
 from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..models.device import autocast
@@ -195,18 +195,24 @@ class Run:
         models, note = load_models(self.best([key for key in STAGES if key != "judge" and self.best(key).is_file()][-1]))
         save_models(self.folder / "best.safetensors", models, **{k: v for k, v in note.items() if k not in ("kind", "model")})
 
+    def start_path(self, info: StageInfo) -> Optional[Path]:
+        "Where the models come from that a stage starts from: the stage before, or else `training.start_from`; None = nowhere"
+        before, given = self.best(info.after) if info.after else None, self.config.training.start_from
+        return weights_path(given) if given and not (before and before.is_file()) else before
+
     def start(self, info: StageInfo) -> Models:
         "The models a stage starts from; raises `CheckpointError` if the stage before has not run, or had another architecture"
-        if info.after is None:
-            torch.manual_seed(self.config.training.seed)
+        path, given = self.start_path(info), self.config.training.start_from
+        torch.manual_seed(self.config.training.seed)
+        if path is None:
             return Models.build(self.config.model)
-        path = self.best(info.after)
-        if not path.is_file():
+        if not path.is_file() and not given:
             raise CheckpointError(f"{info.tag} starts from {STAGES[info.after].tag}, but there is no {path}: run 'lp_asrn train --stage {info.after.removeprefix('stage')}' first")
         models, _ = load_models(path)
         if models.config != self.config.model:
-            raise CheckpointError(f"{path} has another architecture than these settings (see 'model' in {self.folder / 'config.yaml'})")
-        if "direct" in info.trains:
+            own = "that of small is --preset small, that of a run is in its config.yaml" if given else f"see 'model' in {self.folder / 'config.yaml'}"
+            raise CheckpointError(f"{path} has another architecture than these settings ({own})")
+        if "direct" in info.trains and not given:
             models.direct.load_state_dict(models.recognizer.state_dict())
         return models
 
@@ -215,7 +221,7 @@ class Run:
         if any("generator" in s.trains for s in stages):
             self.prepare_backend()
         info = stages[0]
-        if info.after and not (resume and has_ended(self.folder / info.tag)):
+        if (info.after or self.config.training.start_from) and info.key != "judge" and not (resume and has_ended(self.folder / info.tag)):
             self.start(info)
 
     def prepare_backend(self) -> None:
@@ -304,7 +310,8 @@ def train_stage(
     stage = judge_stage(run) if info.key == "judge" else make_stage(run, info)
     run.folder.mkdir(parents=True, exist_ok=True)
     save_config(run.config, run.folder / "config.yaml")
-    run.log(f"{info.tag}: {info.title}, {stage.config.epochs} epochs" + (f", starts from {run.best(info.after)}" if info.after else ""))
+    start = None if info.key == "judge" else run.start_path(info)
+    run.log(f"{info.tag}: {info.title}, {stage.config.epochs} epochs" + (f", starts from {start}" if start else ""))
     position = run_stage(stage, training_set(run, info), run.config, folder, run.device, run.logdir, resume)
     if info.key != "judge":
         run.publish()
