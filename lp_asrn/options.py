@@ -38,7 +38,7 @@ class TrainOptions(Config):
     stage: str = "all"
     "all; 0 to 4; a name (warmup, lcofl, finetune, hard_mining); lr_direct, the rival that reads LR itself; or judge"
     preset: Annotated[Optional[str], tyro.conf.arg(metavar="NAME")] = None
-    "demo (two CPU cores, minutes), paper or full; default: the settings in the save dir if it has any (not if all of it is overwritten), else demo"
+    "demo (two CPU cores, minutes), small (hours; the weights of the package), paper or full; default: the settings in the save dir if it has any (not if all of it is overwritten), else demo"
     config: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
     "YAML file of settings that differ from the preset"
     data_root: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None

@@ -6,6 +6,7 @@
 __all__ = ['Look', 'departure', 'Hypothesis', 'weigh', 'evidence_figure']
 
 # %% ../../nbs/48_evaluation.evidence.ipynb #c003
+import functools
 from dataclasses import dataclass, replace
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -22,7 +23,6 @@ from ..plates.render import draw_pose
 
 # %% ../../nbs/48_evaluation.evidence.ipynb #c005
 _BLURS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.6)  # sigma, in px of a 32x96 SR crop
-_SLOPE = np.float32([[-0.5, 0, 0.5]])  # derivative along a row
 
 
 def _grey(picture: np.ndarray) -> np.ndarray:  # (H, W) float32
@@ -35,31 +35,40 @@ def _blur(picture: np.ndarray, sigma: float, sigma_y: float = 0.0) -> np.ndarray
     return cv2.GaussianBlur(picture, (0, 0), sigma, sigmaY=sigma_y, borderType=cv2.BORDER_REPLICATE).reshape(picture.shape)
 
 
+@functools.lru_cache(maxsize=256)
+def _reductions(
+    before: int,  # px of a side of SR
+    after: int,  # px of that side of LR
+    sharp: float,  # px of SR per px of a 32x96 SR crop
+) -> np.ndarray:  # (blurs, 3, after, before) float32
+    "Matrices that reduce a column to LR by each blur: as it is, blurred a little more, and its slope"
+    blur = lambda x, sigma: cv2.GaussianBlur(x, (1, 2 * round(4 * sigma) + 1), sigma, borderType=cv2.BORDER_REPLICATE)
+    slope = lambda x: cv2.filter2D(x, -1, np.float32([[-0.5], [0], [0.5]]), borderType=cv2.BORDER_REPLICATE)
+    lights = (cv2.resize(blur(np.eye(before, dtype=np.float32), sharp * s), (before, after), interpolation=cv2.INTER_AREA) for s in _BLURS)
+    return np.stack([[light, blur(light, 1.2), slope(light)] for light in lights])
+
+
 def departure(
     lr: np.ndarray,  # (h, w, 3) uint8: the LR crop, fitted in 16x48
     sr: np.ndarray,  # (s h, s w, 3) uint8: what the generator made of it
 ) -> float:  # RMS difference in grey levels, of the light that LR itself shows
     "How far SR, degraded again, departs from the LR it came from"
     left, top, right, bottom = inside_bars(lr)
-    scale, size = sr.shape[0] // lr.shape[0], (right - left, bottom - top)
+    scale, sharp = sr.shape[0] // lr.shape[0], sr.shape[0] / 32
     fine = _grey(np.ascontiguousarray(sr[top * scale : bottom * scale, left * scale : right * scale]))
     wanted = _grey(np.ascontiguousarray(lr[top:bottom, left:right])).ravel()
     wanted -= wanted.mean()
-    least = float(wanted @ wanted)  # SR explains nothing
-    for sigma in _BLURS:
-        light = cv2.resize(_blur(fine, sigma * sr.shape[0] / 32) if sigma else fine, size, interpolation=cv2.INTER_AREA)
-        slopes = (cv2.filter2D(light, -1, tent, borderType=cv2.BORDER_REPLICATE) for tent in (_SLOPE, _SLOPE.T))
-        parts = np.stack([light, _blur(light, 1.2), *slopes]).reshape(4, -1)
-        parts -= parts.mean(1, keepdims=True)
-        gram, seen = (parts @ parts.T).astype(float) + 1e-3 * np.eye(4), (parts @ wanted).astype(float)
-        gain = max(0.0, seen[0] / gram[0, 0])
-        rest = wanted - np.float32(gain) * parts[0]
-        least = min(least, float(rest @ rest))
-        a, b, *shift = weights = np.linalg.solve(gram, seen)
-        if a > 0 and np.abs(shift).max() < 0.5 * (a + b):  # a and b may not cancel, nor the shift exceed half a pixel
-            rest = wanted - weights.astype(np.float32) @ parts
-            least = min(least, float(rest @ rest))
-    return float(np.sqrt(least / wanted.size))
+    rows, columns = _reductions(fine.shape[0], bottom - top, sharp), _reductions(fine.shape[1], right - left, sharp)
+    parts = (rows[:, (0, 1, 0, 2)] @ fine @ columns[:, (0, 1, 2, 0)].swapaxes(2, 3)).reshape(len(_BLURS), 4, -1)  # S, S blurred, its slopes in x and y
+    parts -= parts.mean(2, keepdims=True)
+    gram, seen = (parts @ parts.swapaxes(1, 2)).astype(float) + 1e-3 * np.eye(4), (parts @ wanted).astype(float)
+    gain = np.zeros_like(seen)  # exposure alone
+    gain[:, 0] = (seen[:, 0] / gram[:, 0, 0]).clip(min=0)
+    weights = np.linalg.solve(gram, seen[..., None])[..., 0]
+    allowed = (weights[:, 0] > 0) & (np.abs(weights[:, 2:]).max(1) < 0.5 * (weights[:, 0] + weights[:, 1]))  # no ring, no shift of more than half a pixel
+    weights = np.concatenate([gain, np.where(allowed[:, None], weights, 0)])
+    rest = wanted - (weights.astype(np.float32)[:, None] @ np.concatenate([parts, parts]))[:, 0]
+    return float(np.sqrt(np.square(rest).sum(1).min() / wanted.size))
 
 # %% ../../nbs/48_evaluation.evidence.ipynb #c011
 _PAINTS = ("plate", "ink", "accent", "light", "dark", "car")

@@ -34,6 +34,8 @@ def fuse(
     frames: float = 0.0,  # gamma, in [0, 1]
 ) -> Posterior:  # of the tracks
     "Product of the posteriors of each track's frames"
+    if max(lengths) == 1:
+        return seen
     count = torch.tensor(lengths)
     owner = torch.repeat_interleave(torch.arange(len(count)), count)
     share = count.float().pow(-frames)
