@@ -22,8 +22,10 @@ from .options import DataOptions, SynthOptions, TrainOptions, parse, train_optio
 
 # %% ../nbs/65_cli.ipynb #c005
 def _refuse(folder: Path, stages: List, options: TrainOptions) -> None:
-    "Refuse to overwrite stages that have run, unless told what to do with them"
-    there = [s.tag for s in stages if (folder / s.tag).exists()]
+    "Refuse to overwrite stages that have run, or those that build on them, unless told what to do with them"
+    from lp_asrn.training.stages import dependents
+
+    there = [s.tag for s in [*stages, *dependents(stages)] if (folder / s.tag).exists()]
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder")
     if options.resume and options.overwrite:

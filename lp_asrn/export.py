@@ -7,6 +7,7 @@ __all__ = ['OUTPUTS', 'TOLERANCE', 'SuperResolve', 'ReadPicture', 'ReadCrop', 'e
 
 # %% ../nbs/61_export.ipynb #c003
 import copy
+import hashlib
 import json
 import logging
 import shutil
@@ -141,7 +142,10 @@ def export_onnx(
         "recognizer": (ReadPicture(models), "picture", picture, {2: Dim("height", min=4, max=32), 3: Dim("width", min=12, max=96)}, resized(picture, (16, 48), (31, 90))),
         "reader": (ReadCrop(models, combined.calibrations["lr"]), "lr", lr, {}, []),
     }
-    rows, note = [], {"model": to_dict(models.config), "alphabet": ALPHABET, **calibration_note(calibrations)}
+    weights = hashlib.sha256()
+    for tensor in (v for m in models.modules().values() for v in m.state_dict().values()):
+        weights.update(tensor.contiguous().numpy())
+    rows, note = [], {"model": to_dict(models.config), "weights": weights.hexdigest(), "alphabet": ALPHABET, **calibration_note(calibrations)}
     with tempfile.TemporaryDirectory() as scratch:
         for graph, (module, name, x, sizes, others) in graphs.items():
             path = Path(scratch) / f"{graph}.onnx"

@@ -61,12 +61,14 @@ class Reader:
     def __init__(
         self,
         checkpoint: str | Path = "small",  # weights of the package by name, best.safetensors of a run, or reader.onnx of an export
-        device: str = "auto",  # auto, cpu, cuda, ...
-        precision: str = "auto",  # auto, bf16 or fp32
+        device: str = "auto",  # auto, cpu, cuda, ...; a graph runs on the CPU
+        precision: str = "auto",  # auto, bf16 or fp32; a graph runs in fp32
         layouts: Optional[Sequence[str]] = None,  # names of the layouts that may occur; None = all that the models know
         max_error: Optional[float] = None,  # abstain so that on average this share of accepted readings is wrong, in (0, 1)
     ):
         if Path(checkpoint).suffix == ".onnx":
+            if device not in ("auto", "cpu"):
+                raise UserError(f"a graph runs on the CPU: device '{device}' is for checkpoints")
             self.combined = OnnxReader(checkpoint, layouts)
         else:
             device, (models, note) = pick_device(device), load_models(checkpoint)

@@ -63,7 +63,7 @@ def load_config(
 
 
 _AT_LEAST_1 = """data.num_train data.num_val data.num_test model.growth_channels model.num_rrdb_blocks model.dense_blocks_per_rrdb
-    model.attention_channels model.attention_stride model.deform_groups model.recognizer.num_slots model.recognizer.hidden
+    model.attention_channels model.attention_stride model.deform_groups model.prior_channels model.recognizer.num_slots model.recognizer.hidden
     model.embedder.dim training.batch_size training.val_every"""
 _AT_LEAST_0 = """training.seed training.num_workers training.grad_clip loss.lambda_lcofl loss.lambda_layout loss.lambda_ssim loss.lambda_embed
     loss.embed_margin loss.embed_warmup_epochs progressive_training.stage4.hard_mining.difficulty_alpha"""

@@ -128,6 +128,18 @@ def test_checkpoint_of_another_architecture(tmp_path, trained, checkpoint):
     assert not (tmp_path / "new").exists()
 
 
+def test_going_on_from_a_file_that_the_run_would_replace(tmp_path, trained):
+    shutil.copytree(trained, tmp_path / "run")
+    own = tmp_path / "run" / "stage4_hard_mining" / "best.safetensors"
+    refused(run("train", "--overwrite", "--no-tensorboard", "--save-dir", tmp_path / "run", *TINY, "--training.start-from", own), "start_from", "save dir")
+    assert own.is_file()
+
+
+def test_a_stage_that_others_were_built_on_is_not_started_unasked(tmp_path, trained):
+    shutil.copytree(trained / "stage2_lcofl", tmp_path / "stage2_lcofl")
+    refused(run("train", "--stage", 0, "--no-tensorboard", "--save-dir", tmp_path, *TINY), "stage2_lcofl", "--overwrite")
+
+
 @pytest.mark.parametrize(
     "words, fragments",
     [

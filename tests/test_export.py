@@ -46,8 +46,11 @@ def test_mistakes_are_one_line(graphs, checkpoint, picture, tmp_path):
     crop = picture("crop.png")
     refused(run("read", crop, "--checkpoint", graphs / "generator.onnx"), "reader.onnx")
     refused(run("read", crop, "--checkpoint", graphs / "none.onnx"), "no such graph")
+    refused(run("read", crop, "--checkpoint", graphs / "reader.onnx", "--device", "cuda"), "CPU")
     shutil.copy(graphs / "reader.onnx", tmp_path / "reader.onnx")
     refused(run("read", picture("large.png", 64, 192), "--checkpoint", tmp_path / "reader.onnx"), "recognizer.onnx")
+    refused(run("bench", "--checkpoint", graphs / "reader.onnx"), "not a checkpoint")
+    refused(run("bench", "--plot", "x.png"), "bench deform")
     refused(run("evaluate", "--checkpoint", graphs / "reader.onnx", "--num", 4, "--save-dir", tmp_path / "scores"), "not a checkpoint")
 
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Sequence
 
-from ..config import DATA_DIR, UserError
+from ..config import DATA_DIR, Config, UserError
 from ..options import BenchOptions, parse
 
 # %% ../../nbs/64e_commands.bench.ipynb #c003
@@ -27,8 +27,12 @@ def _models(o: BenchOptions) -> None:
     from lp_asrn.reader import Reader
     from lp_asrn.settings import load_config
     from lp_asrn.throughput import bench_reading, bench_training, measured_peak, profile_training, reading_table
+    from lp_asrn.training.stages import prepare_kernel
 
     device, configs = pick_device(o.device), {name: load_config(name) for name in o.presets}
+    models, note = load_models(o.checkpoint)
+    for config in (Config(model=models.config), *configs.values()):
+        prepare_kernel(config, device)
     reader = Reader(o.checkpoint, o.device)
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     peak = measured_peak(device)
@@ -37,9 +41,10 @@ def _models(o: BenchOptions) -> None:
     with tempfile.TemporaryDirectory() as folder:
         graph = None
         if device.type == "cpu" and find_spec("onnx") and find_spec("onnxscript") and find_spec("onnxruntime"):
-            models, note = load_models(o.checkpoint)
             export_onnx(models.eval(), calibrations_of(note, o.checkpoint), folder)
             graph = Reader(Path(folder) / "reader.onnx")
+        elif device.type == "cpu":
+            print("onnx, onnxscript or onnxruntime is not installed (extra [export]): reading by a graph is not timed")
         print(reading_table(bench_reading(reader, crops, graph=graph), peak), flush=True)
     for name, config in configs.items():
         parts = bench_training(config, device, o.steps)
@@ -86,4 +91,6 @@ def bench(args: Sequence[str]) -> None:
     o = parse(BenchOptions, args, "bench")
     if o.steps < 1:
         raise UserError("--steps must be at least 1")
+    if o.plot and o.what != "deform":
+        raise UserError("--plot is for 'lp_asrn bench deform'")
     _deform(o) if o.what == "deform" else _models(o)

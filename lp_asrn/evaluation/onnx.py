@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import CheckpointError, ModelConfig, UserError, from_dict
+from ..config import CheckpointError, UserError
 from .combine import CombinedReader, calibrations_of
 from .decoding import Posterior
 from ..models.recognizer import to_reading_size
+from ..models.weights import architecture_of
 
 # %% ../../nbs/43c_evaluation.onnx.ipynb #c004
 def open_graph(
@@ -39,6 +40,14 @@ def open_graph(
         raise CheckpointError(f"{path} is not an ONNX graph, or it is damaged") from None
 
 
+def _note_of(graph) -> dict:
+    "What 'lp_asrn export' wrote into a graph; {} if it did not write it"
+    try:
+        return dict(json.loads(graph.get_modelmeta().custom_metadata_map["lp_asrn"]))
+    except (KeyError, ValueError, TypeError):
+        return {}
+
+
 class OnnxReader(CombinedReader):
     "Reads crops by `reader.onnx` and the `recognizer.onnx` beside it"
 
@@ -48,11 +57,11 @@ class OnnxReader(CombinedReader):
         layouts: Optional[Sequence[str]] = None,  # names of those that may occur; None = all that the recogniser knows
     ):
         self._path, self._graph, self._large = Path(path), open_graph(Path(path)), None
-        note = self._graph.get_modelmeta().custom_metadata_map.get("lp_asrn")
-        if note is None or json.loads(note)["graph"] != "reader":
+        self._note = note = _note_of(self._graph)
+        if note.get("graph") != "reader":
             raise CheckpointError(f"{path} is no reader of LP-ASRN: give the reader.onnx that 'lp_asrn export' wrote")
-        note = json.loads(note)
-        self._prepare(from_dict(ModelConfig, note["model"]), calibrations_of(note, str(path)), layouts, torch.device("cpu"), "fp32")
+        config = architecture_of({**note, "kind": "reader"}, Path(path), "reader")
+        self._prepare(config, calibrations_of(note, str(path)), layouts, torch.device("cpu"), "fp32")
 
     def _run(self, graph, name: str, x: Tensor) -> Dict[str, Tensor]:
         "Outputs by name"
@@ -79,6 +88,10 @@ class OnnxReader(CombinedReader):
         hr: Tensor,  # (N, 3, H, W) in [0, 1]: crops as large as HR
     ) -> Dict[str, Posterior]:
         "What the recogniser sees in a crop that needs no super-resolution"
-        self._large = self._large or open_graph(self._path.with_name("recognizer.onnx"))
+        if self._large is None:
+            path = self._path.with_name("recognizer.onnx")
+            self._large = open_graph(path)
+            if _note_of(self._large) != {**self._note, "graph": "recognizer"}:
+                raise CheckpointError(f"{path} is not of the same export as {self._path.name} beside it")
         out = self._run(self._large, "picture", to_reading_size(hr))
         return {"hr": self._posterior(out["log_characters"], out["log_layouts"])}

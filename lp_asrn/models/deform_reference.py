@@ -93,7 +93,7 @@ def pack(
 
 # %% ../../nbs/20a_models.deform_reference.ipynb #c018
 def _pad_to_powers_of_two(value: Tensor) -> Tensor:
-    "Zeros on the right and bottom of (N, C, H, W), so that grid_sample's coordinates are exact; in an exported graph, where sizes are free, as it is"
+    "Zeros on the right and bottom of (N, C, H, W), so that grid_sample's coordinates are exact; as it is in a compiled or exported graph, where sizes may be free"
     if torch.compiler.is_compiling():
         return value
     right, bottom = ((1 << (int(n) - 1).bit_length()) - int(n) for n in (value.shape[-1], value.shape[-2]))

@@ -155,6 +155,11 @@ class Generator(nn.Module):
         "The direct reader, which is not trained with the generator"
         return self._reader[0]
 
+    def _apply(self, fn, recurse: bool = True) -> "Generator":
+        "What moves or casts the generator does so with its reader"
+        self.reader._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
     def features(self, lr: Tensor, seen: Optional[Sight] = None) -> Tensor:  # (N, channels, h, w)
         "Features at LR size, after the character attention"
         shallow = self.shallow(2 * lr - 1)

@@ -11,6 +11,8 @@ import functools
 from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,10 +24,9 @@ READING_SIZE = (32, 96)  # height, width in pixels at which every reader reads
 
 # %% ../../nbs/22_models.recognizer.ipynb #c005
 @functools.lru_cache(maxsize=64)
-def _cubic(before: int, after: int) -> Tensor:
+def _cubic(before: int, after: int) -> np.ndarray:
     "(after, before) matrix that resizes a column by bicubic interpolation"
-    columns = F.interpolate(torch.eye(before, dtype=torch.float64)[None, None], (after, before), mode="bicubic", align_corners=False)
-    return columns[0, 0].float()
+    return cv2.resize(np.eye(before, dtype=np.float32), (before, after), interpolation=cv2.INTER_CUBIC)
 
 
 def bicubic_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:  # (N, C, *size) float32, not clamped
@@ -33,7 +34,7 @@ def bicubic_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:  # (N, C, *size)
     x = x.float()
     if not all(isinstance(n, int) for n in x.shape[-2:]):  # sizes are free in an exported graph
         return F.interpolate(x, size, mode="bicubic", align_corners=False)
-    rows, columns = (_cubic(int(a), int(b)).to(x.device) for a, b in zip(x.shape[-2:], size))
+    rows, columns = (torch.from_numpy(_cubic(int(a), int(b))).to(x.device) for a, b in zip(x.shape[-2:], size))
     with torch.autocast(x.device.type, enabled=False):
         return rows @ (x @ columns.T)
 

@@ -15,9 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..config import DATA_DIR, CheckpointError, ConfigError, ModelConfig, from_dict
+from ..config import DATA_DIR, CheckpointError, Config, ConfigError, ModelConfig, from_dict
+from ..settings import check
 
 # %% ../../nbs/21b_models.weights.ipynb #c005
+PRETRAINED = {"small": DATA_DIR / "small.safetensors"}  # weights that come with the package: name -> file
+
+
 def save_tensors(
     path: str | Path,
     tensors: Dict[str, Tensor],
@@ -39,11 +43,12 @@ def load_tensors(
     "Read what `save_tensors` wrote; raises `CheckpointError` naming the file"
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no such checkpoint: {path}")
+        raise CheckpointError(f"no such checkpoint: {path} ('lp_asrn train' writes one; the weights of the package are named {', '.join(PRETRAINED)})")
     try:
         with safe_open(path, "pt") as f:
-            return {k: f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {})["note"])
-    except (SafetensorError, KeyError, ValueError, OSError):
+            tensors, note = {k: f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {})["note"])
+        return tensors, dict(note)
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError):
         raise CheckpointError(f"{path} is not a checkpoint of LP-ASRN, or it is damaged") from None
 
 # %% ../../nbs/21b_models.weights.ipynb #c007
@@ -73,9 +78,6 @@ def named_tensors(module: nn.Module, prefix: str) -> Dict[str, Tensor]:
     return {f"{prefix}.{k}": v for k, v in module.state_dict().items()}
 
 # %% ../../nbs/21b_models.weights.ipynb #c009
-PRETRAINED = {"small": DATA_DIR / "small.safetensors"}  # name -> file
-
-
 def weights_path(
     name: str | Path = "small",  # a name in `PRETRAINED`, or the path of one's own file
 ) -> Path:
@@ -92,7 +94,7 @@ def architecture_of(
     if note.get("kind") not in kinds:
         raise CheckpointError(f"{path} holds no {kinds[0]} (it is a '{note.get('kind', 'something else')}' file)")
     try:
-        return from_dict(ModelConfig, note["model"])
+        return check(Config(model=from_dict(ModelConfig, note["model"]))).model
     except (ConfigError, KeyError, TypeError) as e:
         raise CheckpointError(f"{path}: its architecture cannot be built: {e}") from None
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'JUDGE_SEED', 'StageInfo', 'parse_stages', 'dependents', 'validate_generator', 'validate_readers',
-           'validate_direct', 'validate_judge', 'Run', 'psnr_floor', 'judge_stage', 'make_stage', 'training_set',
-           'has_ended', 'train_stage']
+           'validate_direct', 'validate_judge', 'prepare_kernel', 'Run', 'psnr_floor', 'judge_stage', 'make_stage',
+           'training_set', 'has_ended', 'train_stage']
 
 # %% ../../nbs/57_training.stages.ipynb #c003
 import sys
@@ -16,7 +16,7 @@ from typing import Callable, Dict, List, Optional
 import numpy as np
 import torch
 
-from ..config import CheckpointError, Config, ConfigError, StageConfig, suggest
+from ..config import CheckpointError, Config, ConfigError, StageConfig, suggest, to_dict
 from ..settings import save_config
 from ..evaluation.evaluate import grid_of, read_set, readers_of
 from ..evaluation.figures import confusion_figure
@@ -145,6 +145,22 @@ def validate_judge(judge: Judge, batches: List[PlateBatch], scale: int, device: 
 JUDGE_SEED = 7919  # added to the seed: the judge sees other plates and starts from other weights
 
 
+def _difference(there: dict, here: dict, prefix: str = "model") -> str:
+    "The first setting in which two architectures differ"
+    key = next(k for k in {**there, **here} if there.get(k) != here.get(k))
+    a, b = there.get(key), here.get(key)
+    return _difference(a, b, f"{prefix}.{key}") if isinstance(a, dict) and isinstance(b, dict) else f"{prefix}.{key} is {a} there, {b} here"
+
+
+def prepare_kernel(config: Config, device: torch.device, log: Callable[[str], None] = print) -> None:
+    "Have the kernel of the deformable convolutions ready, if there are any; raises `ConfigError` if the wanted one is not to be had"
+    m, t = config.model, config.training
+    if m.use_enhanced_attention and (m.use_dcnv4 or m.deform_alternative == "dcnv3"):
+        height, width = (-(-n // m.attention_stride) for n in (16, 48))
+        value = torch.empty(t.batch_size, m.attention_channels, height, width, device=device)
+        prepare_backend(t.deform_backend, value, Geometry(m.deform_groups), log)
+
+
 class Run:
     "Stages in a save folder"
 
@@ -210,27 +226,24 @@ class Run:
             raise CheckpointError(f"{info.tag} starts from {STAGES[info.after].tag}, but there is no {path}: run 'lp_asrn train --stage {info.after.removeprefix('stage')}' first")
         models, _ = load_models(path)
         if models.config != self.config.model:
-            own = "that of small is --preset small, that of a run is in its config.yaml" if given else f"see 'model' in {self.folder / 'config.yaml'}"
-            raise CheckpointError(f"{path} has another architecture than these settings ({own})")
+            own = "that of small is --preset small, that of a run is in its config.yaml" if path == weights_path(given or "") else f"see 'model' in {self.folder / 'config.yaml'}"
+            raise CheckpointError(f"{path} has another architecture than these settings: {_difference(to_dict(models.config), to_dict(self.config.model))} ({own})")
         if "direct" in info.trains and not given:
             models.direct.load_state_dict(models.recognizer.state_dict())
         return models
 
     def check_start(self, stages: List[StageInfo], resume: bool = False) -> None:
         "Raise what would keep these stages from starting, before anything is written; one that is resumed and has ended needs no start"
+        given = self.config.training.start_from
+        if given and self.folder.resolve() in weights_path(given).resolve().parents:
+            raise ConfigError(f"training.start_from: {given} lies in the save dir, whose files are replaced: give another --save-dir")
         if any("generator" in s.trains for s in stages):
-            self.prepare_backend()
+            prepare_kernel(self.config, self.device, self.log)
         info = stages[0]
-        if (info.after or self.config.training.start_from) and info.key != "judge" and not (resume and has_ended(self.folder / info.tag)):
+        if (info.after or given) and info.key != "judge" and not (resume and has_ended(self.folder / info.tag)):
             self.start(info)
 
-    def prepare_backend(self) -> None:
-        "Have the kernel of the deformable convolutions ready, if there are any; raises `ConfigError` if the wanted one is not to be had"
-        m, t = self.config.model, self.config.training
-        if m.use_enhanced_attention and (m.use_dcnv4 or m.deform_alternative == "dcnv3"):
-            height, width = (-(-n // m.attention_stride) for n in (16, 48))
-            value = torch.empty(t.batch_size, m.attention_channels, height, width, device=self.device)
-            prepare_backend(t.deform_backend, value, Geometry(m.deform_groups), self.log)
+
 
 # %% ../../nbs/57_training.stages.ipynb #c011
 def psnr_floor(run: Run) -> Optional[float]:
@@ -263,15 +276,18 @@ def make_stage(run: Run, info: StageInfo) -> Stage:
     elif info.key == "lr_direct":
         validate = lambda: validate_direct(models, run.validation(), device, precision)
     else:
-        run.prepare_backend()
+        prepare_kernel(config, device, run.log)
         for layer in models.generator.modules():
             if isinstance(layer, DeformConv):
                 layer.backend = config.training.deform_backend
         judge = load_judge()[0].to(device)
         validate = lambda: validate_generator(models, judge, run.validation(), device, precision)
     stage = Stage(info.tag, settings, info.objective, trains, models, validate, save)
+    stage.validate_start = info.key in ("stage2", "stage3", "stage4") or config.training.start_from is not None  # the start may be the best
     if info.key in ("stage2", "stage3", "stage4"):
-        stage.psnr_floor, stage.validate_start = psnr_floor(run), True
+        stage.psnr_floor = psnr_floor(run)
+        if stage.psnr_floor is None:
+            run.log(f"{info.tag}: stage 1 is not in {run.folder}, so there is no guardrail")
     before = run.folder / STAGES[info.after].tag / "last.safetensors" if info.key in ("stage3", "stage4") else None
     if before and before.is_file():
         stage.schedule = load_tensors(before)[1]["states"]["schedule"]
