@@ -18,6 +18,7 @@ from .commands.bench import bench
 from .commands.evaluate import evaluate
 from .commands.export import export
 from .commands.read import enhance, read
+from .commands.runs import runs
 from .options import DataOptions, SynthOptions, TrainOptions, parse, train_options, settings_of
 
 # %% ../nbs/65_cli.ipynb #c005
@@ -38,8 +39,8 @@ def train(args: Sequence[str]) -> None:
     "lp_asrn train"
     options = train_options(args)
     from lp_asrn.models.device import pick_device  # torch takes seconds to import, which --help need not wait for
-    from lp_asrn.training.engine import Interrupted
     from lp_asrn.training.monitor import TensorBoardServer
+    from lp_asrn.training.record import Interrupted, recorded
     from lp_asrn.training.stages import Run, dependents, parse_stages, train_stage
     from lp_asrn.training.summary import conclude
 
@@ -49,21 +50,22 @@ def train(args: Sequence[str]) -> None:
     run = Run(settings, folder, device, tensorboard=not options.no_tensorboard)
     run.check_start(stages, options.resume)
     run.open_data()
-    for tag in [s.tag for s in [*stages, *dependents(stages)]] if options.overwrite else []:
-        shutil.rmtree(folder / tag, ignore_errors=True)
-        shutil.rmtree(folder / "tensorboard" / tag, ignore_errors=True)
-    with contextlib.ExitStack() as stack:
-        if not options.no_tensorboard:
-            server = stack.enter_context(TensorBoardServer(run.logdir, options.tb_port))
-            print(f"TensorBoard: {server.url}", flush=True)
-        try:
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(recorded(folder, settings, device))
+            for tag in [s.tag for s in [*stages, *dependents(stages)]] if options.overwrite else []:
+                shutil.rmtree(folder / tag, ignore_errors=True)
+                shutil.rmtree(folder / "tensorboard" / tag, ignore_errors=True)
+            if not options.no_tensorboard:
+                server = stack.enter_context(TensorBoardServer(run.logdir, options.tb_port))
+                print(f"TensorBoard: {server.url}", flush=True)
             for stage in stages:
                 train_stage(run, stage, options.resume)
             if options.stage != "judge":
                 conclude(run)
-        except (Interrupted, KeyboardInterrupt) as e:
-            print(f"{e or 'stopped'}. Go on with: lp_asrn train --save-dir {folder} --stage {options.stage} --resume", file=sys.stderr)
-            sys.exit(130)
+    except (Interrupted, KeyboardInterrupt) as e:
+        print(f"{e or 'stopped'}. Go on with: lp_asrn train --save-dir {folder} --stage {options.stage} --resume", file=sys.stderr)
+        sys.exit(130)
 
 # %% ../nbs/65_cli.ipynb #c011
 def synth(args: Sequence[str]) -> None:
@@ -107,7 +109,7 @@ def data(args: Sequence[str]) -> None:
         sys.exit(1)
 
 # %% ../nbs/65_cli.ipynb #c015
-VERBS: Dict[str, Callable[[Sequence[str]], None]] = {"train": train, "evaluate": evaluate, "enhance": enhance, "read": read, "export": export, "synth": synth, "data": data, "bench": bench}
+VERBS: Dict[str, Callable[[Sequence[str]], None]] = {"train": train, "evaluate": evaluate, "enhance": enhance, "read": read, "export": export, "synth": synth, "data": data, "runs": runs, "bench": bench}
 HELP = """usage: lp_asrn VERB ...
 
   train      train the five stages and a direct LR reader (or one, or the judge) and score them
@@ -117,6 +119,7 @@ HELP = """usage: lp_asrn VERB ...
   export     write ONNX graphs of generator, recogniser and reader
   synth      write rendered plates as a data folder
   data       check a data folder: counts, faults, leaks, duplicates
+  runs       list runs: how far they have come, their best score, how they ended
   bench      time reading, super-resolution and training, or the deformable convolution's backends
 
 'lp_asrn VERB --help' explains the options of a verb."""

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_DIR', 'Folder', 'File', 'TrainOptions', 'EvaluateOptions', 'EnhanceOptions', 'ReadOptions', 'ExportOptions',
-           'SynthOptions', 'BenchOptions', 'DataOptions', 'one_line', 'parse', 'train_options', 'settings_of']
+           'RunsOptions', 'SynthOptions', 'BenchOptions', 'DataOptions', 'one_line', 'parse', 'train_options',
+           'settings_of']
 
 # %% ../nbs/64_options.ipynb #c003
 import contextlib
@@ -147,6 +148,14 @@ class ExportOptions:
     "form of the graphs"
     overwrite: bool = False
     "replace graphs that are there"
+
+
+@dataclass
+class RunsOptions:
+    "List the runs in a folder and below: when they were started, how far they have come, their best score and how they ended."
+
+    folder: tyro.conf.Positional[str] = "checkpoints"
+    "folder to look in"
 
 
 @dataclass

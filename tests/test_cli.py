@@ -23,6 +23,7 @@ OPTIONS = {
     "read": "example checkpoint track layouts alternatives max-error json csv evidence submission device",
     "export": "checkpoint format overwrite",
     "synth": "n severity layouts frames seed",
+    "runs": "help",
     "bench": "checkpoint presets steps batch channels height width groups plot device",
 }
 

@@ -93,6 +93,26 @@ def test_interrupted_and_resumed_is_as_if_nothing_had_been(first_stage, tmp_path
     assert want.keys() == got.keys() and all(torch.equal(want[k], got[k]) for k in want), "weights or optimiser moments differ"
 
 
+def test_one_run_a_folder_and_a_record_of_each_start(tmp_path):
+    folder, words = tmp_path / "run", ["train", "--stage", 0, "--no-tensorboard", *TINY, *STEPS]
+    process = start(*words, "--save-dir", folder, "--progressive_training.stage0.epochs", 1000)
+    last = folder / "stage0" / "last.safetensors"
+    wait_for(last.is_file, process)
+    before = last.stat().st_size
+    refused(run(*words, "--save-dir", folder, "--resume"), f"pid {process.pid}", "--save-dir")
+    refused(run(*words, "--save-dir", folder, "--overwrite"), f"pid {process.pid}")
+    assert last.stat().st_size == before and "running" in run("runs", tmp_path).out
+    process.kill()
+    process.communicate()
+    listed = run("runs", tmp_path)
+    assert listed.code == 0 and "stage0" in listed.out and "killed" in listed.out, listed
+    again = run(*words, "--save-dir", folder, "--resume", "--progressive_training.stage0.epochs", 1)
+    assert again.code == 0 and "finished" in run("runs", tmp_path).out, again
+    (tmp_path / "empty").mkdir()
+    assert "no runs" in run("runs", tmp_path / "empty").out
+    refused(run("runs", tmp_path / "none"), "no such folder")
+
+
 def test_tensorboard_lives_as_long_as_the_run(tmp_path):
     port = quiet_port()
     with socket.socket() as taken:  # so that the next port must be found
