@@ -64,7 +64,8 @@ def load_config(
 
 _AT_LEAST_1 = """data.num_train data.num_val data.num_test model.growth_channels model.num_rrdb_blocks model.dense_blocks_per_rrdb
     model.attention_channels model.attention_stride model.deform_groups model.prior_channels model.recognizer.num_slots model.recognizer.hidden
-    model.embedder.dim training.batch_size training.val_every"""
+    model.embedder.dim training.batch_size training.val_every training.save_every training.keep_last
+    training.max_skipped"""
 _AT_LEAST_0 = """training.seed training.num_workers training.grad_clip loss.lambda_lcofl loss.lambda_layout loss.lambda_ssim loss.lambda_embed
     loss.embed_margin loss.embed_warmup_epochs progressive_training.stage4.hard_mining.difficulty_alpha"""
 LEAST = {"model.dense_layers": 2} | dict.fromkeys(_AT_LEAST_0.split(), 0) | dict.fromkeys(_AT_LEAST_1.split(), 1)
@@ -86,6 +87,7 @@ def check(config: Config) -> Config:
         "model.recognizer.channels": (widths(m.recognizer.channels), "three positive multiples of 8"),
         "model.embedder.channels": (widths(m.embedder.channels), "three positive multiples of 8"),
         "data.layouts": (len(config.data.layouts) >= 1, "at least one layout"),
+        "training.ema_decay": (0 <= config.training.ema_decay < 1, "at least 0 and below 1"),
         "data.loose_share": (0 <= config.data.loose_share <= 1, "between 0 and 1"),
         f"{mining}.hard_share_start": (0 <= share.hard_share_start <= 1, "between 0 and 1"),
         f"{mining}.hard_share_end": (0 <= share.hard_share_end <= 1, "between 0 and 1"),

@@ -12,7 +12,8 @@ from lp_asrn.models.bundle import Models, load_models
 from lp_asrn.models.weights import load_tensors
 from lp_asrn.plates.datasets import PlateDataset, RenderedPlates
 from lp_asrn.plates.degrade import get_severity
-from lp_asrn.training.engine import Stage, Validation, run_stage
+from lp_asrn.training.engine import run_stage
+from lp_asrn.training.state import Stage, Validation
 from lp_asrn.training.miner import HardExampleMiner
 from lp_asrn.training.objectives import pixel_objective
 

@@ -7,6 +7,7 @@ __all__ = ['PlateBatch', 'to_tensor', 'to_pictures', 'inside_bars', 'PlateDatase
            'open_table', 'make_dataset']
 
 # %% ../../nbs/19b_plates.datasets.ipynb #c003
+import hashlib
 from dataclasses import dataclass, fields, replace
 from typing import Iterator, List, Optional, Sequence, Tuple
 
@@ -91,6 +92,12 @@ class PlateDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @property
+    def fingerprint(self) -> str:
+        "A hash of what decides its pairs: another one, other pairs"
+        settings = (self.source.fingerprint, self.severity, self.num_slots, self.scale, self.seed, self.augment, self.soften, self.near_misses)
+        return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
     def __getitem__(self, key: Tuple[int, int]) -> dict:
         epoch, index = key

@@ -100,6 +100,8 @@ class Plate:
 class Source(Protocol):
     "Plates by index"
 
+    fingerprint: str  # another one, other plates
+
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Plate: ...
     def near_miss(self, index: int) -> Optional[np.ndarray]: ...
@@ -123,7 +125,8 @@ class RenderedPlates:
         self.layouts = get_layouts(layouts)
         self.faces = [TEST_FACE] if (split == "test" if unseen_face is None else unseen_face) else None
         self._texts: List[Optional[str]] = [None] * num
-        stem = cache_dir and Path(cache_dir) / f"{split}-{_fingerprint(self.layouts, split, seed, height, loose_share, self.faces)}"
+        drawn = _fingerprint(self.layouts, split, seed, height, loose_share, self.faces)
+        self.fingerprint, stem = f"{drawn}-{num}", cache_dir and Path(cache_dir) / f"{split}-{drawn}"
         self._hr, self._near = (PictureStore((height, 3 * height, 3), stem and f"{stem}.{kind}") for kind in ("hr", "near"))
         if not stem:  # those on disk are shared by their names
             self._hr.open(), self._near.open()
@@ -194,6 +197,7 @@ class FilePlates:
         self.table, self.height, self.scale = table, height, scale
         self._rows: List[Row] = []
         self._registered: List[bool] = []
+        self._digest = hashlib.sha256()
         self._hr, self._lr = (PictureStore((h, 3 * h, 3)) for h in (height, height // scale))
         wanted = [r for r in table.rows if split in (None, r.split)]
         usable = [r for r in wanted if r.text and r.image]
@@ -212,15 +216,23 @@ class FilePlates:
         if registered is None:
             registered = lr is None or hr.shape[:2] == (self.scale * lr.shape[0], self.scale * lr.shape[1])
         index, height = len(self._rows), self.height
-        self._hr.put(index, fit(hr, height, 3 * height).picture)
-        if lr is not None:
-            self._lr.put(index, fit(lr, height // self.scale, 3 * height // self.scale).picture)
+        self._digest.update(repr((row.text, row.layout, registered)).encode())
+        for store, picture, h in ((self._hr, hr, height), (self._lr, lr, height // self.scale)):
+            if picture is not None:
+                fitted = fit(picture, h, 3 * h).picture
+                store.put(index, fitted)
+                self._digest.update(fitted.tobytes())
         self._rows.append(row)
         self._registered.append(registered)
         return True
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def fingerprint(self) -> str:
+        "A hash of texts and pictures"
+        return self._digest.hexdigest()[:16]
 
     def row(self, index: int) -> Row:
         "The row of plate `index`, without its pictures"
