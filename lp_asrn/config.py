@@ -234,7 +234,7 @@ class TrainingConfig:
     seed: int = 0
     "seed of plates, degradations, weights and sample order"
     start_from: Optional[str] = None
-    "trained weights to go on from: a file such as best.safetensors of another run, or small, the weights of the package; none = untrained ones"
+    "trained weights to go on from: a file such as best.safetensors of another run, or small, the weights of the package; of the same architecture, layouts included; none = untrained ones"
     batch_size: int = 32
     "plates in a step"
     grad_clip: float = 1.0
