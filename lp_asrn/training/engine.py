@@ -16,7 +16,7 @@ import torch
 
 from ..config import CheckpointError, Config, TrainingError
 from ..models.device import autocast
-from ..models.weights import load_tensors, save_tensors
+from ..models.weights import load_note, save_tensors
 from ..plates.datasets import PlateBatch, PlateDataset, loader
 from .checkpoint import Position, states_of
 from .miner import BatchOrder
@@ -79,7 +79,7 @@ def _resume(state: StageState, last: Path, plates: str, log: Callable[[str], Non
     there = states_of(last)
     for path in there:
         try:
-            load_tensors(path)
+            load_note(path)  # a file that was cut short does not open
         except CheckpointError as e:
             if path == there[-1]:
                 raise

@@ -136,11 +136,9 @@ def runs_in(
         if outcome == "running" and not _held(place):
             outcome = "killed"
         states = sorted(place.glob("*/last.safetensors"), key=lambda p: p.stat().st_mtime)
+        stage, epoch, best = "", 0, None
         with contextlib.suppress(CheckpointError, IndexError):
             note = load_note(states[-1])
-            position = note["position"]
-            best = position["best"] if position["history"] else None
-            found.append(RunSummary(place, starts[-1].started if starts else "", len(starts), outcome, note["stage"], position["epoch"], best))
-            continue
-        found.append(RunSummary(place, starts[-1].started if starts else "", len(starts), outcome, "", 0, None))
+            stage, epoch, best = note["stage"], note["position"]["epoch"], note["position"]["best"] if note["position"]["history"] else None
+        found.append(RunSummary(place, starts[-1].started if starts else "", len(starts), outcome, stage, epoch, best))
     return found
