@@ -38,33 +38,39 @@ def _refuse(folder: Path, stages: List, options: TrainOptions) -> None:
 def train(args: Sequence[str]) -> None:
     "lp_asrn train"
     options = train_options(args)
-    from lp_asrn.models.device import pick_device  # torch takes seconds to import, which --help need not wait for
+    from lp_asrn.training import processes  # torch takes seconds to import, which --help need not wait for
     from lp_asrn.training.monitor import TensorBoardServer
     from lp_asrn.training.record import Interrupted, recorded
     from lp_asrn.training.stages import Run, dependents, parse_stages, train_stage
     from lp_asrn.training.summary import conclude
 
     stages, folder, settings = parse_stages(options.stage), Path(options.save_dir), settings_of(options)
-    device = pick_device(options.device)
-    _refuse(folder, stages, options)
-    run = Run(settings, folder, device, tensorboard=not options.no_tensorboard)
-    run.check_start(stages, options.resume)
-    run.open_data()
+    main = True
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(recorded(folder, settings, device))
-            for tag in [s.tag for s in [*stages, *dependents(stages)]] if options.overwrite else []:
+            device = stack.enter_context(processes.connected(options.device))
+            main = processes.is_main()
+            if main:
+                _refuse(folder, stages, options)
+            run = Run(settings, folder, device, tensorboard=not options.no_tensorboard)
+            run.check_start(stages, options.resume)
+            run.open_data()
+            if main:
+                stack.enter_context(recorded(folder, settings, device))
+            for tag in [s.tag for s in [*stages, *dependents(stages)]] if options.overwrite and main else []:
                 shutil.rmtree(folder / tag, ignore_errors=True)
                 shutil.rmtree(folder / "tensorboard" / tag, ignore_errors=True)
-            if not options.no_tensorboard:
+            if run.logdir:
                 server = stack.enter_context(TensorBoardServer(run.logdir, options.tb_port))
                 print(f"TensorBoard: {server.url}", flush=True)
+            processes.wait()
             for stage in stages:
                 train_stage(run, stage, options.resume)
-            if options.stage != "judge":
+            if options.stage != "judge" and main:
                 conclude(run)
     except (Interrupted, KeyboardInterrupt) as e:
-        print(f"{e or 'stopped'}. Go on with: lp_asrn train --save-dir {folder} --stage {options.stage} --resume", file=sys.stderr)
+        if main:
+            print(f"{e or 'stopped'}. Go on with: lp_asrn train --save-dir {folder} --stage {options.stage} --resume", file=sys.stderr)
         sys.exit(130)
 
 # %% ../nbs/65_cli.ipynb #c011

@@ -8,7 +8,6 @@ __all__ = ['WARM_UP', 'PlainNet', 'plain_net', 'measured_peak', 'Timing', 'time_
 
 # %% ../nbs/62_throughput.ipynb #c003
 import time
-import warnings
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Sequence
 
@@ -178,13 +177,13 @@ def profile_training(
 ) -> List[tuple]:  # operator, share of the time, calls a step
     "The operators that take most of the time of a step of stage 2"
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
-    with profile(activities=kinds, schedule=schedule(wait=WARM_UP, warmup=0, active=steps)) as found, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it would like a step or two of warm-up of its own
+    with profile(activities=kinds, schedule=schedule(wait=0, warmup=WARM_UP, active=steps, repeat=1)) as found:
         _training_parts(config, device, steps, found.step)
     own = lambda e: e.self_device_time_total if device.type == "cuda" else e.self_cpu_time_total
     events = sorted(found.key_averages(), key=own, reverse=True)
     total = sum(map(own, events))
-    return [(e.key, own(e) / total, e.count / steps) for e in events[:rows]]
+    name = lambda key: "outside of operators" if key.startswith("ProfilerStep") else key
+    return [(name(e.key), own(e) / total, e.count / steps) for e in events[:rows]]
 
 
 WARM_UP = 2  # steps that are not counted

@@ -9,7 +9,7 @@ __all__ = ['PlateBatch', 'to_tensor', 'to_pictures', 'inside_bars', 'PlateDatase
 # %% ../../nbs/19b_plates.datasets.ipynb #c003
 import hashlib
 from dataclasses import dataclass, fields, replace
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -143,10 +143,11 @@ def in_order(
     dataset: PlateDataset,
     batch_size: int,
     draw: int = 0,  # number of the degradation: the "epoch" of the key
+    share: Callable[[list], list] = lambda batches: batches,  # which of the batches
 ) -> Iterator[PlateBatch]:
     "The whole set once, in order, always the same"
     keys = [(draw, i) for i in range(len(dataset))]
-    return iter(loader(dataset, [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]))
+    return iter(loader(dataset, share([keys[i : i + batch_size] for i in range(0, len(keys), batch_size)])))
 
 # %% ../../nbs/19b_plates.datasets.ipynb #c013
 def open_split(

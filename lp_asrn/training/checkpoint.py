@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..config import CheckpointError, UserError
 from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
+from .processes import count
 
 # %% ../../nbs/54_training.checkpoint.ipynb #c004
 @dataclass(slots=True)
@@ -118,7 +119,7 @@ def save_state(
     tensors = {k: v for name, m in modules.items() for k, v in named_tensors(m, name).items()}
     tensors |= optimizer_tensors(optimizer) | _random_tensors()
     note = {"kind": "training", "stage": stage, "position": asdict(position), "states": states, "random": _random_note(), "plates": plates}
-    note |= {"settings": settings or {}, "version": version("lp_asrn"), "threads": torch.get_num_threads()}
+    note |= {"settings": settings or {}, "version": version("lp_asrn"), "threads": torch.get_num_threads(), "processes": count()}
     path.parent.mkdir(parents=True, exist_ok=True)
     wanted, free = sum(v.nbytes for v in tensors.values()) + 2**20, shutil.disk_usage(path.parent).free
     if free < wanted:

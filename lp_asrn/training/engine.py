@@ -15,9 +15,10 @@ from typing import Callable, Dict, List, Optional
 import torch
 
 from ..config import CheckpointError, Config, TrainingError
-from ..models.device import autocast
+from ..models.device import autocast, deterministic
 from ..models.weights import load_note, save_tensors
 from ..plates.datasets import PlateBatch, PlateDataset, loader
+from . import processes
 from .checkpoint import Position, states_of
 from .miner import BatchOrder
 from .monitor import Monitor, mining_figure
@@ -60,14 +61,15 @@ def train_step(stage: Stage, state: StageState, batch, config: Config, device: t
     state.optimizer.zero_grad(set_to_none=True)
     terms.loss.backward()
     parameters = [p for m in stage.trains.values() for p in m.parameters()]
+    processes.add_up(parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.training.grad_clip)
     state.step(bool(torch.isfinite(terms.loss) & torch.isfinite(norm)))
     return terms
 
 
 def _give_up(stage: Stage, state: StageState, batch: PlateBatch, folder: Path) -> None:
-    "Keep the batch whose loss is not finite, and stop"
-    p, path = state.position, folder / "skipped.safetensors"
+    "Keep the batch whose loss is not finite (each process its share), and stop"
+    p, path = state.position, folder / f"skipped{processes.rank() or ''}.safetensors"
     tensors = {k: v for k in ("lr", "hr", "view", "near", "target", "registered") if (v := getattr(batch, k)) is not None}
     save_tensors(path, tensors, {"kind": "batch", "id": list(batch.id), "epoch": p.epoch, "step": p.step})
     hint = "try a smaller learning rate, or --training.precision fp32"
@@ -86,8 +88,10 @@ def _resume(state: StageState, last: Path, plates: str, log: Callable[[str], Non
             log(f"{e}; going on from the state before")
             continue
         note = state.load(path, plates)
-        if note["threads"] != torch.get_num_threads():
-            log(f"{state.stage.tag}: saved with {note['threads']} threads, goes on with {torch.get_num_threads()}: sums are rounded differently, so the numbers will not be the same to the bit")
+        before, now = (note["threads"], note["processes"]), (torch.get_num_threads(), processes.count())
+        if before != now:
+            as_text = "{} threads in each of {} processes".format
+            log(f"{state.stage.tag}: saved with {as_text(*before)}, goes on with {as_text(*now)}: sums are rounded differently, so the numbers will not be the same to the bit")
         return
 
 
@@ -111,8 +115,8 @@ def run_stage(
     steps, ids = order.steps_per_epoch, [dataset.source[i].id for i in range(len(dataset))] if stage.miner else []
     monitor = Monitor(logdir, stage.tag, purge_step=p.epoch * steps + p.step)
     progress = Progress(epochs, steps, stage.tag)
-    begun = time.monotonic() - p.seconds
-    with Interruption() as interruption:
+    begun, asked = time.monotonic() - p.seconds, False
+    with deterministic(t.deterministic), Interruption() as interruption:
         if stage.validate_start and not p.history:
             _validate(stage, state, folder, monitor, progress, 0, ids)
         while p.epoch < epochs and p.bad_epochs < stage.config.patience and not p.done:
@@ -127,29 +131,30 @@ def run_stage(
                 if p.skipped_in_row >= t.max_skipped:
                     _give_up(stage, state, batch, folder)
                 if stage.miner and terms.accuracy is not None and not p.skipped_in_row:
-                    stage.miner.update(batch.id, terms.accuracy.tolist())
+                    stage.miner.update(processes.gather_list(batch.id), terms.accuracy.tolist())
                 progress.step(p.epoch, p.step, {"loss": terms.loss.detach()})
                 if done % 10 == 0:
                     monitor.scalars(done, _scalars(terms, state, lr))
                 p.step += 1
                 p.seconds = time.monotonic() - begun
-                if interruption.asked:
+                if asked := processes.any_of(interruption.asked):
                     break
                 if p.step % t.save_every == 0:
                     state.save(last, plates)
-            if not interruption.asked:
+            if not asked:
                 p.epoch, p.step = p.epoch + 1, 0
                 if p.epoch % t.val_every == 0 or p.epoch == epochs:
                     _validate(stage, state, folder, monitor, progress, p.epoch * steps, ids)
                 p.seconds = time.monotonic() - begun
-            if interruption.asked:
+                asked = processes.any_of(interruption.asked)
+            if asked:
                 break
             state.save(last, plates)
-    p.done = not interruption.asked
+    p.done = not asked
     state.save(last, plates)
     progress.close()
     monitor.close()
-    if interruption.asked:
+    if asked:
         raise Interrupted(f"{stage.tag}: stopped in epoch {p.epoch + 1} after step {p.step} of {steps}; its state is in {last}")
     return p
 
@@ -167,7 +172,7 @@ def _validate(stage: Stage, state: StageState, folder: Path, monitor: Monitor, p
         m.eval()
     with state.averaged():
         found = stage.validate()
-        if state.end_epoch(found):
+        if state.end_epoch(found) and processes.is_main():
             stage.save_best(folder / "best.safetensors", {"epoch": state.position.epoch, **found.scalars})
     monitor.scalars(step, {f"val/{k}": v for k, v in found.scalars.items()})
     for name, figure in found.figures.items():

@@ -12,6 +12,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from ..config import HardMiningConfig
+from . import processes
 
 # %% ../../nbs/51_training.miner.ipynb #c005
 class AccuracyMemory:
@@ -101,15 +102,15 @@ def epoch_order(
 
 # %% ../../nbs/51_training.miner.ipynb #c021
 class BatchOrder(Sampler):
-    "Batch sampler over one epoch, from any step of it; give it to a DataLoader as `batch_sampler`"
+    "Batch sampler over one epoch, from any step of it, for this process; give it to a DataLoader as `batch_sampler`"
 
     def __init__(
         self,
         n: int,  # samples in the data set, at least 1
-        batch_size: int,  # samples in a batch
+        batch_size: int,  # samples in a batch, of all processes together
         seed: int,  # of the run
     ):
-        self.n, self.batch_size, self.seed = n, min(n, batch_size), seed
+        self.n, self.batch_size, self.seed = n, processes.even(min(n, batch_size)), seed
         self.begin(0)
 
     def begin(
@@ -131,8 +132,8 @@ class BatchOrder(Sampler):
         return max(0, self.steps_per_epoch - self.start_step)
 
     def __iter__(self) -> Iterator[List[Tuple[int, int]]]:
-        "Lists of (epoch, index)"
-        order = epoch_order(self.n, self.epoch, self.seed, self.probabilities)
+        "Lists of (epoch, index): of each batch, what this process takes"
+        order, own = epoch_order(self.n, self.epoch, self.seed, self.probabilities), self.batch_size // processes.count()
         for step in range(self.start_step, self.steps_per_epoch):
-            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield [(self.epoch, int(i)) for i in batch]
+            first = step * self.batch_size + processes.rank() * own
+            yield [(self.epoch, int(i)) for i in order[first : first + own]]

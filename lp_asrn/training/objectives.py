@@ -24,6 +24,7 @@ from ..models.bundle import Models
 from ..models.generator import bicubic
 from ..plates.datasets import PlateBatch
 from ..plates.layouts import PAD
+from .processes import gather
 
 # %% ../../nbs/55_training.objectives.ipynb #c004
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class Terms:
     "Weighted loss terms, and what is worth showing"
     weighted: Dict[str, Tensor]  # name -> scalar; their sum is minimised
     shown: Dict[str, Tensor] = field(default_factory=dict)  # name -> unweighted scalar
-    accuracy: Optional[Tensor] = None  # (N,) character accuracy of each plate, for the miner
+    accuracy: Optional[Tensor] = None  # (N,) character accuracy of each plate, those of all processes, for the miner
 
     @property
     def loss(self) -> Tensor:
@@ -68,9 +69,9 @@ LAYOUT_SHARE = 0.1  # weight of the layout head beside the characters
 
 def _reading_loss(recognizer: nn.Module, pictures: Tensor, batch: PlateBatch) -> Tensor:
     "Cross-entropy of characters and layout"
-    logits, layout = recognizer.read_out(pictures)
-    truth = torch.tensor([recognizer.layouts.index(name) for name in batch.layout], device=layout.device)
-    return character_loss(logits, batch.target) + LAYOUT_SHARE * F.cross_entropy(layout, truth)
+    logits, layout = map(gather, recognizer.read_out(pictures))
+    truth = gather(torch.tensor([recognizer.layouts.index(name) for name in batch.layout], device=layout.device))
+    return character_loss(logits, gather(batch.target)) + LAYOUT_SHARE * F.cross_entropy(layout, truth)
 
 
 def ocr_objective(models: Models, batch: PlateBatch, weights: Weights) -> Terms:
@@ -78,15 +79,15 @@ def ocr_objective(models: Models, batch: PlateBatch, weights: Weights) -> Terms:
     terms = Terms({"ocr": _reading_loss(models.recognizer, batch.view, batch)})
     if weights.loss.lambda_embed > 0:
         up = bicubic(batch.lr, models.config.scale)
-        near = None if batch.near is None else models.embedder(batch.near)
-        views = models.embedder(up), models.embedder(batch.view)
-        terms.weighted["embed"] = embedding_consistency(*views, batch.target, near, weights.loss.embed_margin)
+        near = None if batch.near is None else gather(models.embedder(batch.near))
+        views = gather(models.embedder(up)), gather(models.embedder(batch.view))
+        terms.weighted["embed"] = embedding_consistency(*views, gather(batch.target), near, weights.loss.embed_margin)
     return terms
 
 # %% ../../nbs/55_training.objectives.ipynb #c008
 def pixel_objective(models: Models, batch: PlateBatch, weights: Weights) -> Terms:
     "L1"
-    return Terms({"l1": l1_loss(models.generator(batch.lr), batch.hr, batch.registered)})
+    return Terms({"l1": l1_loss(*map(gather, (models.generator(batch.lr), batch.hr, batch.registered)))})
 
 # %% ../../nbs/55_training.objectives.ipynb #c010
 def _character_accuracy(logits: Tensor, target: Tensor) -> Tensor:  # (N,)
@@ -99,16 +100,17 @@ def _generator_terms(models: Models, sr: Tensor, batch: PlateBatch, weights: Wei
     "LCOFL-EC of SR pictures"
     c = weights.loss
     with frozen(models.recognizer), frozen(models.embedder):
-        logits = models.recognizer(sr)
-        parts = lcofl(logits, batch.target, sr, batch.hr, batch.registered, weights.classes, c)
-        weighted = {"l1": l1_loss(sr, batch.hr, batch.registered), "lcofl": c.lambda_lcofl * weights.guardrail * combine_lcofl(parts, c)}
+        logits, target = gather(models.recognizer(sr)), gather(batch.target)
+        pictures = tuple(map(gather, (sr, batch.hr, batch.registered)))
+        parts = lcofl(logits, target, *pictures, weights.classes, c)
+        weighted = {"l1": l1_loss(*pictures), "lcofl": c.lambda_lcofl * weights.guardrail * combine_lcofl(parts, c)}
         if weights.embed > 0:
             with torch.no_grad():
-                hr = models.embedder(batch.hr)
-                near = None if batch.near is None else models.embedder(batch.near)
-            parts["embed"] = embedding_consistency(models.embedder(sr), hr, batch.target, near, c.embed_margin)
+                hr = gather(models.embedder(batch.hr))
+                near = None if batch.near is None else gather(models.embedder(batch.near))
+            parts["embed"] = embedding_consistency(gather(models.embedder(sr)), hr, target, near, c.embed_margin)
             weighted["embed"] = weights.embed * parts["embed"]
-    return Terms(weighted, {k: v.detach() for k, v in parts.items()}, _character_accuracy(logits.detach(), batch.target))
+    return Terms(weighted, {k: v.detach() for k, v in parts.items()}, _character_accuracy(logits.detach(), target))
 
 
 def lcofl_objective(models: Models, batch: PlateBatch, weights: Weights) -> Terms:
@@ -133,4 +135,4 @@ def direct_objective(models: Models, batch: PlateBatch, weights: Weights) -> Ter
 
 def judge_objective(judge: Judge, batch: PlateBatch, weights: Weights) -> Terms:
     "Cross-entropy on softened HR"
-    return Terms({"ocr": judge_loss(judge(batch.view), batch.target)})
+    return Terms({"ocr": judge_loss(gather(judge(batch.view)), gather(batch.target))})

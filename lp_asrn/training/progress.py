@@ -12,9 +12,13 @@ from typing import Literal, Optional
 
 from tqdm import tqdm
 
+from .processes import is_main
+
 # %% ../../nbs/52_training.progress.ipynb #c004
-def display_mode() -> Literal["terminal", "notebook", "plain"]:
-    "Where this process can show its progress"
+def display_mode() -> Literal["terminal", "notebook", "plain", "silent"]:
+    "Where this process can show its progress; of several processes only the main one shows any"
+    if not is_main():
+        return "silent"
     ipython = sys.modules.get("IPython")  # a process that has not imported it is no notebook
     shell = ipython.get_ipython() if ipython else None
     if shell is not None and type(shell).__name__ != "TerminalInteractiveShell":
@@ -22,8 +26,8 @@ def display_mode() -> Literal["terminal", "notebook", "plain"]:
     return "terminal" if sys.stderr.isatty() else "plain"
 
 # %% ../../nbs/52_training.progress.ipynb #c007
-class _Lines:
-    "One line an epoch on stderr"
+class _Silent:
+    "Nothing"
 
     def __init__(self, name: str, epochs: int, steps: int):
         pass
@@ -32,10 +36,17 @@ class _Lines:
         pass
 
     def epoch(self, done: int, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        pass
 
     def close(self) -> None:
         pass
+
+
+class _Lines(_Silent):
+    "One line an epoch on stderr"
+
+    def epoch(self, done: int, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
 
 # %% ../../nbs/52_training.progress.ipynb #c009
 class _Bar:
@@ -95,9 +106,9 @@ class Progress:
         total_epochs: int,  # epochs of the stage
         steps: int,  # steps in an epoch
         stage_name: str,  # such as "stage1_warmup"
-        mode: Optional[Literal["terminal", "notebook", "plain"]] = None,  # None = `display_mode()`
+        mode: Optional[Literal["terminal", "notebook", "plain", "silent"]] = None,  # None = `display_mode()`
     ):
-        view = {"terminal": _Bar, "notebook": _Table, "plain": _Lines}[mode or display_mode()]
+        view = {"terminal": _Bar, "notebook": _Table, "plain": _Lines, "silent": _Silent}[mode or display_mode()]
         self.total_epochs, self.steps, self.stage_name = total_epochs, steps, stage_name
         self._view, self._first, self._shown = view(stage_name, total_epochs, steps), None, float("-inf")
 

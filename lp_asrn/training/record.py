@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from ..config import DATA_DIR, CheckpointError, Config, UserError
 from ..models.weights import load_note
+from .processes import count
 
 # %% ../../nbs/54b_training.record.ipynb #c004
 class Interrupted(Exception):
@@ -39,6 +40,7 @@ class Start:
     seed: int
     device: str
     threads: int  # of torch on the CPU: another number gives other bits
+    processes: int  # that train together: the same holds
     versions: Dict[str, str]  # lp_asrn, python, torch, numpy
     source: Optional[str]  # state of the source code, as `git describe --always --dirty` names it; None = not a checkout
     outcome: str = "running"  # running, finished, interrupted, or failed: why
@@ -88,7 +90,7 @@ def recorded(
         raise UserError(f"{folder} is in use: {holder} trains there. Wait until it has ended, or give another --save-dir") from None
     versions = {"python": platform.python_version()} | {name: version(name) for name in ("lp_asrn", "torch", "numpy")}
     command = shlex.join(["lp_asrn", *sys.argv[1:]])
-    start = Start(command, os.getpid(), _now(), config.training.seed, str(device), torch.get_num_threads(), versions, _source())
+    start = Start(command, os.getpid(), _now(), config.training.seed, str(device), torch.get_num_threads(), count(), versions, _source())
     try:
         _write(folder, [*starts, start])
         yield start

@@ -23,6 +23,7 @@ from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
 from ..plates.layouts import SPLITS, get_layouts
+from . import processes
 from .engine import run_stage
 from .miner import HardExampleMiner
 from .objectives import direct_objective, joint_objective, judge_objective, lcofl_objective, ocr_objective, pixel_objective
@@ -107,8 +108,9 @@ class Run:
         log: Callable[[str], None] = print,  # one line at a time
         tensorboard: bool = True,  # write logs to SAVE_DIR/tensorboard
     ):
-        self.config, self.folder, self.device, self.log = config, Path(save_dir), device, log
-        self.logdir = self.folder / "tensorboard" if tensorboard else None
+        self.config, self.folder, self.device = config, Path(save_dir), device
+        self.log = log if processes.is_main() else lambda line: None
+        self.logdir = self.folder / "tensorboard" if tensorboard and processes.is_main() else None
         own = {layout.name: layout.mask for layout in get_layouts(config.data.layouts)}
         config.model.recognizer.layouts = {**config.model.recognizer.layouts, **own}
         self.table = open_table(config)
@@ -132,9 +134,10 @@ class Run:
         return self._sources[split]
 
     def validation(self) -> List[PlateBatch]:
-        "Validation plates, made once: no augmentation, always the same degradation"
+        "This process's share of the validation plates, made once: no augmentation, always the same degradation"
         if self._val is None:
-            self._val = list(in_order(make_dataset(self.config, self.source("val"), train=False), 100))
+            dataset = make_dataset(self.config, self.source("val"), train=False)
+            self._val = list(in_order(dataset, 100, share=processes.share))
         return self._val
 
     def best(self, key: str) -> Path:
@@ -169,6 +172,9 @@ class Run:
 
     def check_start(self, stages: List[StageInfo], resume: bool = False) -> None:
         "Raise what would keep these stages from starting, before anything is written; one that is resumed and has ended needs no start"
+        size = self.config.training.batch_size
+        if size % processes.count():
+            raise ConfigError(f"training.batch_size: {size} plates cannot be shared evenly by {processes.count()} processes")
         given = self.config.training.start_from
         if given and self.folder.resolve() in weights_path(given).resolve().parents:
             raise ConfigError(f"training.start_from: {given} lies in the save dir, whose files are replaced: give another --save-dir")
@@ -248,6 +254,13 @@ def has_ended(folder: Path) -> bool:
     return last.is_file() and load_tensors(last)[1].get("position", {}).get("done", False)
 
 
+def _publish(run: Run, info: StageInfo) -> None:
+    "Make the models of a stage that has ended the run's own, before any process goes on"
+    if info.key != "judge" and processes.is_main():
+        run.publish()
+    processes.wait()
+
+
 def train_stage(
     run: Run,
     info: StageInfo,
@@ -257,15 +270,14 @@ def train_stage(
     folder = run.folder / info.tag
     if resume and has_ended(folder):
         run.log(f"{info.tag}: has ended, passed over")
-        if info.key != "judge":
-            run.publish()  # the run may have been killed just before
+        _publish(run, info)  # the run may have been killed just before
         return
     stage = judge_stage(run) if info.key == "judge" else make_stage(run, info)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    save_config(run.config, run.folder / "config.yaml")
+    if processes.is_main():
+        run.folder.mkdir(parents=True, exist_ok=True)
+        save_config(run.config, run.folder / "config.yaml")
     start = None if info.key == "judge" else run.start_path(info)
     run.log(f"{info.tag}: {info.title}, {stage.config.epochs} epochs" + (f", starts from {start}" if start else ""))
     position = run_stage(stage, training_set(run, info), run.config, folder, run.device, run.logdir, resume, run.log)
-    if info.key != "judge":
-        run.publish()
+    _publish(run, info)
     run.log(f"{info.tag}: ended after {position.epoch} epochs, {position.seconds:.0f} s")

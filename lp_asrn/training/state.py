@@ -21,6 +21,7 @@ from ..losses.lcofl import ConfusionWeights
 from .checkpoint import Position, load_state, save_state
 from .miner import HardExampleMiner
 from .objectives import Weights
+from .processes import is_main
 from .schedule import EmbedSchedule, guardrail_scale
 
 # %% ../../nbs/55b_training.state.ipynb #c003
@@ -88,7 +89,9 @@ class StageState:
         return self.stage.trains | ({"average": self.average} if self.average else {})
 
     def save(self, path: Path, plates: str = "") -> None:
-        "Write all of it, with the fingerprint of the training pairs"
+        "Write all of it, with the fingerprint of the training pairs; of several processes the main one does"
+        if not is_main():
+            return
         states = {"confusion": self.confusion.weights.tolist(), "schedule": self.schedule.state_dict(), "first_epoch": self.first_epoch}
         if self.stage.miner:
             states |= {"miner": self.stage.miner.state_dict(), "miner_at_epoch": self.miner_at_epoch}

@@ -20,6 +20,7 @@ from ..models.device import autocast
 from ..models.generator import bicubic
 from ..models.recognizer import read
 from ..plates.datasets import PlateBatch
+from .processes import gather_list, is_main
 from .state import Validation
 
 # %% ../../nbs/56b_training.validation.ipynb #c004
@@ -27,18 +28,17 @@ def validate_generator(models: Models, judge: Judge, batches: List[PlateBatch], 
     "Read SR of the validation plates with the judge and the recogniser"
     readers = readers_of(judge, models.recognizer.eval())
     found = read_set(models.generator, readers, batches, device, precision, inputs=("sr",))
-    judged, own = found.readings["sr", "judge"], found.readings["sr", "recognizer"]
-    right = lambda texts: float(np.mean([a == b for a, b in zip(texts, found.truth)]))
-    mean = lambda values: float(np.mean(known)) if (known := [v for v in values or [] if v == v]) else None  # nan: not registered
-    word, psnr, ssim = right(judged), mean(found.psnr.get("sr")), mean(found.ssim.get("sr"))
-    scalars = {"word": word, "char": character_accuracy(found.truth, judged), "recognizer_word": right(own)}
+    truth, judged, own = map(gather_list, (found.truth, *(found.readings.get(("sr", name), []) for name in readers)))
+    right = lambda texts: float(np.mean([a == b for a, b in zip(texts, truth)]))
+    mean = lambda values: float(np.mean(known)) if (known := [v for v in gather_list(values.get("sr", [])) if v == v]) else None  # nan: not registered
+    word, psnr, ssim = right(judged), mean(found.psnr), mean(found.ssim)
+    scalars = {"word": word, "char": character_accuracy(truth, judged), "recognizer_word": right(own)}
     if psnr is not None:
         scalars |= {"psnr": psnr, "ssim": ssim}
-    figures = {
-        "plates": grid_of(models.generator, readers["judge"], batches[0].to(device), 6, precision),
-        "confusion": confusion_figure(confusion_matrix(found.truth, judged)),
-    }
-    counts = torch.from_numpy(confusion_matrix(found.truth, own))
+    figures = {"confusion": confusion_figure(confusion_matrix(truth, judged))}
+    if is_main():
+        figures["plates"] = grid_of(models.generator, readers["judge"], batches[0].to(device), 6, precision)
+    counts = torch.from_numpy(confusion_matrix(truth, own))
     return Validation(word + (psnr or 0) / 100, scalars, right(own), psnr, counts, figures)
 
 
@@ -53,6 +53,7 @@ def validate_readers(models: Models, batches: List[PlateBatch], device: torch.de
             up, hr = models.embedder(bicubic(batch.lr, models.config.scale)), models.embedder(batch.hr)
         nearest += (torch.cdist(up, hr).argmin(1) == torch.arange(len(up), device=device)).tolist()
         truth += batch.texts
+    truth, texts, nearest = map(gather_list, (truth, texts, nearest))
     word = float(np.mean([a == b for a, b in zip(truth, texts)]))
     scalars = {"word": word, "char": character_accuracy(truth, texts), "embed_nearest": float(np.mean(nearest))}
     return Validation(word + scalars["embed_nearest"], scalars, word, figures={"confusion": confusion_figure(confusion_matrix(truth, texts))})
@@ -65,6 +66,7 @@ def validate_direct(models: Models, batches: List[PlateBatch], device: torch.dev
     for batch in batches:
         with autocast(device, precision):
             texts += [r.text for r in read(models.direct, batch.lr.to(device))]
+    truth, texts = gather_list(truth), gather_list(texts)
     word = float(np.mean([a == b for a, b in zip(truth, texts)]))
     figures = {"confusion": confusion_figure(confusion_matrix(truth, texts))}
     return Validation(word, {"word": word, "char": character_accuracy(truth, texts)}, word, figures=figures)
@@ -72,11 +74,11 @@ def validate_direct(models: Models, batches: List[PlateBatch], device: torch.dev
 
 def validate_judge(judge: Judge, batches: List[PlateBatch], scale: int, device: torch.device, precision: str) -> Validation:
     "The judge on HR and on bicubic LR, equally weighted: it must be fair to both"
-    truth = [t for b in batches for t in b.texts]
+    truth = gather_list([t for b in batches for t in b.texts])
     pictures = {"hr": lambda b: b.hr, "bicubic": lambda b: bicubic(b.lr, scale)}
     scalars = {}
     for name, make in pictures.items():
         with autocast(device, precision):
             texts = [r.text for b in batches for r in judge_read(judge, make(b).to(device))]
-        scalars[f"{name}_word"] = float(np.mean([a == b for a, b in zip(truth, texts)]))
+        scalars[f"{name}_word"] = float(np.mean([a == b for a, b in zip(truth, gather_list(texts))]))
     return Validation(sum(scalars.values()), scalars, scalars["hr_word"])

@@ -1,0 +1,106 @@
+"Several processes train as one, and notice when one of them is gone"
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import COMMAND, TINY, environment, run_process
+
+import share_work
+from lp_asrn.models.weights import load_note, load_tensors
+from lp_asrn.training.stages import parse_stages
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+QUICK = ["--no-tensorboard", "--data.num_train", "24", "--data.num_val", "130", "--data.num_test", "8", "--batch-size", "4", "--training.save_every", "2"]
+EPOCHS = [w for s in parse_stages("all") for w in (f"--progressive_training.{s.key}.epochs", "1")]
+TRAIN = ["train", *TINY, *QUICK, *EPOCHS]
+
+
+def launch(count: int, *args) -> subprocess.Popen:
+    "So many processes of a Python command"
+    return subprocess.Popen([*LAUNCH, str(count), *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+
+
+def train(count: int, folder: Path, *args) -> subprocess.Popen:
+    "So many processes of `lp_asrn train`"
+    return launch(count, "--no-python", *COMMAND, *TRAIN, "--save-dir", folder, *args)
+
+
+def finish(process: subprocess.Popen, timeout: float = 300) -> str:
+    "What it wrote on stderr"
+    try:
+        return process.communicate(timeout=timeout)[1]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_shares_add_up(count, tmp_path):
+    "Losses, gradients of every objective, the miner's accuracies and validations are those of one process with the whole batch"
+    process = launch(count, share_work.__file__, tmp_path / "shared.safetensors")
+    share_work.work(tmp_path / "alone.safetensors")
+    err = finish(process)
+    assert process.returncode == 0, err
+    (want, alone), (got, shared) = (load_tensors(tmp_path / f"{name}.safetensors") for name in ("alone", "shared"))
+    assert want.keys() == got.keys() and alone["ids"] == shared["ids"] and len(want) > 300
+    for part in ["judge", "accuracy", "loss", "val", *(f.__name__ for f in share_work.OBJECTIVES)]:
+        whole, added = (torch.cat([t[k].flatten().double() for k in sorted(t) if k.startswith(f"{part}.")]) for t in (want, got))
+        error = (whole - added).norm() / whole.norm()
+        print(f"{part}: {len(whole)} numbers, relative error {error:.0e}, at most {(whole - added).abs().max():.0e}")
+        assert error < 1e-5 and (whole - added).abs().max() < 1e-5, part
+
+
+def test_two_processes_train_all_stages(tmp_path):
+    process = train(2, tmp_path)
+    err = finish(process)
+    assert process.returncode == 0, err
+    for stage in parse_stages("all"):
+        note = load_note(tmp_path / stage.tag / "last.safetensors")
+        assert note["position"]["done"] and note["processes"] == 2
+    assert len(note["states"]["miner"]["accuracy"]) > 12, "with 24 draws of 24 plates, more than a share of them was seen"
+    assert (tmp_path / "report.html").is_file() and err.count("epoch 1/1") == len(parse_stages("all")), "one process speaks"
+    start = json.loads((tmp_path / "run.json").read_text())[-1]
+    assert (start["processes"], start["outcome"]) == (2, "finished")
+
+
+def test_one_process_is_killed(tmp_path):
+    "The other stops within a minute and says why; the run goes on, with other processes if need be"
+    process, folder, end = train(2, tmp_path, "--stage", "0", "--progressive_training.stage0.epochs", "1000"), tmp_path / "stage0", time.monotonic() + 120
+    while not (folder / "last.safetensors").is_file() and time.monotonic() < end:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ranks = {p: Path(f"/proc/{p}/environ").read_text().split("\0") for p in children}
+    victim = next(int(p) for p, words in ranks.items() if "RANK=1" in words)
+    killed = time.monotonic()
+    os.kill(victim, signal.SIGKILL)
+    err = finish(process, 90)
+    assert time.monotonic() - killed < 60 and process.returncode != 0
+    assert "lp_asrn: error: process 0 has lost the other processes of this training" in err, err
+    assert json.loads((tmp_path / "run.json").read_text())[-1]["outcome"].startswith("failed: process 0 has lost")
+    epochs = load_note(folder / "last.safetensors")["position"]["epoch"]
+    done = run_process(*TRAIN, "--save-dir", tmp_path, "--stage", "0", "--progressive_training.stage0.epochs", epochs + 1, "--resume")
+    assert done.code == 0 and "saved with 1 threads in each of 2 processes, goes on with 1 threads in each of 1 processes" in done.out, done
+
+
+def test_stop_together(tmp_path):
+    "SIGTERM to the launcher stops all after the same step, with the state saved"
+    process, last, end = train(2, tmp_path, "--stage", "0", "--progressive_training.stage0.epochs", "1000"), tmp_path / "stage0" / "last.safetensors", time.monotonic() + 120
+    while not last.is_file() and time.monotonic() < end:
+        time.sleep(0.05)
+    process.terminate()
+    err = finish(process, 60)
+    assert "stopped in epoch" in err and err.count("Go on with: lp_asrn train") == 1, err
+    assert json.loads((tmp_path / "run.json").read_text())[-1]["outcome"] == "interrupted"
+
+
+def test_batches_must_be_shared_evenly(tmp_path):
+    process = train(2, tmp_path, "--batch-size", "5")
+    err = finish(process)
+    assert process.returncode != 0 and "lp_asrn: error: training.batch_size: 5 plates cannot be shared evenly by 2 processes" in err and not any(tmp_path.iterdir())
