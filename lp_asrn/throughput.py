@@ -7,6 +7,7 @@ __all__ = ['WARM_UP', 'PlainNet', 'plain_net', 'measured_peak', 'Timing', 'time_
            'reading_table', 'bench_training', 'profile_training']
 
 # %% ../nbs/62_throughput.ipynb #c003
+import os
 import time
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Sequence
@@ -176,6 +177,7 @@ def profile_training(
     rows: int = 8,
 ) -> List[tuple]:  # operator, share of the time, calls a step
     "The operators that take most of the time of a step of stage 2"
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler's library talks on stderr
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
     with profile(activities=kinds, schedule=schedule(wait=0, warmup=WARM_UP, active=steps, repeat=1)) as found:
         _training_parts(config, device, steps, found.step)

@@ -16,7 +16,7 @@ from typing import Dict, Iterable, List, Literal, Optional, Sequence
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..config import DATA_DIR, DataError, suggest
+from ..config import DATA_DIR, DataError, is_plain_name, suggest
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # class index = position
 PAD = len(ALPHABET)  # index of an empty slot in targets; ignored by losses and metrics
@@ -134,6 +134,8 @@ def _face(face: str, path: Path, name: str) -> str:
     "A face's name, or the path of its file, which is looked for beside the layout's file"
     if Path(face).suffix.lower() not in FACE_FILES:
         return face
+    if Path(face).is_absolute() or ".." in Path(face).parts:
+        raise DataError(f"{path}: layout '{name}': face file '{face}' must lie beside the layout's file, or in a folder there")
     beside = path.parent / face
     if not beside.is_file():
         raise DataError(f"{path}: layout '{name}': no such face file: {beside}")
@@ -143,6 +145,7 @@ def _face(face: str, path: Path, name: str) -> str:
 def _check(layout: Layout, where: str) -> None:
     "What types cannot say"
     rules = {
+        "its name must be letters, digits, '-', '_' and '.'": is_plain_name(layout.name),
         f"mask '{layout.mask}' must be made of L and D": layout.mask and set(layout.mask) <= {"L", "D"},
         "aspect must lie between 1 and 10": 1 <= layout.aspect <= 10,
         "characters.stretch must lie between 0.3 and 3": 0.3 <= layout.characters.stretch <= 3,

@@ -24,6 +24,7 @@ from ..models.deform_reference import Geometry
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
 from ..plates.layouts import SPLITS, get_layouts
 from . import processes
+from .checkpoint import position_of
 from .engine import run_stage
 from .miner import HardExampleMiner
 from .objectives import direct_objective, joint_objective, judge_objective, lcofl_objective, ocr_objective, pixel_objective
@@ -251,7 +252,7 @@ def training_set(run: Run, info: StageInfo) -> PlateDataset:
 def has_ended(folder: Path) -> bool:
     "True if the stage in this folder ran to its end"
     last = folder / "last.safetensors"
-    return last.is_file() and load_tensors(last)[1].get("position", {}).get("done", False)
+    return last.is_file() and position_of(last).done
 
 
 def _publish(run: Run, info: StageInfo) -> None:

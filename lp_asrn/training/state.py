@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..config import Config, StageConfig, to_dict
 from ..losses.lcofl import ConfusionWeights
-from .checkpoint import Position, load_state, save_state
+from .checkpoint import Position, load_state, readable, save_state
 from .miner import HardExampleMiner
 from .objectives import Weights
 from .processes import is_main
@@ -100,13 +100,14 @@ class StageState:
     def load(self, path: Path, plates: str = "") -> dict:  # the note
         "Inverse of `save`"
         self.position, note = load_state(path, self.stage.tag, self.modules(), self.optimizer, plates)
-        states = note["states"]
-        self.confusion.weights = torch.tensor(states["confusion"])
-        self.schedule.load_state_dict(states["schedule"])
-        self.first_epoch = states["first_epoch"]
-        if self.stage.miner:
-            self.miner_at_epoch = states["miner_at_epoch"]
-            self.stage.miner.load_state_dict(states["miner"])
+        with readable(path):
+            states = note["states"]
+            self.confusion.weights = torch.tensor(states["confusion"])
+            self.schedule.load_state_dict(states["schedule"])
+            self.first_epoch = states["first_epoch"]
+            if self.stage.miner:
+                self.miner_at_epoch = states["miner_at_epoch"]
+                self.stage.miner.load_state_dict(states["miner"])
         return note
 
     def chances(self, ids: List[str]) -> Optional[np.ndarray]:

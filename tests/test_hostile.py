@@ -1,0 +1,144 @@
+"Files that someone else has made: refused in one line, nothing executed, nothing overwritten"
+import hashlib
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import TINY, refused, run
+from safetensors.torch import save_file
+
+from lp_asrn.models.weights import load_tensors, save_tensors, weights_path
+
+QUICK = ["--no-tensorboard", "--data.num_train", 8, "--data.num_val", 8, "--data.num_test", 8, "--batch-size", 4, "--progressive_training.stage0.epochs", 1]
+TRAIN = ["train", "--stage", "0", *TINY, *QUICK]
+
+
+class Trap:
+    "Writes a file if it is unpickled"
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def contents(folder: Path) -> dict:
+    "Every file below a folder"
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
+
+
+def spoilt(source: Path, folder: Path, change) -> Path:
+    "A copy of a checkpoint whose tensors and note were changed"
+    tensors, note = load_tensors(source)
+    change(tensors, note)
+    path = folder / "spoilt.safetensors"
+    save_tensors(path, tensors, note)
+    return path
+
+
+def pickled(folder: Path) -> Path:
+    path = folder / "pickled.safetensors"
+    path.write_bytes(pickle.dumps(Trap(folder / "sprung")))
+    return path
+
+
+def torch_file(folder: Path) -> Path:
+    path = folder / "best.pth"
+    torch.save({"model": Trap(folder / "sprung")}, path)
+    assert zipfile.is_zipfile(path)
+    return path
+
+
+def truncated(folder: Path) -> Path:
+    whole, path = weights_path("small").read_bytes(), folder / "short.safetensors"
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def foreign(folder: Path) -> Path:
+    path = folder / "foreign.safetensors"
+    save_file({"weight": torch.zeros(2)}, path, {"note": "[[[["})
+    return path
+
+
+def first(tensors: dict) -> str:
+    return next(k for k in sorted(tensors) if k.startswith("generator."))
+
+
+SMALL = weights_path("small")
+FILES = {
+    "pickle": (pickled, "is not a checkpoint of LP-ASRN, or it is damaged"),
+    "torch.save": (torch_file, "is not a checkpoint of LP-ASRN, or it is damaged"),
+    "truncated": (truncated, "is not a checkpoint of LP-ASRN, or it is damaged"),
+    "foreign": (foreign, "is not a checkpoint of LP-ASRN, or it is damaged"),
+    "missing tensor": (lambda f: spoilt(SMALL, f, lambda t, n: t.pop(first(t))), "has no tensor"),
+    "surplus tensor": (lambda f: spoilt(SMALL, f, lambda t, n: t.update({"generator.extra": torch.zeros(1)})), "has a surplus tensor 'extra'"),
+    "wrong shape": (lambda f: spoilt(SMALL, f, lambda t, n: t.update({first(t): torch.zeros(1, 2)})), "has shape (1, 2), expected"),
+    "unknown setting": (lambda f: spoilt(SMALL, f, lambda t, n: n["model"].update(evil=1)), "evil"),
+    "a name that leads elsewhere": (lambda f: spoilt(SMALL, f, lambda t, n: n["model"]["recognizer"]["layouts"].update({"../../evil": "LLLDDDD"})), "model.recognizer.layouts"),
+    "a size beyond reason": (lambda f: spoilt(SMALL, f, lambda t, n: n["model"].update(num_rrdb_blocks=10**9)), "model.num_rrdb_blocks must be at most"),
+    "a calibration that is none": (lambda f: spoilt(SMALL, f, lambda t, n: n["calibration"].update(lr="x")), "its calibration cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_checkpoint_of_someone_else(name, tmp_path):
+    make, words = FILES[name]
+    bad, crop, out = make(tmp_path), next((SMALL.parent / "examples").glob("*.png")), tmp_path / "out"
+    out.mkdir()
+    (out / "mine.png").write_bytes(b"mine")
+    before = contents(tmp_path)
+    for args in (["read", crop], ["enhance", crop, out / "sr.png"], ["export", out, "--overwrite"], ["evaluate", "--num", 4, "--save-dir", out / "new"]):
+        refused(run(*args, "--checkpoint", bad), words)
+    if name != "a calibration that is none":
+        refused(run(*TRAIN, "--training.start-from", bad, "--save-dir", tmp_path / "run"), words)
+    assert contents(tmp_path) == before
+
+
+@pytest.fixture(scope="module")
+def stage0(tmp_path_factory):
+    "A run whose stage 0 has one of two epochs left"
+    folder = tmp_path_factory.mktemp("run")
+    done = run(*TRAIN, "--training.keep_last", 1, "--save-dir", folder)
+    assert done.code == 0, done.err
+    return folder
+
+
+STATES = {
+    "pickle": (lambda f: Path.rename(pickled(f.parent), f), "is not a checkpoint of LP-ASRN, or it is damaged"),
+    "truncated": (lambda f: f.write_bytes(f.read_bytes()[:5000]), "is not a checkpoint of LP-ASRN, or it is damaged"),
+    "missing tensor": (lambda f: Path.rename(spoilt(f, f.parent, lambda t, n: (t.pop(min(k for k in t if k.startswith("recognizer."))), n["position"].update(done=False))), f), "has no tensor"),
+    "missing moment": (lambda f: Path.rename(spoilt(f, f.parent, lambda t, n: (t.pop(min(k for k in t if k.startswith("optimizer"))), n["position"].update(done=False))), f), "tensors, expected"),
+    "foreign position": (lambda f: Path.rename(spoilt(f, f.parent, lambda t, n: n["position"].update(done=False, evil=1)), f), "no training state that can be read"),
+    "no position": (lambda f: Path.rename(spoilt(f, f.parent, lambda t, n: n.update(position=None)), f), "no training state that can be read"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_state_of_someone_else(name, stage0, tmp_path):
+    import shutil
+
+    folder, (spoil, words) = tmp_path / "run", STATES[name]
+    shutil.copytree(stage0, folder)
+    spoil(folder / "stage0" / "last.safetensors")
+    before = contents(folder)
+    found = run(*TRAIN, "--training.keep_last", 1, "--save-dir", folder, "--resume")
+    refused(found, words)
+    after = contents(folder)
+    changed = {Path(k).name for k in before if before[k] != after.get(k)}
+    assert changed <= {"run.json", "config.yaml"} and not list(tmp_path.rglob("sprung")), changed
+
+
+def test_settings_that_lead_elsewhere(tmp_path):
+    layouts = (SMALL.parent / "layouts.yaml").read_text()
+    for old, new, words in (("brazilian:", "../../evil:", "its name must be letters"), ("mandatory:", "../../evil.ttf:", "must lie beside the layout's file")):
+        path = tmp_path / "layouts.yaml"
+        path.write_text(layouts.replace(old, new, 1))
+        before = contents(tmp_path)
+        refused(run("synth", tmp_path / "plates", "--n", 2, "--layouts", path), words)
+        refused(run(*TRAIN, "--data.layouts", path, "--save-dir", tmp_path / "run"), words)
+        assert contents(tmp_path) == before
