@@ -45,10 +45,10 @@ def train(args: Sequence[str]) -> None:
     from lp_asrn.training.summary import conclude
 
     stages, folder, settings = parse_stages(options.stage), Path(options.save_dir), settings_of(options)
-    main = True
+    begun = main = False
     try:
-        with contextlib.ExitStack() as stack:
-            device = stack.enter_context(processes.connected(options.device))
+        with contextlib.ExitStack() as stack, contextlib.ExitStack() as group:
+            device = group.enter_context(processes.connected(options.device))
             main = processes.is_main()
             if main:
                 _refuse(folder, stages, options)
@@ -57,6 +57,8 @@ def train(args: Sequence[str]) -> None:
             run.open_data()
             if main:
                 stack.enter_context(recorded(folder, settings, device))
+            processes.wait()  # nothing is deleted before all are ready
+            begun = True
             for tag in [s.tag for s in [*stages, *dependents(stages)]] if options.overwrite and main else []:
                 shutil.rmtree(folder / tag, ignore_errors=True)
                 shutil.rmtree(folder / "tensorboard" / tag, ignore_errors=True)
@@ -66,9 +68,12 @@ def train(args: Sequence[str]) -> None:
             processes.wait()
             for stage in stages:
                 train_stage(run, stage, options.resume)
+            group.close()
             if options.stage != "judge" and main:
                 conclude(run)
     except (Interrupted, KeyboardInterrupt) as e:
+        if not begun:
+            raise
         if main:
             print(f"{e or 'stopped'}. Go on with: lp_asrn train --save-dir {folder} --stage {options.stage} --resume", file=sys.stderr)
         sys.exit(130)

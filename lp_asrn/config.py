@@ -261,7 +261,7 @@ class TrainingConfig:
     ema_decay: float = 0.999
     "memory of the moving average of the generator's weights, which is what is validated and kept; 0 = none"
     deterministic: bool = False
-    "on a GPU, use only algorithms that give the same bits each time, if slower ones; on a CPU all do"
+    "on a GPU, use only algorithms that give the same bits each time, and stop where torch has none (such as bilinear sampling); on a CPU all do"
     max_skipped: int = 10
     "steps in a row that may be skipped because the loss or its gradient is not finite; then the run stops"
     deform_backend: Literal["auto", "package", "cpp", "reference"] = "auto"
@@ -302,5 +302,7 @@ def from_dict(
     cls: type,  # a settings dataclass, such as `ModelConfig`
     values: dict,  # nested plain values, as of `to_dict`
 ) -> Any:  # an instance of `cls`
-    "Strict inverse of `to_dict`: an unknown key or a wrong type raises `ConfigError`"
+    "Strict inverse of `to_dict`: an unknown key, a wrong type or an OmegaConf interpolation (`${...}`, which could read the environment) raises `ConfigError`"
+    if "${" in str(values):
+        raise ConfigError(f"{cls.__name__}: '${{' may not occur in it")
     return OmegaConf.to_object(merge(OmegaConf.structured(cls), OmegaConf.create(values), cls.__name__))

@@ -69,7 +69,7 @@ _AT_LEAST_1 = """data.num_train data.num_val data.num_test model.growth_channels
 _AT_LEAST_0 = """training.seed training.num_workers training.grad_clip loss.lambda_lcofl loss.lambda_layout loss.lambda_ssim loss.lambda_embed
     loss.embed_margin loss.embed_warmup_epochs progressive_training.stage4.hard_mining.difficulty_alpha"""
 LEAST = {"model.dense_layers": 2} | dict.fromkeys(_AT_LEAST_0.split(), 0) | dict.fromkeys(_AT_LEAST_1.split(), 1)
-MOST = {  # far beyond any use; a file from elsewhere cannot ask for all of the memory
+MOST = {  # far beyond any use: most likely an error, or a file that is not meant well
     "model.num_channels": 2048, "model.growth_channels": 2048, "model.num_rrdb_blocks": 256, "model.dense_blocks_per_rrdb": 16, "model.dense_layers": 16,
     "model.attention_channels": 2048, "model.prior_channels": 2048, "model.recognizer.num_slots": 32, "model.recognizer.hidden": 8192, "model.embedder.dim": 8192,
 }  # fmt: skip

@@ -65,6 +65,12 @@ def foreign(folder: Path) -> Path:
     return path
 
 
+def endless(folder: Path) -> Path:
+    path = folder / "endless.safetensors"
+    save_file({"weight": torch.zeros(2)}, path, {"note": "[" * 200_000})
+    return path
+
+
 def first(tensors: dict) -> str:
     return next(k for k in sorted(tensors) if k.startswith("generator."))
 
@@ -81,6 +87,8 @@ FILES = {
     "unknown setting": (lambda f: spoilt(SMALL, f, lambda t, n: n["model"].update(evil=1)), "evil"),
     "a name that leads elsewhere": (lambda f: spoilt(SMALL, f, lambda t, n: n["model"]["recognizer"]["layouts"].update({"../../evil": "LLLDDDD"})), "model.recognizer.layouts"),
     "a size beyond reason": (lambda f: spoilt(SMALL, f, lambda t, n: n["model"].update(num_rrdb_blocks=10**9)), "model.num_rrdb_blocks must be at most"),
+    "a note without end": (lambda f: endless(f), "is not a checkpoint of LP-ASRN, or it is damaged"),
+    "a look at the environment": (lambda f: spoilt(SMALL, f, lambda t, n: n["model"].update(deform_alternative="${oc.env:HOME}")), "may not occur in it"),
     "a calibration that is none": (lambda f: spoilt(SMALL, f, lambda t, n: n["calibration"].update(lr="x")), "its calibration cannot be read"),
 }
 
@@ -101,11 +109,19 @@ def test_checkpoint_of_someone_else(name, tmp_path):
 
 @pytest.fixture(scope="module")
 def stage0(tmp_path_factory):
-    "A run whose stage 0 has one of two epochs left"
+    "A run of stage 0, which has ended; `done` is taken back where it is to go on"
     folder = tmp_path_factory.mktemp("run")
     done = run(*TRAIN, "--training.keep_last", 1, "--save-dir", folder)
     assert done.code == 0, done.err
     return folder
+
+
+def change(path: Path, how) -> None:
+    "Change the note of a state that is to go on"
+    tensors, note = load_tensors(path)
+    note["position"].update(done=False)
+    how(note)
+    save_tensors(path, tensors, note)
 
 
 STATES = {
@@ -114,6 +130,10 @@ STATES = {
     "missing tensor": (lambda f: Path.rename(spoilt(f, f.parent, lambda t, n: (t.pop(min(k for k in t if k.startswith("recognizer."))), n["position"].update(done=False))), f), "has no tensor"),
     "missing moment": (lambda f: Path.rename(spoilt(f, f.parent, lambda t, n: (t.pop(min(k for k in t if k.startswith("optimizer"))), n["position"].update(done=False))), f), "tensors, expected"),
     "foreign position": (lambda f: Path.rename(spoilt(f, f.parent, lambda t, n: n["position"].update(done=False, evil=1)), f), "no training state that can be read"),
+    "no threads": (lambda f: change(f, lambda n: n.pop("threads")), "no training state that can be read"),
+    "an epoch before the first": (lambda f: change(f, lambda n: n["position"].update(epoch=-1)), "a negative position"),
+    "random numbers beyond reason": (lambda f: change(f, lambda n: n["random"][1].__setitem__(1, [2**90])), "no training state that can be read"),
+    "weights for other characters": (lambda f: change(f, lambda n: n["states"].update(confusion=[1.0])), "no training state that can be read"),
     "no position": (lambda f: Path.rename(spoilt(f, f.parent, lambda t, n: n.update(position=None)), f), "no training state that can be read"),
 }
 
@@ -142,3 +162,12 @@ def test_settings_that_lead_elsewhere(tmp_path):
         refused(run("synth", tmp_path / "plates", "--n", 2, "--layouts", path), words)
         refused(run(*TRAIN, "--data.layouts", path, "--save-dir", tmp_path / "run"), words)
         assert contents(tmp_path) == before
+
+
+def test_damaged_newest_state_is_passed_over(tmp_path):
+    words = [*TRAIN, "--save-dir", tmp_path, "--training.save_every", 1]
+    assert run(*words).code == 0
+    last = tmp_path / "stage0" / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:5000])
+    done = run(*words, "--resume")
+    assert done.code == 0 and "going on from the state before" in done.out, done

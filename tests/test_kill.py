@@ -34,7 +34,7 @@ def test_killed_at_random_moments(tmp_path):
         process, before, end = start(*WORDS, "--save-dir", parts, *resume), newest(parts), time.monotonic() + 120
         while newest(parts) == before and process.poll() is None and time.monotonic() < end:
             time.sleep(0.005)
-        time.sleep(moment.uniform(0, 60 / KILLS**1.5))  # so that the kills reach into the late stages
+        time.sleep(moment.uniform(0, 20 / KILLS))  # so that the kills reach into the late stages
         if process.poll() is not None:
             break
         process.kill()

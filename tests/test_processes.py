@@ -12,37 +12,66 @@ import torch
 from helpers import COMMAND, TINY, environment, run_process
 
 import share_work
-from lp_asrn.models.weights import load_note, load_tensors
+from lp_asrn.models.weights import load_note, load_tensors, save_tensors
 from lp_asrn.training.stages import parse_stages
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+pytestmark = [
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed"),
+    pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="no /proc to find the processes in"),
+]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 QUICK = ["--no-tensorboard", "--data.num_train", "24", "--data.num_val", "130", "--data.num_test", "8", "--batch-size", "4", "--training.save_every", "2"]
 EPOCHS = [w for s in parse_stages("all") for w in (f"--progressive_training.{s.key}.epochs", "1")]
 TRAIN = ["train", *TINY, *QUICK, *EPOCHS]
 
 
-def launch(count: int, *args) -> subprocess.Popen:
-    "So many processes of a Python command"
-    return subprocess.Popen([*LAUNCH, str(count), *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+def workers(process: subprocess.Popen) -> dict:
+    "pid of each process that a launcher has started, by rank"
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ranks = {p: [w for w in Path(f"/proc/{p}/environ").read_text().split("\0") if w.startswith("RANK=")] for p in children}
+    return {int(words[0].removeprefix("RANK=")): int(p) for p, words in ranks.items() if words}
 
 
-def train(count: int, folder: Path, *args) -> subprocess.Popen:
-    "So many processes of `lp_asrn train`"
-    return launch(count, "--no-python", *COMMAND, *TRAIN, "--save-dir", folder, *args)
+@pytest.fixture
+def launch():
+    "Starts so many processes of a Python command; whatever still runs at the end of the test is ended"
+    started = []
+
+    def start(count: int, *args) -> subprocess.Popen:
+        command = [*LAUNCH, str(count), *map(str, args)]
+        started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            left = workers(process).values()
+            process.kill()
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.fixture
+def train(launch):
+    "Starts so many processes of `lp_asrn train`"
+    return lambda count, folder, *args: launch(count, "--no-python", *COMMAND, *TRAIN, "--save-dir", folder, *args)
 
 
 def finish(process: subprocess.Popen, timeout: float = 300) -> str:
     "What it wrote on stderr"
-    try:
-        return process.communicate(timeout=timeout)[1]
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
+    return process.communicate(timeout=timeout)[1]
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_shares_add_up(count, tmp_path):
+def wait_for(path: Path) -> None:
+    "Until a file is there"
+    end = time.monotonic() + 120
+    while not path.is_file() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_shares_add_up(count, launch, tmp_path):
     "Losses, gradients of every objective, the miner's accuracies and validations are those of one process with the whole batch"
     process = launch(count, share_work.__file__, tmp_path / "shared.safetensors")
     share_work.work(tmp_path / "alone.safetensors")
@@ -57,7 +86,7 @@ def test_shares_add_up(count, tmp_path):
         assert error < 1e-5 and (whole - added).abs().max() < 1e-5, part
 
 
-def test_two_processes_train_all_stages(tmp_path):
+def test_two_processes_train_all_stages(train, tmp_path):
     process = train(2, tmp_path)
     err = finish(process)
     assert process.returncode == 0, err
@@ -70,16 +99,12 @@ def test_two_processes_train_all_stages(tmp_path):
     assert (start["processes"], start["outcome"]) == (2, "finished")
 
 
-def test_one_process_is_killed(tmp_path):
+def test_one_process_is_killed(train, tmp_path):
     "The other stops within a minute and says why; the run goes on, with other processes if need be"
-    process, folder, end = train(2, tmp_path, "--stage", "0", "--progressive_training.stage0.epochs", "1000"), tmp_path / "stage0", time.monotonic() + 120
-    while not (folder / "last.safetensors").is_file() and time.monotonic() < end:
-        time.sleep(0.05)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    ranks = {p: Path(f"/proc/{p}/environ").read_text().split("\0") for p in children}
-    victim = next(int(p) for p, words in ranks.items() if "RANK=1" in words)
+    process, folder = train(2, tmp_path, "--stage", "0", "--progressive_training.stage0.epochs", "1000"), tmp_path / "stage0"
+    wait_for(folder / "last.safetensors")
     killed = time.monotonic()
-    os.kill(victim, signal.SIGKILL)
+    os.kill(workers(process)[1], signal.SIGKILL)
     err = finish(process, 90)
     assert time.monotonic() - killed < 60 and process.returncode != 0
     assert "lp_asrn: error: process 0 has lost the other processes of this training" in err, err
@@ -89,18 +114,38 @@ def test_one_process_is_killed(tmp_path):
     assert done.code == 0 and "saved with 1 threads in each of 2 processes, goes on with 1 threads in each of 1 processes" in done.out, done
 
 
-def test_stop_together(tmp_path):
-    "SIGTERM to the launcher stops all after the same step, with the state saved"
-    process, last, end = train(2, tmp_path, "--stage", "0", "--progressive_training.stage0.epochs", "1000"), tmp_path / "stage0" / "last.safetensors", time.monotonic() + 120
-    while not last.is_file() and time.monotonic() < end:
-        time.sleep(0.05)
+def test_stopped_together_and_resumed(train, tmp_path):
+    "SIGTERM to the launcher stops all after the same step, with the state saved; resumed, two processes end with the bits of an undisturbed run"
+    where, stage = (tmp_path / "whole", tmp_path / "parts"), ["--stage", "0", "--progressive_training.stage0.epochs", "12"]
+    process = train(2, where[1], *stage)
+    wait_for(where[1] / "stage0" / "last.safetensors")
     process.terminate()
     err = finish(process, 60)
     assert "stopped in epoch" in err and err.count("Go on with: lp_asrn train") == 1, err
-    assert json.loads((tmp_path / "run.json").read_text())[-1]["outcome"] == "interrupted"
+    assert json.loads((where[1] / "run.json").read_text())[-1]["outcome"] == "interrupted"
+    for folder, more in zip(where, ([], ["--resume"])):
+        process = train(2, folder, *stage, *more)
+        err = finish(process)
+        assert process.returncode == 0, err
+    want, got = (load_tensors(folder / "stage0" / "last.safetensors")[0] for folder in where)
+    assert want.keys() == got.keys() and all(torch.equal(want[k], got[k]) for k in want)
 
 
-def test_batches_must_be_shared_evenly(tmp_path):
+def test_processes_with_folders_of_their_own(launch, tmp_path):
+    "As on machines that share no file system: noticed before anything is trained"
+    for rank, epochs in ((0, 1), (1, 2)):
+        words = [*TRAIN, "--save-dir", tmp_path / str(rank), "--stage", "0", "--progressive_training.stage0.epochs", epochs]
+        assert run_process(*words).code == 0
+        other = tmp_path / str(rank) / "stage0" / "last.safetensors"
+        tensors, note = load_tensors(other)
+        save_tensors(other, tensors, note | {"position": note["position"] | {"done": False}})
+    code = "import os, sys; from lp_asrn.cli import main; main([*sys.argv[2:], '--save-dir', sys.argv[1] + '/' + os.environ['RANK']])"
+    process = launch(2, "--no-python", sys.executable, "-c", code, tmp_path, *TRAIN, "--stage", "0", "--progressive_training.stage0.epochs", 3, "--resume")
+    err = finish(process)
+    assert process.returncode != 0 and "lp_asrn: error: stage0: the processes do not start from the same state" in err, err
+
+
+def test_batches_must_be_shared_evenly(train, tmp_path):
     process = train(2, tmp_path, "--batch-size", "5")
     err = finish(process)
     assert process.returncode != 0 and "lp_asrn: error: training.batch_size: 5 plates cannot be shared evenly by 2 processes" in err and not any(tmp_path.iterdir())

@@ -47,7 +47,7 @@ def _load(path: str | Path, with_tensors: bool) -> Tuple[Dict[str, Tensor], dict
         with safe_open(path, "pt") as f:
             tensors = {k: f.get_tensor(k) for k in f.keys()} if with_tensors else {}
             return tensors, dict(json.loads((f.metadata() or {})["note"]))
-    except (SafetensorError, KeyError, ValueError, TypeError, OSError):
+    except (SafetensorError, KeyError, RecursionError, ValueError, TypeError, OSError):
         raise CheckpointError(f"{path} is not a checkpoint of LP-ASRN, or it is damaged") from None
 
 

@@ -142,9 +142,17 @@ def readable(
         yield
     except CheckpointError:
         raise
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
         why = (str(e).splitlines() or [""])[0]
         raise CheckpointError(f"{path} holds no training state that can be read ({type(e).__name__}: {why})") from None
+
+
+def _position(note: dict) -> Position:
+    "The position of a note; `ValueError` if it makes no sense"
+    found = from_dict(Position, note["position"])
+    if min(found.epoch, found.step, found.skipped, found.bad_epochs) < 0:
+        raise ValueError("a negative position")
+    return found
 
 
 def position_of(
@@ -152,7 +160,7 @@ def position_of(
 ) -> Position:
     "Where a stage stands, without loading it; raises `CheckpointError` as `load_state` does"
     with readable(path):
-        return from_dict(Position, load_note(path)["position"])
+        return _position(load_note(path))
 
 
 def load_state(
@@ -175,4 +183,4 @@ def load_state(
             raise ValueError(f"{len(tensors)} tensors, expected {note['tensors']}")
         load_optimizer(optimizer, tensors)
         _restore_random(tensors, note["random"])
-        return from_dict(Position, note["position"]), note
+        return _position(note), note

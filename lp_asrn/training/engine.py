@@ -19,7 +19,7 @@ from ..models.device import autocast, deterministic
 from ..models.weights import load_note, save_tensors
 from ..plates.datasets import PlateBatch, PlateDataset, loader
 from . import processes
-from .checkpoint import Position, states_of
+from .checkpoint import Position, readable, states_of
 from .miner import BatchOrder
 from .monitor import Monitor, mining_figure
 from .objectives import Terms
@@ -59,7 +59,12 @@ def train_step(stage: Stage, state: StageState, batch, config: Config, device: t
     with autocast(device, config.training.precision):
         terms = stage.objective(stage.models, batch, state.weights)
     state.optimizer.zero_grad(set_to_none=True)
-    terms.loss.backward()
+    try:
+        terms.loss.backward()
+    except RuntimeError as e:
+        if "deterministic" not in str(e):
+            raise
+        raise TrainingError(f"training.deterministic: {str(e).splitlines()[0][:200]}") from None
     parameters = [p for m in stage.trains.values() for p in m.parameters()]
     processes.add_up(parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.training.grad_clip)
@@ -88,7 +93,9 @@ def _resume(state: StageState, last: Path, plates: str, log: Callable[[str], Non
             log(f"{e}; going on from the state before")
             continue
         note = state.load(path, plates)
-        before, now = (note["threads"], note["processes"]), (torch.get_num_threads(), processes.count())
+        with readable(path):
+            before = note["threads"], note["processes"]
+        now = torch.get_num_threads(), processes.count()
         if before != now:
             as_text = "{} threads in each of {} processes".format
             log(f"{state.stage.tag}: saved with {as_text(*before)}, goes on with {as_text(*now)}: sums are rounded differently, so the numbers will not be the same to the bit")
@@ -110,6 +117,8 @@ def run_stage(
     plates = dataset.fingerprint
     if resume:
         _resume(state, last, plates, log)
+    if processes.count() > 1 and not processes.all_same(state.digest(plates)):
+        raise TrainingError(f"{stage.tag}: the processes do not start from the same state: {folder} must be the same folder for all of them")
     p, epochs = state.position, stage.config.epochs
     order = BatchOrder(len(dataset), t.batch_size, t.seed)
     steps, ids = order.steps_per_epoch, [dataset.source[i].id for i in range(len(dataset))] if stage.miner else []
@@ -139,7 +148,7 @@ def run_stage(
                 p.seconds = time.monotonic() - begun
                 if asked := processes.any_of(interruption.asked):
                     break
-                if p.step % t.save_every == 0:
+                if p.step % t.save_every == 0 or p.step == steps:  # so that a validation, which may be long, can be broken off
                     state.save(last, plates)
             if not asked:
                 p.epoch, p.step = p.epoch + 1, 0
@@ -150,6 +159,7 @@ def run_stage(
             if asked:
                 break
             state.save(last, plates)
+        asked = asked or processes.any_of(interruption.asked)
     p.done = not asked
     state.save(last, plates)
     progress.close()

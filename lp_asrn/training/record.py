@@ -40,11 +40,11 @@ class Start:
     seed: int
     device: str
     threads: int  # of torch on the CPU: another number gives other bits
-    processes: int  # that train together: the same holds
     versions: Dict[str, str]  # lp_asrn, python, torch, numpy
     source: Optional[str]  # state of the source code, as `git describe --always --dirty` names it; None = not a checkout
     outcome: str = "running"  # running, finished, interrupted, or failed: why
     ended: Optional[str] = None  # ISO 8601, UTC
+    processes: int = 1  # that train together: another number gives other bits
 
 
 def _now() -> str:
@@ -90,7 +90,7 @@ def recorded(
         raise UserError(f"{folder} is in use: {holder} trains there. Wait until it has ended, or give another --save-dir") from None
     versions = {"python": platform.python_version()} | {name: version(name) for name in ("lp_asrn", "torch", "numpy")}
     command = shlex.join(["lp_asrn", *sys.argv[1:]])
-    start = Start(command, os.getpid(), _now(), config.training.seed, str(device), torch.get_num_threads(), count(), versions, _source())
+    start = Start(command, os.getpid(), _now(), config.training.seed, str(device), torch.get_num_threads(), versions, _source(), processes=count())
     try:
         _write(folder, [*starts, start])
         yield start

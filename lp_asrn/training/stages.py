@@ -7,6 +7,7 @@ __all__ = ['STAGES', 'JUDGE_SEED', 'StageInfo', 'parse_stages', 'dependents', 'p
            'judge_stage', 'make_stage', 'training_set', 'has_ended', 'train_stage']
 
 # %% ../../nbs/57_training.stages.ipynb #c003
+import contextlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +19,13 @@ from ..config import CheckpointError, Config, ConfigError, StageConfig, suggest,
 from ..settings import save_config
 from ..evaluation.judges import Judge, load_judge, save_judge
 from ..models.bundle import Models, load_models, save_models
-from ..models.weights import load_tensors, weights_path
+from ..models.weights import load_note, weights_path
 from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
 from ..plates.layouts import SPLITS, get_layouts
 from . import processes
-from .checkpoint import position_of
+from .checkpoint import position_of, readable
 from .engine import run_stage
 from .miner import HardExampleMiner
 from .objectives import direct_objective, joint_objective, judge_objective, lcofl_objective, ocr_objective, pixel_objective
@@ -191,7 +192,7 @@ class Run:
 def psnr_floor(run: Run) -> Optional[float]:
     "The guardrail's floor in dB: PSNR of stage 1 less `loss.guardrail_drop`; None if stage 1 is not in the run's folder"
     path = run.best("stage1")
-    psnr = load_tensors(path)[1].get("psnr") if path.is_file() else None
+    psnr = load_note(path).get("psnr") if path.is_file() else None
     return None if psnr is None else psnr - run.config.loss.guardrail_drop
 
 
@@ -232,7 +233,8 @@ def make_stage(run: Run, info: StageInfo) -> Stage:
             run.log(f"{info.tag}: stage 1 is not in {run.folder}, so there is no guardrail")
     before = run.folder / STAGES[info.after].tag / "last.safetensors" if info.key in ("stage3", "stage4") else None
     if before and before.is_file():
-        stage.schedule = load_tensors(before)[1]["states"]["schedule"]
+        with readable(before):
+            stage.schedule = load_note(before)["states"]["schedule"]
     if info.key == "stage4":
         stage.miner = HardExampleMiner(settings.hard_mining)
     return stage
@@ -250,9 +252,10 @@ def training_set(run: Run, info: StageInfo) -> PlateDataset:
 
 # %% ../../nbs/57_training.stages.ipynb #c013
 def has_ended(folder: Path) -> bool:
-    "True if the stage in this folder ran to its end"
-    last = folder / "last.safetensors"
-    return last.is_file() and position_of(last).done
+    "True if the stage in this folder ran to its end; False as well if its newest state cannot be read: the one before it may have more to say"
+    with contextlib.suppress(CheckpointError):
+        return position_of(folder / "last.safetensors").done
+    return False
 
 
 def _publish(run: Run, info: StageInfo) -> None:
@@ -269,7 +272,7 @@ def train_stage(
 ) -> None:
     "Run a stage, and make its best models the run's"
     folder = run.folder / info.tag
-    if resume and has_ended(folder):
+    if resume and processes.any_of(processes.is_main() and has_ended(folder)):
         run.log(f"{info.tag}: has ended, passed over")
         _publish(run, info)  # the run may have been killed just before
         return

@@ -6,8 +6,9 @@
 __all__ = ['Validation', 'Stage', 'moving_average', 'StageState']
 
 # %% ../../nbs/55b_training.state.ipynb #c002
+import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional
 
@@ -101,14 +102,23 @@ class StageState:
         "Inverse of `save`"
         self.position, note = load_state(path, self.stage.tag, self.modules(), self.optimizer, plates)
         with readable(path):
-            states = note["states"]
-            self.confusion.weights = torch.tensor(states["confusion"])
+            states, weights = note["states"], self.confusion.weights
+            self.confusion.weights = torch.tensor(states["confusion"], dtype=weights.dtype).view_as(weights)
             self.schedule.load_state_dict(states["schedule"])
-            self.first_epoch = states["first_epoch"]
+            self.first_epoch = int(states["first_epoch"])
             if self.stage.miner:
+                for state in (states["miner_at_epoch"], states["miner"]):
+                    self.stage.miner.load_state_dict(state)
                 self.miner_at_epoch = states["miner_at_epoch"]
-                self.stage.miner.load_state_dict(states["miner"])
         return note
+
+    def digest(self, plates: str = "") -> str:
+        "A hash of all that must be alike in processes that train together"
+        found = hashlib.sha256(repr((asdict(self.position), self.stage.psnr_floor, self.stage.schedule, self.settings, plates)).encode())
+        for module in self.modules().values():
+            for tensor in module.state_dict().values():
+                found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     def chances(self, ids: List[str]) -> Optional[np.ndarray]:
         "Chance of each plate to be drawn in this epoch: the same again when the epoch is resumed in its middle"

@@ -7,7 +7,6 @@ __all__ = ['SAVE_DIR', 'SHORT', 'TINY', 'CHAIN', 'tiny_run', 'open_run', 'traine
 
 # %% ../../nbs/58_training.workbook.ipynb #c003
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ import tempfile
 from pathlib import Path
 from typing import Iterable, List, Sequence, Set
 
-import PIL.Image
 import torch
 from IPython.display import Image
 from IPython.utils.capture import capture_output
@@ -23,7 +21,7 @@ from matplotlib.figure import Figure
 
 from ..config import DATA_DIR, Config, ConfigError, to_dict
 from ..settings import load_config
-from ..evaluation.figures import pixels
+from ..evaluation.figures import to_png
 from ..models.bundle import Models
 from ..models.weights import load_tensors
 from .stages import STAGES, Run, StageInfo, parse_stages, train_stage
@@ -151,6 +149,5 @@ def show_table(rows: Sequence[dict]) -> None:  # the same keys in each
 
 
 def show(figure: Figure) -> Image:
-    "A figure in a notebook, as PNG of 256 colours: half the bytes"
-    PIL.Image.fromarray(pixels(figure)).quantize(256, method=PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE).save(buffer := io.BytesIO(), "PNG", optimize=True)
-    return Image(buffer.getvalue())
+    "A figure in a notebook, small"
+    return Image(to_png(figure))
