@@ -1,7 +1,7 @@
 "Files that someone else has made: refused in one line, nothing executed, nothing overwritten"
 import hashlib
-import json
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -31,13 +31,22 @@ def contents(folder: Path) -> dict:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
 
 
-def spoilt(source: Path, folder: Path, change) -> Path:
-    "A copy of a checkpoint whose tensors and note were changed"
+def spoilt(source: Path, path: Path, change) -> Path:  # `path`
+    "A checkpoint with its tensors and note changed"
     tensors, note = load_tensors(source)
     change(tensors, note)
-    path = folder / "spoilt.safetensors"
     save_tensors(path, tensors, note)
     return path
+
+
+def small(change):
+    "Makes the weights of the package, changed, in a folder"
+    return lambda folder: spoilt(SMALL, folder / "spoilt.safetensors", change)
+
+
+def state(change):
+    "Changes a state where it lies"
+    return lambda path: spoilt(path, path, change)
 
 
 def pickled(folder: Path) -> Path:
@@ -81,15 +90,15 @@ FILES = {
     "torch.save": (torch_file, "is not a checkpoint of LP-ASRN, or it is damaged"),
     "truncated": (truncated, "is not a checkpoint of LP-ASRN, or it is damaged"),
     "foreign": (foreign, "is not a checkpoint of LP-ASRN, or it is damaged"),
-    "missing tensor": (lambda f: spoilt(SMALL, f, lambda t, n: t.pop(first(t))), "has no tensor"),
-    "surplus tensor": (lambda f: spoilt(SMALL, f, lambda t, n: t.update({"generator.extra": torch.zeros(1)})), "has a surplus tensor 'extra'"),
-    "wrong shape": (lambda f: spoilt(SMALL, f, lambda t, n: t.update({first(t): torch.zeros(1, 2)})), "has shape (1, 2), expected"),
-    "unknown setting": (lambda f: spoilt(SMALL, f, lambda t, n: n["model"].update(evil=1)), "evil"),
-    "a name that leads elsewhere": (lambda f: spoilt(SMALL, f, lambda t, n: n["model"]["recognizer"]["layouts"].update({"../../evil": "LLLDDDD"})), "model.recognizer.layouts"),
-    "a size beyond reason": (lambda f: spoilt(SMALL, f, lambda t, n: n["model"].update(num_rrdb_blocks=10**9)), "model.num_rrdb_blocks must be at most"),
-    "a note without end": (lambda f: endless(f), "is not a checkpoint of LP-ASRN, or it is damaged"),
-    "a look at the environment": (lambda f: spoilt(SMALL, f, lambda t, n: n["model"].update(deform_alternative="${oc.env:HOME}")), "may not occur in it"),
-    "a calibration that is none": (lambda f: spoilt(SMALL, f, lambda t, n: n["calibration"].update(lr="x")), "its calibration cannot be read"),
+    "missing tensor": (small(lambda t, n: t.pop(first(t))), "has no tensor"),
+    "surplus tensor": (small(lambda t, n: t.update({"generator.extra": torch.zeros(1)})), "has a surplus tensor 'extra'"),
+    "wrong shape": (small(lambda t, n: t.update({first(t): torch.zeros(1, 2)})), "has shape (1, 2), expected"),
+    "unknown setting": (small(lambda t, n: n["model"].update(evil=1)), "evil"),
+    "a name that leads elsewhere": (small(lambda t, n: n["model"]["recognizer"]["layouts"].update({"../../evil": "LLLDDDD"})), "model.recognizer.layouts"),
+    "a size beyond reason": (small(lambda t, n: n["model"].update(num_rrdb_blocks=10**9)), "model.num_rrdb_blocks must be at most"),
+    "a note without end": (endless, "is not a checkpoint of LP-ASRN, or it is damaged"),
+    "a look at the environment": (small(lambda t, n: n["model"].update(deform_alternative="${oc.env:HOME}")), "may not occur in it"),
+    "a calibration that is none": (small(lambda t, n: n["calibration"].update(lr="x")), "its calibration cannot be read"),
 }
 
 
@@ -116,35 +125,27 @@ def stage0(tmp_path_factory):
     return folder
 
 
-def change(path: Path, how) -> None:
-    "Change the note of a state that is to go on"
-    tensors, note = load_tensors(path)
-    note["position"].update(done=False)
-    how(note)
-    save_tensors(path, tensors, note)
-
-
+UNREADABLE, DAMAGED = "holds no training state that can be read", "is not a checkpoint of LP-ASRN, or it is damaged"
 STATES = {
-    "pickle": (lambda f: Path.rename(pickled(f.parent), f), "is not a checkpoint of LP-ASRN, or it is damaged"),
-    "truncated": (lambda f: f.write_bytes(f.read_bytes()[:5000]), "is not a checkpoint of LP-ASRN, or it is damaged"),
-    "missing tensor": (lambda f: Path.rename(spoilt(f, f.parent, lambda t, n: (t.pop(min(k for k in t if k.startswith("recognizer."))), n["position"].update(done=False))), f), "has no tensor"),
-    "missing moment": (lambda f: Path.rename(spoilt(f, f.parent, lambda t, n: (t.pop(min(k for k in t if k.startswith("optimizer"))), n["position"].update(done=False))), f), "tensors, expected"),
-    "foreign position": (lambda f: Path.rename(spoilt(f, f.parent, lambda t, n: n["position"].update(done=False, evil=1)), f), "no training state that can be read"),
-    "no threads": (lambda f: change(f, lambda n: n.pop("threads")), "no training state that can be read"),
-    "an epoch before the first": (lambda f: change(f, lambda n: n["position"].update(epoch=-1)), "a negative position"),
-    "random numbers beyond reason": (lambda f: change(f, lambda n: n["random"][1].__setitem__(1, [2**90])), "no training state that can be read"),
-    "weights for other characters": (lambda f: change(f, lambda n: n["states"].update(confusion=[1.0])), "no training state that can be read"),
-    "no position": (lambda f: Path.rename(spoilt(f, f.parent, lambda t, n: n.update(position=None)), f), "no training state that can be read"),
+    "pickle": (lambda f: Path.rename(pickled(f.parent), f), DAMAGED),
+    "truncated": (lambda f: f.write_bytes(f.read_bytes()[:5000]), DAMAGED),
+    "missing tensor": (state(lambda t, n: t.pop(min(k for k in t if k.startswith("recognizer.")))), "has no tensor"),
+    "missing moment": (state(lambda t, n: t.pop(min(k for k in t if k.startswith("optimizer")))), "tensors, expected"),
+    "foreign position": (state(lambda t, n: n["position"].update(evil=1)), UNREADABLE),
+    "no position": (state(lambda t, n: n.update(position=None)), UNREADABLE),
+    "an epoch before the first": (state(lambda t, n: n["position"].update(epoch=-1)), "a negative position"),
+    "no threads": (state(lambda t, n: n.pop("threads")), UNREADABLE),
+    "random numbers beyond reason": (state(lambda t, n: n["random"][1].__setitem__(1, [2**90])), UNREADABLE),
+    "weights for other characters": (state(lambda t, n: n["states"].update(confusion=[1.0])), UNREADABLE),
 }
 
 
 @pytest.mark.parametrize("name", STATES)
 def test_state_of_someone_else(name, stage0, tmp_path):
-    import shutil
-
     folder, (spoil, words) = tmp_path / "run", STATES[name]
     shutil.copytree(stage0, folder)
-    spoil(folder / "stage0" / "last.safetensors")
+    last = folder / "stage0" / "last.safetensors"
+    spoil(spoilt(last, last, lambda t, n: n["position"].update(done=False)))
     before = contents(folder)
     found = run(*TRAIN, "--training.keep_last", 1, "--save-dir", folder, "--resume")
     refused(found, words)

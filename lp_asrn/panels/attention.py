@@ -80,15 +80,16 @@ def attention_figure(
     axes[0, 2].imshow(to_pictures(sr)[0])
     axes[0, 2].set_title("SR")
     if len(generator.attention):
-        module = generator.attention[block % len(generator.attention)]
+        index = block % len(generator.attention)  # blocks may share one module
+        module = generator.attention[index]
         layer, stride = getattr(module, branch), module.stride
-        taps = taps_at(layer, seen[f"attention.{block % len(generator.attention)}.{branch}"], tuple(v // stride for v in position))
+        taps = taps_at(layer, seen[f"attention.{index}.{branch}"], tuple(v // stride for v in position))
         for group, (px, py, m) in enumerate(zip(*taps) if taps else ()):
             fill = np.where(m > 0, f"C{group}", "none")
             axes[0, 0].scatter(px * stride, py * stride, s=500 * np.abs(m), facecolors=fill, edgecolors=f"C{group}", alpha=0.8, clip_on=False)
         axes[0, 0].set_title(f"block {block}, {branch}: " + (f"taps of {layer.geometry.groups} groups" if taps else "a plain convolution"))
         with torch.no_grad():
-            mask = module.mask(seen[f"attention.{block % len(generator.attention)}"])[0].mean(0)
+            mask = module.mask(seen[f"attention.{index}"])[0].mean(0)
         shown = axes[0, 1].imshow(mask, cmap="magma")
         axes[0, 1].set_title(f"EA, mean mask of block {block}")
         figure.colorbar(shown, ax=axes[0, 1], shrink=0.7)

@@ -16,7 +16,8 @@ from typing import Dict, Iterable, List, Literal, Optional, Sequence
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..config import DATA_DIR, DataError, is_plain_name, suggest
+from ..config import DATA_DIR, DataError, suggest
+from ..settings import is_plain_name
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # class index = position
 PAD = len(ALPHABET)  # index of an empty slot in targets; ignored by losses and metrics
@@ -96,7 +97,7 @@ class Layout:
 
     def fits(self, text: str) -> bool:
         "True if `text` has this layout's length and kinds of characters"
-        return len(text) == len(self.mask) and all(c.isalpha() == (m == "L") for c, m in zip(text, self.mask))
+        return len(text) == len(self.mask) and all(c in ALPHABET and c.isalpha() == (m == "L") for c, m in zip(text, self.mask))
 
     def draw_text(self, rng) -> str:
         "A random text of this layout, from a numpy Generator"

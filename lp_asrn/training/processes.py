@@ -55,9 +55,9 @@ def connected(
     try:
         state = PartialState(cpu=kind == "cpu")
     except (RuntimeError, ValueError) as e:
-        raise UserError(f"the processes cannot be connected (WORLD_SIZE is {wanted}): {_first_line(e)}; start them by torchrun or accelerate launch") from None
+        raise UserError(f"the processes cannot be connected (WORLD_SIZE is {wanted}): {_first_line(e)}; start them by torchrun") from None
     if str(count()) != wanted:
-        raise UserError(f"{wanted} processes were asked for and {count()} are connected: start them by torchrun or accelerate launch")
+        raise UserError(f"{wanted} processes were asked for and {count()} are connected: start them by torchrun")
     if kind == "cuda":
         torch.cuda.set_device(state.device)
     yield state.device
