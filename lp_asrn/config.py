@@ -49,7 +49,7 @@ def suggest(
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else f" (known: {', '.join(known)})"
 
-# %% ../nbs/00_config.ipynb #c009
+# %% ../nbs/00_config.ipynb #c009b
 @dataclass(slots=True)
 class DataConfig:
     "Which plates are read or drawn, and how they are degraded"
@@ -72,7 +72,7 @@ class DataConfig:
     cache_dir: Optional[str] = None
     "folder that keeps rendered plates for the next run (18 KiB a plate); none = a temporary file"
 
-
+# %% ../nbs/00_config.ipynb #c009d
 @dataclass(slots=True)
 class RecognizerConfig:
     "The recogniser that guides the generator (stage 0)"
@@ -96,7 +96,7 @@ class EmbedderConfig:
     channels: List[int] = field(default_factory=lambda: [16, 32, 64])
     "widths of the three stages of its trunk"
 
-
+# %% ../nbs/00_config.ipynb #c009f
 @dataclass(slots=True)
 class ModelConfig:
     "Architecture of the generator, recogniser and embedder"
@@ -135,7 +135,7 @@ class ModelConfig:
     recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
 
-
+# %% ../nbs/00_config.ipynb #c009h
 @dataclass(slots=True)
 class LossConfig:
     "Weights of LCOFL-EC: L1 + lambda_lcofl (L_C + lambda_layout L_P + lambda_ssim (1 - SSIM)) + lambda_embed L_EC"
@@ -168,7 +168,7 @@ class LossConfig:
     guardrail_drop: float = 1.0
     "dB below the PSNR at the end of stage 1 at which LCOFL is scaled down"
 
-
+# %% ../nbs/00_config.ipynb #c009j
 @dataclass(slots=True)
 class StageConfig:
     "One training stage"
@@ -227,7 +227,7 @@ class ProgressiveConfig:
     )
     "the frozen judge, trained apart from the five stages"
 
-
+# %% ../nbs/00_config.ipynb #c009l
 @dataclass(slots=True)
 class TrainingConfig:
     "What all stages share"
@@ -258,7 +258,7 @@ class TrainingConfig:
     deform_backend: Literal["auto", "package", "cpp", "reference"] = "auto"
     "what computes deformable convolutions in training: the official package, the C++ kernel or PyTorch; auto: the fastest that is right and there"
 
-
+# %% ../nbs/00_config.ipynb #c009n
 @dataclass(slots=True)
 class Config:
     "All settings of a run"

@@ -150,7 +150,7 @@ def _check(layout: Layout, where: str) -> None:
         f"mask '{layout.mask}' must be made of L and D": layout.mask and set(layout.mask) <= {"L", "D"},
         "aspect must lie between 1 and 10": 1 <= layout.aspect <= 10,
         "characters.stretch must lie between 0.3 and 3": 0.3 <= layout.characters.stretch <= 3,
-        "characters.box must be at least 0.1 high": _is_box(layout.characters.box) and layout.characters.box[3] - layout.characters.box[1] >= 0.1,
+        "characters.box must be at least 0.1 high": not _is_box(layout.characters.box) or layout.characters.box[3] - layout.characters.box[1] >= 0.1,
         f"characters.gaps must lie after character 1 to {len(layout.mask) - 1} and be 0 to 5 cells wide": all(
             0 < k < len(layout.mask) and 0 <= size <= 5 for k, size in layout.characters.gaps.items()
         ),

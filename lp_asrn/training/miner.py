@@ -52,7 +52,7 @@ class AccuracyMemory:
 
 # %% ../../nbs/51_training.miner.ipynb #c007
 class HardExampleMiner(AccuracyMemory):
-    "Remembers how well each plate is read, and draws the hard ones more often (method.md section 4)"
+    "Remembers how well each plate is read, and draws the hard ones more often"
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ SHAPES = {  # kind -> share of the target at progress p in [0, 1]
 
 # %% ../../nbs/50_training.schedule.ipynb #c006
 class EmbedSchedule:
-    "The weight lambda_embed, from 0 to its target (method.md section 3)"
+    "The weight lambda_embed, from 0 to its target"
 
     def __init__(
         self,

@@ -190,7 +190,7 @@ class Run:
 
 # %% ../../nbs/57_training.stages.ipynb #c011
 def psnr_floor(run: Run) -> Optional[float]:
-    "The guardrail's floor in dB: PSNR of stage 1 less `loss.guardrail_drop`; None if stage 1 is not in the run's folder"
+    "The guardrail's floor in dB: PSNR of stage 1 less `loss.guardrail_drop`; None if there is no stage 1 in the run's folder, or it saw no registered pair"
     path = run.best("stage1")
     psnr = load_note(path).get("psnr") if path.is_file() else None
     return None if psnr is None else psnr - run.config.loss.guardrail_drop
@@ -230,7 +230,7 @@ def make_stage(run: Run, info: StageInfo) -> Stage:
     if info.key in ("stage2", "stage3", "stage4"):
         stage.psnr_floor = psnr_floor(run)
         if stage.psnr_floor is None:
-            run.log(f"{info.tag}: stage 1 is not in {run.folder}, so there is no guardrail")
+            run.log(f"{info.tag}: there is no PSNR of a stage 1 in {run.folder}, so there is no guardrail")
     before = run.folder / STAGES[info.after].tag / "last.safetensors" if info.key in ("stage3", "stage4") else None
     if before and before.is_file():
         with readable(before):

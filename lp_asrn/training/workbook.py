@@ -107,8 +107,10 @@ def open_run(
     yours = begun and (saved / "config.yaml").is_file()
     settings = [*(SHORT if quick else ()), *(TINY if quick and not yours else ()), *overrides]
     start = saved if yours else tiny_run(before, runs) if quick else None
-    for s in [s for s in before if start and (start / s.tag).is_dir()]:
-        shutil.copytree(start / s.tag, own / s.tag, dirs_exist_ok=True)
+    for s in before:
+        shutil.rmtree(own / s.tag, ignore_errors=True)  # a copy that an earlier call made, maybe of another run
+        if start and (start / s.tag).is_dir():
+            shutil.copytree(start / s.tag, own / s.tag)
     print(f"{STAGES[key].tag}: {'settings of ' + str(saved) if yours else 'tiny settings' if quick else 'preset demo'}")
     config = load_config("demo", saved / "config.yaml" if yours else None, settings)
     return Run(config, own, log=lambda line: None, tensorboard=False)
