@@ -80,7 +80,7 @@ def _milliseconds(run: Callable[[], object], seconds: float) -> float:
 
 
 def peak_memory(
-    run: Callable[[], object],
+    run: Callable[[], object],  # called once at most, without arguments
     device: torch.device = torch.device("cpu"),
 ) -> Optional[float]:  # MiB; None where the system does not tell
     "Memory that a call needs at its peak beyond what is there before"
@@ -125,7 +125,9 @@ def bench_deform(
     return rows
 
 
-def table(rows: List[dict]) -> str:
+def table(
+    rows: List[dict],  # as of `bench_deform`
+) -> str:
     "Rows of `bench_deform` as lines of text"
     lines = [f"{'':20}{'forward':>10}{'forward + backward':>20}{f'x {YARDSTICK}':>14}{'peak memory':>14}"]
     for r in rows:
@@ -144,7 +146,7 @@ SWEEPS = {  # title -> the cases
 def sweep_figure(
     device: torch.device = torch.device("cpu"),
     seconds: float = 0.1,  # for each timing
-    sweeps: Dict[str, List[Case]] = SWEEPS,
+    sweeps: Dict[str, List[Case]] = SWEEPS,  # title, one of those of `SWEEPS` -> the cases
 ):  # matplotlib Figure
     "Forward + backward over H x W, channels and batch"
     from matplotlib.figure import Figure

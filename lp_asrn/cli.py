@@ -35,7 +35,9 @@ def _refuse(folder: Path, stages: List, options: TrainOptions) -> None:
         raise UserError(f"{folder} holds a run already ({', '.join(there)}): give --resume to go on, --overwrite to start afresh, or another --save-dir")
 
 
-def train(args: Sequence[str]) -> None:
+def train(
+    args: Sequence[str],  # words of the command line after the verb
+) -> None:
     "lp_asrn train"
     options = train_options(args)
     from lp_asrn.training import processes  # torch takes seconds to import, which --help need not wait for
@@ -79,7 +81,9 @@ def train(args: Sequence[str]) -> None:
         sys.exit(130)
 
 # %% ../nbs/65_cli.ipynb #c011
-def synth(args: Sequence[str]) -> None:
+def synth(
+    args: Sequence[str],  # words of the command line after the verb
+) -> None:
     "lp_asrn synth"
     o = parse(SynthOptions, args, "synth")
     if o.n < 1:
@@ -101,7 +105,9 @@ def synth(args: Sequence[str]) -> None:
     print(f"{what} written to {out}; use them with --data-root {out}")
 
 # %% ../nbs/65_cli.ipynb #c013
-def data(args: Sequence[str]) -> None:
+def data(
+    args: Sequence[str],  # words of the command line after the verb
+) -> None:
     "lp_asrn data check"
     o = parse(DataOptions, args, "data")
     from lp_asrn.plates.check import check_data
@@ -136,7 +142,9 @@ HELP = """usage: lp_asrn VERB ...
 'lp_asrn VERB --help' explains the options of a verb."""
 
 
-def main(args: Optional[Sequence[str]] = None) -> None:  # words of the command line; None = those of this process
+def main(
+    args: Optional[Sequence[str]] = None,  # words of the command line; None = those of this process
+) -> None:  # words of the command line; None = those of this process
     "Entry point: exit code 0, 1 (`data check` found a fault), 2 (the user can put it right, one line says how) or 130 (interrupted)"
     args = list(sys.argv[1:] if args is None else args)
     for stream in (sys.stdout, sys.stderr):

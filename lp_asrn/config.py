@@ -276,7 +276,11 @@ def _one_line(error: Exception) -> str:
     return f"{key}: {text}" if key and key not in text else text
 
 
-def merge(base: Any, layer: Any, source: str) -> Any:
+def merge(
+    base: Any,  # settings so far, as an OmegaConf mapping
+    layer: Any,  # OmegaConf mapping of settings that win over those of `base`
+    source: str,  # where the layer comes from, for the message
+) -> Any:
     "One layer of settings over another; errors name the key and the `source`"
     try:
         return OmegaConf.merge(base, layer)
@@ -284,7 +288,9 @@ def merge(base: Any, layer: Any, source: str) -> Any:
         raise ConfigError(f"{source}: {_one_line(e)}") from None
 
 
-def to_dict(config: Any) -> dict:  # nested plain values
+def to_dict(
+    config: Any,  # a settings dataclass, such as `ModelConfig`
+) -> dict:  # nested plain values
     "Settings as plain dictionaries, as they go into checkpoints"
     return asdict(config)
 

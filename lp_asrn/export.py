@@ -42,7 +42,10 @@ class SuperResolve(nn.Module):
         super().__init__()
         self.generator, self.direct = models.generator, models.direct
 
-    def forward(self, lr: Tensor) -> Tensor:
+    def forward(
+        self,
+        lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1]
+    ) -> Tensor:
         return self.generator(lr, self.direct.see(lr)).clamp(0, 1)
 
 
@@ -53,7 +56,10 @@ class ReadPicture(nn.Module):
         super().__init__()
         self.recognizer = models.recognizer
 
-    def forward(self, picture: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        picture: Tensor,  # (N, 3, H, W) in [0, 1], at most 32x96 pixels
+    ) -> Tuple[Tensor, Tensor]:
         seen = self.recognizer.see(F.interpolate(picture, READING_SIZE, mode="bicubic", align_corners=False).clamp(0, 1))
         return seen.logits.log_softmax(-1), seen.layout.log_softmax(-1)
 
@@ -66,7 +72,10 @@ class ReadCrop(nn.Module):
         self.generator, self.recognizer, self.direct, self.calibration = models.generator, models.recognizer, models.direct, calibration
         self.register_buffer("prior", torch.tensor([calibration.prior.get(name, 0.0) for name in models.config.recognizer.layouts]))
 
-    def forward(self, lr: Tensor) -> Tuple[Tensor, ...]:
+    def forward(
+        self,
+        lr: Tensor,  # (N, 3, 16, 48) LR crops in [0, 1]
+    ) -> Tuple[Tensor, ...]:
         direct = self.direct.see(lr)
         sr = self.generator(lr, direct).clamp(0, 1)
         views = {"sr": self.recognizer.see(sr), "direct": direct}

@@ -220,7 +220,9 @@ class DataOptions:
     "YAML files of layouts of one's own"
 
 # %% ../nbs/64_options.ipynb #c007
-def one_line(box: str) -> str:  # the message without its frame
+def one_line(
+    box: str,  # what tyro prints: an error in a frame
+) -> str:  # the message without its frame
     "Fold tyro's error box into a line"
     lines = [line.strip("│| ") for line in box.splitlines()[1:] if line.strip("─-+╭╮╰╯│| ")]
     text = re.split(r"For full helptext|Argument helptext:", " ".join(lines))[0].strip()
@@ -231,7 +233,7 @@ def one_line(box: str) -> str:  # the message without its frame
 def parse(
     options: type,  # dataclass of a verb
     args: Sequence[str],  # words after the verb
-    verb: str,
+    verb: str,  # name of the command, for help and messages
     partial: bool = False,  # pass over words that `options` does not know
     **default: Any,  # default=: an instance that holds the defaults
 ) -> Any:  # an instance of `options`
@@ -262,7 +264,9 @@ class _Base:
     overwrite: bool = False
 
 
-def train_options(args: Sequence[str]) -> TrainOptions:
+def train_options(
+    args: Sequence[str],  # words of the command line after the verb
+) -> TrainOptions:
     "Parse the words of `train` over preset, config file or the settings of the save dir"
     base = parse(_Base, [a for a in args if a not in ("-h", "--help")], "train", partial=True)
     kept = Path(base.save_dir) / "config.yaml"

@@ -33,14 +33,18 @@ class Pages(HTMLExporter):
     "Notebooks as HTML that loads nothing"
 
     @pass_context
-    def markdown2html(self, context, source: str) -> str:
+    def markdown2html(
+        self,
+        context,  # of the template; tells where the notebook lies
+        source: str,  # Markdown of a cell
+    ) -> str:
         "The filter that the templates use"
         path = context.get("resources", {}).get("metadata", {}).get("path", "")
         return MarkdownWithMath(renderer=_Renderer(escape=False, path=path, embed_images=True)).render(source)
 
     def from_notebook_node(
         self,
-        nb: NotebookNode,
+        nb: NotebookNode,  # the notebook, with its outputs
         resources: dict | None = None,  # nbconvert's own
         **options: object,  # nbconvert's own
     ) -> Tuple[str, dict]:  # HTML, resources

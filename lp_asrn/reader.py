@@ -89,7 +89,10 @@ class Reader:
         sr = self.combined.enhance(to_tensor([fitted.picture]).to(self.device))
         return fitted.cut(to_pictures(sr)[0], self.scale)
 
-    def is_large(self, crop: np.ndarray) -> bool:
+    def is_large(
+        self,
+        crop: np.ndarray,  # (H, W, 3) uint8 RGB, any size
+    ) -> bool:
         "Whether a crop is as large as HR, so that it needs no super-resolution"
         return min(16 * self.scale / crop.shape[0], 48 * self.scale / crop.shape[1]) <= 1
 

@@ -79,7 +79,7 @@ for _stage in fields(ProgressiveConfig):
 
 
 def is_plain_name(
-    text: str,
+    text: str,  # a name from outside, such as a layout's
 ) -> bool:
     "True for letters, digits, '-', '_' and '.', a letter or digit first: what cannot lead to another folder"
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text, re.ASCII) is not None
@@ -116,6 +116,9 @@ def check(config: Config) -> Config:
     return config
 
 # %% ../nbs/01_settings.ipynb #c006
-def save_config(config: Config, path: str | Path) -> None:
+def save_config(
+    config: Config,
+    path: str | Path,  # of the YAML file; its folder must be there
+) -> None:
     "Write the resolved settings as YAML; `load_config(file=path)` reads them back"
     OmegaConf.save(OmegaConf.structured(config), path)

@@ -33,13 +33,20 @@ from .training.objectives import Weights, lcofl_objective
 class PlainNet(nn.Module):
     "A generic x2 super-resolution network: 3x3 convolutions at LR size, a skip, PixelShuffle (EDSR, arXiv 1707.02921)"
 
-    def __init__(self, channels: int, blocks: int):
+    def __init__(
+        self,
+        channels: int,  # feature channels at LR size
+        blocks: int,  # residual blocks in a row
+    ):
         super().__init__()
         self.head = nn.Conv2d(3, channels, 3, padding=1)
         self.body = nn.Sequential(*(PlainResidualBlock(channels) for _ in range(blocks)))
         self.tail = nn.Sequential(nn.Conv2d(channels, 12, 3, padding=1), nn.PixelShuffle(2))
 
-    def forward(self, lr: Tensor) -> Tensor:  # (N, 3, 2h, 2w)
+    def forward(
+        self,
+        lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1]
+    ) -> Tensor:  # (N, 3, 2h, 2w)
         "Super-resolve (N, 3, h, w)"
         x = self.head(lr)
         return self.tail(x + self.body(x))
@@ -47,7 +54,7 @@ class PlainNet(nn.Module):
 
 def plain_net(
     parameters: int,  # about so many
-    channels: int = 32,
+    channels: int = 32,  # feature channels at LR size
 ) -> PlainNet:
     "The plain network whose size is nearest"
     size = lambda net: sum(p.numel() for p in net.parameters())
@@ -58,7 +65,7 @@ def plain_net(
 def measured_peak(
     device: torch.device,
     precision: str = "auto",  # auto, bf16 or fp32
-    rounds: int = 20,
+    rounds: int = 20,  # products that are timed; the fastest counts
 ) -> float:  # GFLOP/s
     "The best rate of a square matrix product, 1024 wide on a CPU, 8192 on a GPU"
     n = 8192 if device.type == "cuda" else 1024
@@ -94,7 +101,7 @@ class Timing:
 
 
 def time_calls(
-    run: Callable[[], object],
+    run: Callable[[], object],  # called again and again, without arguments
     device: torch.device,
     seconds: float,  # at least three calls, and as many as fit in this time
 ) -> tuple:  # 50th, 95th and 99th percentile in ms
@@ -107,7 +114,9 @@ def time_calls(
     return tuple(1000 * float(np.percentile(spent, q)) for q in (50, 95, 99))
 
 
-def gflop_of(run: Callable[[], object]) -> float:
+def gflop_of(
+    run: Callable[[], object],  # called once, without arguments
+) -> float:
     "Arithmetic of a call in GFLOP; what no counter is known for (resizing, norms, sampling) counts nothing"
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         run()
@@ -117,7 +126,7 @@ def gflop_of(run: Callable[[], object]) -> float:
 def bench_reading(
     reader: Reader,
     crops: Sequence[np.ndarray],  # LR crops, used in turn
-    batches: Sequence[int] = (1, 16, 256),
+    batches: Sequence[int] = (1, 16, 256),  # numbers of crops at once, each timed
     seconds: float = 2.0,  # for each timing
     graph: Optional[Reader] = None,  # the same models as an ONNX graph
 ) -> List[Timing]:
@@ -148,7 +157,7 @@ def bench_reading(
 
 
 def reading_table(
-    timings: Sequence[Timing],
+    timings: Sequence[Timing],  # as of `bench_reading`
     peak: float,  # GFLOP/s, of `measured_peak`
 ) -> str:
     "Timings as lines of text"
@@ -162,7 +171,7 @@ def reading_table(
 def bench_training(
     config: Config,
     device: torch.device,
-    steps: int = 10,
+    steps: int = 10,  # steps that are timed, after `WARM_UP` others
 ) -> Dict[str, float]:  # part -> seconds a plate; "plates/s"
     "Time the parts of a step of stage 2"
     parts = _training_parts(config, device, steps)
@@ -173,8 +182,8 @@ def bench_training(
 def profile_training(
     config: Config,
     device: torch.device,
-    steps: int = 3,
-    rows: int = 8,
+    steps: int = 3,  # steps that are profiled, after `WARM_UP` others
+    rows: int = 8,  # operators to name, the costliest first
 ) -> List[tuple]:  # operator, share of the time, calls a step
     "The operators that take most of the time of a step of stage 2"
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler's library talks on stderr

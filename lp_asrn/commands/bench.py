@@ -86,7 +86,9 @@ def _deform(o: BenchOptions) -> None:
         print(f"written: {o.plot}")
 
 
-def bench(args: Sequence[str]) -> None:
+def bench(
+    args: Sequence[str],  # words of the command line after the verb
+) -> None:
     "lp_asrn bench"
     o = parse(BenchOptions, args, "bench")
     if o.steps < 1:

@@ -63,7 +63,9 @@ def _plate_sets(o: EvaluateOptions, scale: int, num_slots: int):  # list of Plat
     return sets, tracks
 
 
-def evaluate(args: Sequence[str]) -> None:
+def evaluate(
+    args: Sequence[str],  # words of the command line after the verb
+) -> None:
     "lp_asrn evaluate"
     o = parse(EvaluateOptions, args, "evaluate")
     for key in ("draws", "num", "batch_size"):

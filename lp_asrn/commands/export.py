@@ -13,7 +13,9 @@ from ..config import UserError
 from ..options import ExportOptions, parse
 
 # %% ../../nbs/64d_commands.export.ipynb #c003
-def export(args: Sequence[str]) -> None:
+def export(
+    args: Sequence[str],  # words of the command line after the verb
+) -> None:
     "lp_asrn export"
     o = parse(ExportOptions, args, "export")
     folder = Path(o.output)

@@ -27,7 +27,10 @@ if TYPE_CHECKING:  # both import torch, which takes seconds that --help need not
 CHUNK = 64  # plates read at once
 
 
-def check_targets(pictures: Sequence[Path], targets: Sequence[Path]) -> None:
+def check_targets(
+    pictures: Sequence[Path],  # files that will be read
+    targets: Sequence[Path],  # files that will be written
+) -> None:
     "Refuse to overwrite a picture that is read, and two results of one name"
     inputs = {p.resolve() for p in pictures}
     for t in targets:
@@ -73,7 +76,11 @@ def _open(tracks: Dict[str, List[Path]]) -> Tuple[Dict[str, List["np.ndarray"]],
     return found, bad
 
 
-def report(bad: List[str], total: int, done: str) -> None:
+def report(
+    bad: List[str],  # a line for each picture that could not be read
+    total: int,  # pictures that were to be read
+    done: str,  # line to print unless all are bad; empty = none
+) -> None:
     "Name what could not be read; an error if nothing could"
     if len(bad) == total:
         raise UserError(bad[0] + (f" (and {total - 1} others)" if total > 1 else ""))
@@ -83,7 +90,10 @@ def report(bad: List[str], total: int, done: str) -> None:
         print(f"skipped: {line}", file=sys.stderr)
 
 # %% ../../nbs/64c_commands.read.ipynb #c007
-def line_of(name: str, r: "PlateReading") -> str:
+def line_of(
+    name: str,  # of the picture or track; unprintable characters are escaped
+    r: "PlateReading",  # what was read in it
+) -> str:
     "A reading for people: name, text, confidence, then whatever is noteworthy"
     notes = [r.layout]
     if r.accepted is False:
@@ -107,7 +117,10 @@ def line_of(name: str, r: "PlateReading") -> str:
 COLUMNS = ("file", "text", "confidence", "accepted", "layout", "marked", "characters", "alternatives", "direct", "agrees", "departure", "frames", "super_resolved", "calibrated")
 
 
-def write_csv(found: Dict[str, "PlateReading"], file) -> None:
+def write_csv(
+    found: Dict[str, "PlateReading"],  # name of each picture or track -> its reading
+    file,  # text file open for writing, such as sys.stdout
+) -> None:
     "A line a reading; alternatives as TEXT:probability, characters as probabilities, separated by blanks; what is not known is empty"
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -122,10 +135,10 @@ def write_csv(found: Dict[str, "PlateReading"], file) -> None:
 # %% ../../nbs/64c_commands.read.ipynb #c009
 def write_evidence(
     target: Path,  # a .png
-    name: str,
+    name: str,  # of the picture or track, for the line
     crop: "np.ndarray",  # (H, W, 3) uint8
-    r: "PlateReading",
-    reader: "Reader",
+    r: "PlateReading",  # of the crop, or of the track that it belongs to
+    reader: "Reader",  # gives the SR picture, and the layouts that may occur
 ) -> str:  # a line for people
     "Draw the evidence for a reading and its first two alternatives"
     from lp_asrn.evaluation.evidence import evidence_figure, weigh
@@ -145,7 +158,9 @@ def write_evidence(
     return f"{name}\tevidence: " + ", ".join(f"{h.text} {h.likelihood:.2f}" for h in weighed)
 
 # %% ../../nbs/64c_commands.read.ipynb #c011
-def read(args: Sequence[str]) -> None:
+def read(
+    args: Sequence[str],  # words of the command line after the verb
+) -> None:
     "lp_asrn read"
     o = parse(ReadOptions, args, "read")
     if o.example == (o.input is not None):
@@ -189,7 +204,9 @@ def read(args: Sequence[str]) -> None:
     report(bad, sum(map(len, tracks.values())), "")
 
 
-def enhance(args: Sequence[str]) -> None:
+def enhance(
+    args: Sequence[str],  # words of the command line after the verb
+) -> None:
     "lp_asrn enhance"
     o = parse(EnhanceOptions, args, "enhance")
     from tqdm import tqdm

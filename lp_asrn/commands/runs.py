@@ -13,7 +13,9 @@ from ..config import UserError
 from ..options import RunsOptions, parse
 
 # %% ../../nbs/64f_commands.runs.ipynb #c003
-def runs(args: Sequence[str]) -> None:
+def runs(
+    args: Sequence[str],  # words of the command line after the verb
+) -> None:
     "lp_asrn runs"
     o = parse(RunsOptions, args, "runs")
     if not Path(o.folder).is_dir():

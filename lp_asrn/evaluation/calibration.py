@@ -37,7 +37,10 @@ class Calibration:
     thresholds: Dict[str, float] = field(default_factory=dict)  # error rate -> least confidence; rates that cannot be had are left out
 
     @classmethod
-    def unfitted(cls, views: Sequence[str]) -> "Calibration":
+    def unfitted(
+        cls,
+        views: Sequence[str],  # names, such as sr and direct
+    ) -> "Calibration":
         "Equal weights that sum to one"
         share = {v: 1 / len(views) for v in views}
         return cls(share, dict(share))
@@ -53,7 +56,10 @@ class Calibration:
         prior = torch.stack([torch.as_tensor(self.prior.get(name, 0.0), dtype=torch.float32) for name in grammar.names])
         return Posterior(slots.log_softmax(-1), (layouts + prior).log_softmax(-1))
 
-    def confidence(self, probability: float) -> float:
+    def confidence(
+        self,
+        probability: float,  # P of the whole text, in [0, 1]
+    ) -> float:
         "C of P, both in [0, 1]"
         p = min(max(probability, 1e-9), 1 - 1e-6)
         return 1 / (1 + math.exp(-min(max(self.slope * math.log(p / (1 - p)) + self.offset, -50), 50)))
@@ -66,7 +72,10 @@ class Calibration:
         characters = tuple(min(1.0, c + rest * max(0.0, m - p)) for m in found.characters)
         return replace(found, probability=c, characters=characters, alternatives=tuple((t, min(c, rest * q)) for t, q in found.alternatives))
 
-    def threshold(self, max_error: float) -> float:
+    def threshold(
+        self,
+        max_error: float,  # share of wrong ones among accepted readings, in (0, 1)
+    ) -> float:
         "The least confidence to accept for an error rate among accepted readings in (0, 1); raises `UserError` if none was found"
         if not self.readings:
             raise UserError("this checkpoint has no calibration, so no error rate can be promised: 'lp_asrn train --resume' fits one")

@@ -38,7 +38,9 @@ def calibrations_of(
         raise CheckpointError(f"{path}: its calibration cannot be read: {e}") from None
 
 
-def calibration_note(calibrations: Dict[str, Calibration]) -> dict:
+def calibration_note(
+    calibrations: Dict[str, Calibration],  # kind (lr, hr, tracks) -> calibration; may be empty
+) -> dict:
     "Inverse of `calibrations_of`: what goes into a checkpoint's note"
     return {"calibration": {kind: asdict(c) for kind, c in calibrations.items()}}
 
@@ -52,7 +54,7 @@ class CombinedReader:
         calibrations: Optional[Dict[str, Calibration]] = None,  # as of `calibrations_of`; a kind that is missing, or was fitted for other views, is read uncalibrated
         layouts: Optional[Sequence[str]] = None,  # names of those that may occur; None = all that the recogniser knows
         device: torch.device = torch.device("cpu"),
-        precision: str = "auto",
+        precision: str = "auto",  # auto, bf16 or fp32
     ):
         self.models = models
         self._prepare(models.config, calibrations, layouts, device, precision)
@@ -116,25 +118,37 @@ class CombinedReader:
         lengths = [1] * len(next(iter(views.values())).slots) if lengths is None else lengths
         return self.calibrate(decode_plates(self.pool(views, lengths), self.grammar, count), views, lengths)
 
-    def pool(self, views: Dict[str, Posterior], lengths: Sequence[int]) -> Posterior:  # of each track
+    def pool(
+        self,
+        views: Dict[str, Posterior],  # what each view sees in F crops
+        lengths: Sequence[int],  # frames of each track, in order; they sum to F
+    ) -> Posterior:  # of each track
         "The views as one posterior, the frames of each track multiplied"
         return fuse(self.calibration_of(views).pool(views, self.grammar), lengths, self.calibration_of(views, 2).frames)
 
-    def calibrate(self, decoded: Sequence[Decoded], views: Iterable[str], lengths: Sequence[int]) -> List[Decoded]:
+    def calibrate(
+        self,
+        decoded: Sequence[Decoded],  # one for each track, not yet calibrated
+        views: Iterable[str],  # names of the views that were pooled
+        lengths: Sequence[int],  # frames of each track
+    ) -> List[Decoded]:
         "Decoded texts of tracks, with calibrated probabilities"
         return [self.calibration_of(views, n).apply(r) for r, n in zip(decoded, lengths)]
 
     def calibration_of(
         self,
         views: Iterable[str],  # names
-        frames: int = 1,
+        frames: int = 1,  # of the track; 1 = a single crop
     ) -> Calibration:
         "The calibration of a crop, or of a track of so many frames; there is none for tracks of crops as large as HR"
         if "hr" in views:
             return self.calibrations["hr"] if frames == 1 else replace(self.calibrations["hr"], readings=0, thresholds={})
         return self.calibrations["lr" if frames == 1 else "tracks"]
 
-    def alone(self, view: str) -> "CombinedReader":
+    def alone(
+        self,
+        view: str,  # the one that counts: sr or direct
+    ) -> "CombinedReader":
         "The same reader with one view of LR crops only, for comparison; its confidences are not calibrated"
         weights = {v: float(v == view) for v in self.calibrations["lr"].slots}
         only = Calibration(weights, dict(weights), self.calibrations["lr"].prior, frames=self.calibrations["tracks"].frames)

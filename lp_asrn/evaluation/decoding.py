@@ -27,7 +27,10 @@ class Posterior:
         return Posterior(self.slots[index], self.layouts[index])
 
     @classmethod
-    def join(cls, parts: Sequence["Posterior"]) -> "Posterior":
+    def join(
+        cls,
+        parts: Sequence["Posterior"],  # one for each set, of the same K and L
+    ) -> "Posterior":
         "What is seen in several sets of pictures, one after the other"
         return cls(torch.cat([p.slots for p in parts]), torch.cat([p.layouts for p in parts]))
 
@@ -76,7 +79,10 @@ class Grammar:
         numerator = prior.masked_fill(~fits, -torch.inf).logsumexp(1) + picked
         return numerator - (prior + mass.sum(2)).logsumexp(1)
 
-    def fits(self, text: str) -> List[bool]:  # M
+    def fits(
+        self,
+        text: str,  # a plate text; letters count as L, all else as D
+    ) -> List[bool]:  # M
         "Whether a text fits each mask"
         kinds = "".join("L" if c.isalpha() else "D" for c in text)
         return [kinds == mask for mask in self.masks]

@@ -44,12 +44,21 @@ class Outcome:
     psnr: Dict[str, List[float]] = field(default_factory=dict)  # input -> dB to HR; nan for plates whose LR and HR are not registered
     ssim: Dict[str, List[float]] = field(default_factory=dict)  # the same
 
-    def add(self, key: str, reader: str, found: List[Reading]) -> None:
+    def add(
+        self,
+        key: str,  # the input that was read, such as bicubic or sr
+        reader: str,  # name of the reader
+        found: List[Reading],  # one reading a plate, in the order of `truth`
+    ) -> None:
         "Take note of what a reader made of an input"
         self.readings.setdefault((key, reader), []).extend(r.text for r in found)
         self.confidence.setdefault((key, reader), []).extend(r.confidence for r in found)
 
-    def right(self, key: str, reader: str) -> List[bool]:
+    def right(
+        self,
+        key: str,  # the input that was read, such as bicubic or sr
+        reader: str,  # name of the reader
+    ) -> List[bool]:
         "Plates that a reader read without an error in an input"
         return [a == b for a, b in zip(self.readings[key, reader], self.truth)]
 
@@ -78,10 +87,10 @@ def pick_judges(
 @torch.no_grad()
 def read_set(
     generator: nn.Module,  # in eval mode
-    readers: Dict[str, ReadFn],
-    batches: Iterable[PlateBatch],
+    readers: Dict[str, ReadFn],  # name -> what reads (N, 3, H, W) pictures in [0, 1]
+    batches: Iterable[PlateBatch],  # plates to read, moved to the device one by one
     device: torch.device = torch.device("cpu"),
-    precision: str = "auto",
+    precision: str = "auto",  # auto, bf16 or fp32
     inputs: Iterable[str] = INPUTS,  # bicubic and HR never change: a validation may skip them
     combined: Optional[CombinedReader] = None,  # adds the direct reading of LR, and the reading that a user gets
 ) -> Outcome:
@@ -146,11 +155,11 @@ def read_tracks(
 # %% ../../nbs/45_evaluation.evaluate.ipynb #c009
 @torch.no_grad()
 def grid_of(
-    generator: nn.Module,
-    reader: ReadFn,
+    generator: nn.Module,  # in eval mode, on the device of the batch
+    reader: ReadFn,  # reads (N, 3, H, W) pictures in [0, 1]
     batch: PlateBatch,
     count: int = 8,  # plates to show
-    precision: str = "auto",
+    precision: str = "auto",  # auto, bf16 or fp32
 ):  # matplotlib Figure
     "LR | bicubic | SR | HR with the text read under each"
     lr, hr = batch.lr[:count], batch.hr[:count]

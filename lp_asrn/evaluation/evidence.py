@@ -221,7 +221,7 @@ def _poses(layout: Layout, crop: _Crop, rng: np.random.Generator, draws: int = 3
 def weigh(
     lr: np.ndarray,  # (16, 48, 3) uint8, fitted crop
     candidates: Sequence[Tuple[str, str]],  # (text, layout name)
-    seed: int = 0,
+    seed: int = 0,  # of the poses and the furniture that are drawn
 ) -> List[Hypothesis]:  # in the order of the candidates
     "How well each text explains an LR crop, by drawing it"
     if not candidates:

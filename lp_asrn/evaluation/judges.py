@@ -40,7 +40,10 @@ class Judge(nn.Module):
         self.place = nn.Parameter(torch.zeros(SLOTS, 192))
         self.classifier = nn.Linear(192, len(ALPHABET) + 1)
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, 7, 37) float32
+    def forward(
+        self,
+        x: Tensor,  # (N, 3, H, W) pictures in [0, 1], any size
+    ) -> Tensor:  # (N, 7, 37) float32
         "Logits of (N, 3, H, W) pictures in [0, 1]"
         features = self.image(2 * to_reading_size(x) - 1).flatten(1, 2).transpose(1, 2).contiguous()
         with torch.autocast(x.device.type, enabled=False):  # recurrent layers stay in fp32
@@ -61,13 +64,20 @@ def judge_loss(
 
 # %% ../../nbs/43_evaluation.judges.ipynb #c005
 @torch.no_grad()
-def judge_read(judge: Judge, x: Tensor) -> List[Reading]:  # N readings
+def judge_read(
+    judge: Judge,
+    x: Tensor,  # (N, 3, H, W) pictures in [0, 1], any size
+) -> List[Reading]:  # N readings
     "Read (N, 3, H, W) pictures in [0, 1]: the likeliest class of each window, empty ones left out"
     prob, index = judge(x).softmax(-1).max(-1)
     return [Reading(decode(i), float(p)) for i, p in zip(index.tolist(), prob.prod(-1))]
 
 # %% ../../nbs/43_evaluation.judges.ipynb #c007
-def save_judge(path: str | Path, judge: Judge, **note) -> None:
+def save_judge(
+    path: str | Path,  # where the file goes; folders are made as needed
+    judge: Judge,
+    **note,  # JSON-able, kept beside the weights: command, scores
+) -> None:
     "Write a judge, with the command and scores that made it in `note`"
     save_tensors(path, named_tensors(judge, "judge"), {"kind": "judge", **note})
 

@@ -22,7 +22,7 @@ from .submission import confidence_gap
 def rows_of(
     outcome: Outcome,
     dataset: str,  # name for the table
-    severity: str,
+    severity: str,  # name of the plates' degradation, for the table
     base: Optional[Dict[Tuple[str, str], List[str]]] = None,  # readings of the same plates to compare with, by input and reader; None = bicubic
 ) -> List[dict]:  # JSON-able rows, the same keys in each
     "Scores of every input and reader, for all layouts together and, where there are several, for each"
@@ -76,7 +76,9 @@ def verdict(
     return "\n".join(lines)
 
 
-def table(rows: List[dict]) -> str:
+def table(
+    rows: List[dict],  # as of `rows_of`
+) -> str:
     "Rows as lines of text"
     lines = [f"{'':10}{'reader':17}{'layout':14}{'plates':>7}{'all':>7}{'95 %':>14}{'>=6':>7}{'>=5':>7}{'chars':>7}{'PSNR':>7}{'SSIM':>7}  better/equal/worse"]
     for r in rows:
@@ -90,7 +92,7 @@ def table(rows: List[dict]) -> str:
 
 
 def write_readings(
-    path: str | Path,
+    path: str | Path,  # of the CSV file; its folder must be there
     outcomes: Dict[Tuple[str, str], Outcome],  # by data set and severity
 ) -> None:
     "readings.csv: a line a plate and degradation, with its truth, every reading and its confidence"
@@ -104,6 +106,10 @@ def write_readings(
                 writer.writerow([names[0], o.split, names[1], o.frames, *head, *found])
 
 
-def write_metrics(path: str | Path, rows: List[dict], **note) -> None:
+def write_metrics(
+    path: str | Path,  # of the JSON file; its folder must be there
+    rows: List[dict],  # as of `rows_of`
+    **note,  # JSON-able: what the rows were measured on
+) -> None:
     "metrics.json: the rows and what they were measured on; the same input gives the same bytes"
     Path(path).write_text(json.dumps({**note, "rows": rows}, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")

@@ -15,7 +15,9 @@ import numpy as np
 from ..config import UserError
 
 
-def check_submission(path: str | Path) -> None:
+def check_submission(
+    path: str | Path,  # of the .zip that is to be written
+) -> None:
     "Raise `UserError` if a submission cannot be written there"
     if Path(path).suffix.lower() != ".zip":
         raise UserError(f"{path}: the submission's name must end in .zip")

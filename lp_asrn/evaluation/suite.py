@@ -32,7 +32,10 @@ class PlateSet:
     split: str = "test"
     draws: int = 1  # degradations of each plate
 
-    def batches(self, size: int) -> Iterable:  # of `PlateBatch`
+    def batches(
+        self,
+        size: int,  # plates in a batch
+    ) -> Iterable:  # of `PlateBatch`
         "Every plate at every draw"
         return (batch for draw in range(self.draws) for batch in in_order(self.dataset, size, draw))
 
@@ -81,12 +84,12 @@ def _cases(outcome: Outcome, plates: PlateSet, combined: CombinedReader, count: 
 def evaluate_sets(
     combined: CombinedReader,  # the models, and how a user reads with them
     readers: Dict[str, ReadFn],  # the judges, and others by name
-    sets: Sequence[PlateSet],
+    sets: Sequence[PlateSet],  # plates to read; samples.png shows some of the first set
     folder: Path,  # to write to; it must be there
     note: Dict[str, object],  # for metrics.json and the foot of the report: checkpoint, draws, ...
-    tracks: Sequence[TrackSet] = (),
-    batch_size: int = 100,
-    log: Callable[[str], None] = print,
+    tracks: Sequence[TrackSet] = (),  # tracks to read, frame by frame and together
+    batch_size: int = 100,  # plates read at once
+    log: Callable[[str], None] = print,  # takes text, a line or several
 ) -> Dict[Tuple[str, str], Outcome]:  # by data set and severity
     "Read everything, print tables, write the four files"
     rows, outcomes, cases, figures = [], {}, {}, {}

@@ -55,7 +55,7 @@ class Models:
 
 
 def save_models(
-    path: str | Path,
+    path: str | Path,  # where the file goes; folders are made as needed
     models: Models,
     dtype: torch.dtype = torch.float32,  # of the tensors in the file; they are loaded as float32 whatever it is
     **note,  # JSON-able, kept beside the architecture

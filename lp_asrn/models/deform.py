@@ -160,7 +160,10 @@ class DeformConv(nn.Module):
         "Where the module looks in `x`, and how much each tap counts (in DCNv3: before the softmax)"
         return self.offset_mask(self.offset_mask_dw(x))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,  # (N, C, H, W) features
+    ) -> Tensor:
         return self.output_proj(deform_conv(self.value_proj(x), self.packed_map(x), self.geometry, self.version, self.backend))
 
 

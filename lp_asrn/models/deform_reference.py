@@ -43,7 +43,11 @@ class Geometry:
         "P, the channels of the packed map of offsets and modulations: 3GK rounded up to a multiple of 8"
         return -(-3 * self.groups * self.taps // 8) * 8
 
-    def output_size(self, height: int, width: int) -> Tuple[int, int]:
+    def output_size(
+        self,
+        height: int,  # of the input, in pixels
+        width: int,  # of the input, in pixels
+    ) -> Tuple[int, int]:
         "Height and width of the output, as of any convolution"
         return tuple((n + 2 * self.padding - self.dilation * (self.kernel_size - 1) - 1) // self.stride + 1 for n in (height, width))
 

@@ -47,7 +47,7 @@ def autocast(
 
 @contextmanager
 def deterministic(
-    on: bool = True,
+    on: bool = True,  # False = leave torch as it is set
 ) -> Iterator[None]:
     "Within it torch uses only algorithms that give the same bits each time, and raises an error where it has none; what was set before is set again"
     before, how = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

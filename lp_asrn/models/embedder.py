@@ -25,7 +25,10 @@ class Embedder(nn.Module):
         self.squeeze = nn.Conv2d(config.channels[-1], 16, (4, 1))
         self.project = nn.Linear(16 * COLUMNS, config.dim)
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, dim) float32, norm 1
+    def forward(
+        self,
+        x: Tensor,  # (N, 3, H, W) pictures in [0, 1], any size
+    ) -> Tensor:  # (N, dim) float32, norm 1
         "Embed (N, 3, H, W) pictures in [0, 1]"
         f = F.gelu(self.squeeze(self.trunk(to_reading_size(x)))).squeeze(2)
         f = F.avg_pool1d(f, f.shape[-1] // COLUMNS).flatten(1)

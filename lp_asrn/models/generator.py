@@ -21,7 +21,10 @@ from .weights import architecture_of, load_module, load_tensors, named_tensors, 
 from ..plates.layouts import ALPHABET
 
 # %% ../../nbs/23_models.generator.ipynb #c004
-def bicubic(lr: Tensor, scale: int) -> Tensor:  # (N, 3, scale*h, scale*w) in [0, 1]
+def bicubic(
+    lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1]
+    scale: int,  # upscaling factor, a whole number
+) -> Tensor:  # (N, 3, scale*h, scale*w) in [0, 1]
     "Bicubic upscaling of (N, 3, h, w) pictures in [0, 1]: the baseline, and the generator's skip"
     return bicubic_resize(lr, (scale * lr.shape[-2], scale * lr.shape[-1])).clamp(0, 1)
 
@@ -29,13 +32,19 @@ def bicubic(lr: Tensor, scale: int) -> Tensor:  # (N, 3, scale*h, scale*w) in [0
 class ShallowExtractor(nn.Module):
     "(N, 3, h, w) to (N, channels, h, w)"
 
-    def __init__(self, channels: int):
+    def __init__(
+        self,
+        channels: int,  # feature channels of the output
+    ):
         super().__init__()
         self.conv = nn.Conv2d(3, channels, 5, padding=2)
         self.encode = nn.Conv2d(12, channels, 3, padding=1)
         self.decode = nn.Conv2d(channels, 4 * channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,  # (N, 3, h, w) LR pictures in [-1, 1], any size
+    ) -> Tensor:
         h, w = x.shape[-2:]
         folded = F.pixel_unshuffle(F.pad(x, (0, w % 2, 0, h % 2), mode="replicate"), 2)
         branch = F.pixel_shuffle(self.decode(F.silu(self.encode(folded))), 2)
@@ -48,12 +57,20 @@ RESIDUAL_SCALE = 0.2
 class DenseBlock(nn.Module):
     "Densely connected 3x3 convolutions, fused and added back"
 
-    def __init__(self, channels: int, growth: int, layers: int):
+    def __init__(
+        self,
+        channels: int,  # feature channels, in and out
+        growth: int,  # channels that each dense layer adds
+        layers: int,  # convolutions, the fusing one included
+    ):
         super().__init__()
         self.grow = nn.ModuleList(nn.Conv2d(channels + i * growth, growth, 3, padding=1) for i in range(layers - 1))
         self.fuse = nn.Conv2d(channels + (layers - 1) * growth, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,  # (N, channels, h, w) features
+    ) -> Tensor:
         features = [x]
         for conv in self.grow:
             features.append(F.leaky_relu(conv(torch.cat(features, 1)), 0.2))
@@ -63,11 +80,20 @@ class DenseBlock(nn.Module):
 class RRDB(nn.Module):
     "Residual-in-residual dense block: dense blocks in a row, added back (as it is if there is one)"
 
-    def __init__(self, channels: int, growth: int, blocks: int, layers: int):
+    def __init__(
+        self,
+        channels: int,  # feature channels, in and out
+        growth: int,  # channels that each dense layer adds
+        blocks: int,  # dense blocks in a row
+        layers: int,  # convolutions of a dense block, the fusing one included
+    ):
         super().__init__()
         self.blocks = nn.Sequential(*(DenseBlock(channels, growth, layers) for _ in range(blocks)))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,  # (N, channels, h, w) features
+    ) -> Tensor:
         y = self.blocks(x)
         return y if len(self.blocks) == 1 else x + RESIDUAL_SCALE * (y - x)
 
@@ -75,7 +101,11 @@ class RRDB(nn.Module):
 class Upscaler(nn.Module):
     "(N, channels, h, w) to (N, 3, scale*h, scale*w), near zero at the start"
 
-    def __init__(self, channels: int, scale: int):
+    def __init__(
+        self,
+        channels: int,  # feature channels of the input; half as many inside
+        scale: int,  # upscaling factor, 2 or 4
+    ):
         super().__init__()
         wide = channels // 2
         steps: List[nn.Module] = []
@@ -87,18 +117,27 @@ class Upscaler(nn.Module):
             self.reconstruct.weight.mul_(0.1)
             self.reconstruct.bias.zero_()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,  # (N, channels, h, w) features at LR size
+    ) -> Tensor:
         return self.reconstruct(self.up(x))
 
 # %% ../../nbs/23_models.generator.ipynb #c012b
 class PlainResidualBlock(nn.Module):
     "Two 3x3 convolutions and a skip, without normalisation"
 
-    def __init__(self, channels: int):
+    def __init__(
+        self,
+        channels: int,  # feature channels, in and out
+    ):
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,  # (N, channels, h, w) features
+    ) -> Tensor:
         return x + self.body(x)
 
 
@@ -116,7 +155,11 @@ class TextPrior(nn.Module):
         self.place = nn.Conv2d(config.channels[1], width, 1)
         self.draw = nn.Sequential(PlainResidualBlock(width), PlainResidualBlock(width), nn.Conv2d(width, 4 * channels, 3, padding=1), nn.PixelShuffle(2))
 
-    def forward(self, seen: Sight, size: Tuple[int, int]) -> Tensor:  # (N, channels, h, w)
+    def forward(
+        self,
+        seen: Sight,
+        size: Tuple[int, int],  # h, w: rows and columns of the LR pictures
+    ) -> Tensor:  # (N, channels, h, w)
         "Draw a sight of N pictures of h rows and w columns"
         chances = F.pad(seen.logits.softmax(-1), (0, 1), value=1.0)  # the last one says: a character is here
         where = seen.attention / seen.attention.amax(-1, keepdim=True)
@@ -160,7 +203,11 @@ class Generator(nn.Module):
         self.reader._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def features(self, lr: Tensor, seen: Optional[Sight] = None) -> Tensor:  # (N, channels, h, w)
+    def features(
+        self,
+        lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1], any size
+        seen: Optional[Sight] = None,
+    ) -> Tensor:  # (N, channels, h, w)
         "Features at LR size, after the character attention"
         shallow = self.shallow(2 * lr - 1)
         if self.prior is not None:
@@ -175,7 +222,11 @@ class Generator(nn.Module):
                 x = self.attention[i % len(self.attention)](x)
         return self.characters(self.body(x) + shallow)
 
-    def forward(self, lr: Tensor, seen: Optional[Sight] = None) -> Tensor:  # (N, 3, scale*h, scale*w) float32, not clamped
+    def forward(
+        self,
+        lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1], any size
+        seen: Optional[Sight] = None,
+    ) -> Tensor:  # (N, 3, scale*h, scale*w) float32, not clamped
         "Super-resolve (N, 3, h, w) pictures in [0, 1]; h and w as you like. `seen`: what `reader` sees in them, if that is known already"
         return bicubic(lr, self.config.scale) + self.upscale(self.features(lr, seen)).float()
 

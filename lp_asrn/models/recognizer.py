@@ -29,7 +29,10 @@ def _cubic(before: int, after: int) -> np.ndarray:
     return cv2.resize(np.eye(before, dtype=np.float32), (before, after), interpolation=cv2.INTER_CUBIC)
 
 
-def bicubic_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:  # (N, C, *size) float32, not clamped
+def bicubic_resize(
+    x: Tensor,  # (N, C, H, W), any floating dtype and range
+    size: Tuple[int, int],  # height, width of the result
+) -> Tensor:  # (N, C, *size) float32, not clamped
     "`F.interpolate` (bicubic) of (N, C, H, W) as two matrix products: ten times as fast on a CPU"
     x = x.float()
     if not all(isinstance(n, int) for n in x.shape[-2:]):  # sizes are free in an exported graph
@@ -39,7 +42,9 @@ def bicubic_resize(x: Tensor, size: Tuple[int, int]) -> Tensor:  # (N, C, *size)
         return rows @ (x @ columns.T)
 
 
-def to_reading_size(x: Tensor) -> Tensor:  # (N, 3, 32, 96)
+def to_reading_size(
+    x: Tensor,  # (N, 3, H, W) pictures in [0, 1], any size
+) -> Tensor:  # (N, 3, 32, 96)
     "Bring (N, 3, H, W) pictures to 32x96: area averaging where they are larger, bicubic where they are smaller"
     if x.shape[-2:] == READING_SIZE:
         return x
@@ -48,7 +53,9 @@ def to_reading_size(x: Tensor) -> Tensor:  # (N, 3, 32, 96)
     return bicubic_resize(x, READING_SIZE).clamp(0, 1)
 
 # %% ../../nbs/22_models.recognizer.ipynb #c007
-def norm(channels: int) -> nn.GroupNorm:
+def norm(
+    channels: int,  # of the maps that it normalises
+) -> nn.GroupNorm:
     "GroupNorm with one group: a layer norm over channels and pixels"
     return nn.GroupNorm(1, channels)
 
@@ -56,12 +63,18 @@ def norm(channels: int) -> nn.GroupNorm:
 class ResidualBlock(nn.Module):
     "Two 3x3 convolutions with GroupNorm, and a skip"
 
-    def __init__(self, channels: int):
+    def __init__(
+        self,
+        channels: int,  # feature channels, in and out
+    ):
         super().__init__()
         conv = lambda: nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.body = nn.Sequential(conv(), norm(channels), nn.SiLU(), conv(), norm(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,  # (N, channels, H, W) features
+    ) -> Tensor:
         return F.silu(x + self.body(x))
 
 
@@ -76,14 +89,21 @@ class Trunk(nn.Module):
         ]
         self.fine, self.coarse = nn.Sequential(*stages[:2]), stages[2]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,  # (N, 3, 32, 96) pictures in [0, 1]
+    ) -> Tensor:
         return self.coarse(self.fine(2 * x - 1))
 
 # %% ../../nbs/22_models.recognizer.ipynb #c010
 class SlotAttention(nn.Module):
     "One horizontal attention for each character slot, starting at the expected character centres"
 
-    def __init__(self, features: int, num_slots: int):
+    def __init__(
+        self,
+        features: int,  # length of a column's feature vector
+        num_slots: int,  # character slots, one attention each
+    ):
         super().__init__()
         self.centre = nn.Parameter((torch.arange(num_slots) + 0.5) / num_slots)
         self.log_width = nn.Parameter(torch.full((num_slots,), 0.35 / num_slots).log())
@@ -91,7 +111,10 @@ class SlotAttention(nn.Module):
         nn.init.zeros_(self.content.weight)
         nn.init.zeros_(self.content.bias)
 
-    def weights(self, f: Tensor) -> Tensor:  # (N, slots, W), rows sum to 1
+    def weights(
+        self,
+        f: Tensor,  # (N, W, features) of the W columns
+    ) -> Tensor:  # (N, slots, W), rows sum to 1
         "Attention over the W columns of `f` (N, W, features)"
         x = (torch.arange(f.shape[1], device=f.device) + 0.5) / f.shape[1]
         place = -0.5 * ((x - self.centre[:, None]) / self.log_width.exp()[:, None]) ** 2
@@ -126,7 +149,10 @@ class Recognizer(nn.Module):
         self.classifier = nn.Linear(hidden, len(ALPHABET))
         self.layout = nn.Linear(hidden, len(self.layouts))
 
-    def see(self, x: Tensor) -> Sight:
+    def see(
+        self,
+        x: Tensor,  # (N, 3, H, W) pictures in [0, 1], any size
+    ) -> Sight:
         "Everything about (N, 3, H, W) pictures in [0, 1]"
         features = self.trunk.fine(2 * to_reading_size(x) - 1)
         columns = self.column(self.trunk.coarse(features).permute(0, 3, 1, 2).flatten(2))
@@ -135,12 +161,18 @@ class Recognizer(nn.Module):
         slots = F.gelu(self.norm(attention.to(f.dtype) @ f + context[:, None] + self.place))
         return Sight(features, f, attention, self.classifier(slots).float(), self.layout(F.gelu(context)).float())
 
-    def read_out(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+    def read_out(
+        self,
+        x: Tensor,  # (N, 3, H, W) pictures in [0, 1], any size
+    ) -> Tuple[Tensor, Tensor]:
         "Logits (N, slots, 36) of characters and (N, layouts) of layouts, float32"
         seen = self.see(x)
         return seen.logits, seen.layout
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, slots, 36) float32
+    def forward(
+        self,
+        x: Tensor,  # (N, 3, H, W) pictures in [0, 1], any size
+    ) -> Tensor:  # (N, slots, 36) float32
         "Character logits of (N, 3, H, W) pictures in [0, 1]"
         return self.see(x).logits
 

@@ -24,8 +24,8 @@ PRETRAINED = {"small": DATA_DIR / "small.safetensors"}  # weights that come with
 
 
 def save_tensors(
-    path: str | Path,
-    tensors: Dict[str, Tensor],
+    path: str | Path,  # where the file goes; folders are made as needed
+    tensors: Dict[str, Tensor],  # by name; any shape, dtype and device
     note: dict,  # JSON-able
 ) -> None:
     "Write tensors and a note as safetensors, atomically"
@@ -52,21 +52,21 @@ def _load(path: str | Path, with_tensors: bool) -> Tuple[Dict[str, Tensor], dict
 
 
 def load_tensors(
-    path: str | Path,
+    path: str | Path,  # of a file that `save_tensors` wrote
 ) -> Tuple[Dict[str, Tensor], dict]:  # tensors, note
     "Read what `save_tensors` wrote; raises `CheckpointError` naming the file"
     return _load(path, True)
 
 
 def load_note(
-    path: str | Path,
+    path: str | Path,  # of a file that `save_tensors` wrote
 ) -> dict:
     "The note alone, without reading the tensors; raises `CheckpointError` as `load_tensors` does"
     return _load(path, False)[1]
 
 # %% ../../nbs/21b_models.weights.ipynb #c007
 def load_module(
-    module: nn.Module,
+    module: nn.Module,  # its weights are replaced
     tensors: Dict[str, Tensor],  # of several modules
     prefix: str,  # the module's own tensors are named "prefix.*"
     path: str | Path,  # for the message
@@ -86,7 +86,10 @@ def load_module(
     return module
 
 
-def named_tensors(module: nn.Module, prefix: str) -> Dict[str, Tensor]:
+def named_tensors(
+    module: nn.Module,  # whose weights are named, not copied
+    prefix: str,  # first part of every name, without the dot
+) -> Dict[str, Tensor]:
     "The weights of a module, named `prefix.*` as `load_module` wants them"
     return {f"{prefix}.{k}": v for k, v in module.state_dict().items()}
 

@@ -47,7 +47,7 @@ def look_inside(
 
 
 def taps_at(
-    layer: nn.Module,
+    layer: nn.Module,  # a `DeformConv` on the CPU, or a plain convolution
     x: Tensor,  # (1, C, h, w), what comes into it
     position: Tuple[int, int],  # row, column of its output
 ) -> Optional[Tuple[np.ndarray, np.ndarray, np.ndarray]]:  # x, y (G, K) in pixels of its input, and modulation (G, K); None = it is a plain convolution

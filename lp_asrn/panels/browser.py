@@ -60,7 +60,7 @@ def miner_of(
 def survey(
     reader: Reader,
     config: Config,  # says where plates come from, and at which severity they are degraded
-    splits: Sequence[str] = SPLITS,
+    splits: Sequence[str] = SPLITS,  # one or more of train, val and test
     limit: int = 60,  # plates of each split, from the first on
     draws: int = 3,  # degradations of each
     miner: Optional[HardExampleMiner] = None,  # is told of every reading; None = one that knows nothing
@@ -108,9 +108,9 @@ ORDERS = {  # name -> sorting key of an `Entry`; None = as in the data set
 
 
 def select(
-    entries: Sequence[Entry],
-    split: str = "all",
-    layout: str = "all",
+    entries: Sequence[Entry],  # as of `survey`
+    split: str = "all",  # train, val or test; all = every split
+    layout: str = "all",  # name of a layout; all = every layout
     outcome: str = "all",  # all, right or wrong: the reading of LR and SR together
     order: str = "hardest first",  # a name in `ORDERS`
 ) -> List[Entry]:  # may be empty

@@ -119,6 +119,7 @@ class TrainingPanel(widgets.VBox):
         self.stop.on_click(self._stop)
         self._drawn: Tuple = ()
         self._show("nothing runs")
+        self._draw()
         super().__init__([widgets.HBox([self.stage, self.afresh, self.start, self.pause, self.stop]), self.status, self.image])
 
     @property

@@ -23,7 +23,7 @@ MARGIN = 0.45  # car body around the plate, in plate heights
 
 # %% ../../nbs/12_plates.body.ipynb #c005
 def cells(
-    text: str,
+    text: str,  # characters of the plate; only their number matters
     layout: Layout,
     width: float,  # of the plate, in any unit
 ) -> Tuple[np.ndarray, float]:  # centre of each character (len(text),), width of a cell; in that unit
@@ -67,7 +67,12 @@ def _colour(name: str, style: Style) -> Tuple[int, int, int]:
     return tuple({"plate": style.plate, "ink": style.ink, "accent": style.accent}[name])
 
 
-def draw_item(plate: np.ndarray, item: Item, style: Style, rng: np.random.Generator) -> None:
+def draw_item(
+    plate: np.ndarray,  # (H, W, 3) uint8 RGB, changed in place
+    item: Item,
+    style: Style,
+    rng: np.random.Generator,
+) -> None:
     "Draw one item on a plate (H, W, 3) uint8"
     height, width = plate.shape[:2]
     colour, at = _colour(item.colour, style), [round(v * (height if k % 2 else width)) for k, v in enumerate(item.at)]

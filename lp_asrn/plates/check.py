@@ -74,7 +74,9 @@ def _counts(rows: List[Row]) -> List[str]:
     return ["  ".join(cell.rjust(w) for cell, w in zip(line, widths)) for line in table]
 
 
-def check_data(root: str | Path) -> Report:
+def check_data(
+    root: str | Path,  # data folder, in any form of `READERS`
+) -> Report:
     "Open every picture of a data folder; raises `DataError` if its form is unknown or its list cannot be read"
     table = scan(root)
     report = Report(table, leaks(table))

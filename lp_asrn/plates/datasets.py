@@ -49,17 +49,23 @@ class PlateBatch:
         return replace(self, **{k: v.to(device) for k, v in moved.items() if isinstance(v, Tensor)})
 
 
-def to_tensor(pictures: Sequence[np.ndarray]) -> Tensor:  # (N, 3, H, W) float32 in [0, 1], channels_last in memory
+def to_tensor(
+    pictures: Sequence[np.ndarray],  # each (H, W, 3) uint8, all of one size
+) -> Tensor:  # (N, 3, H, W) float32 in [0, 1], channels_last in memory
     "Stack uint8 (H, W, 3) pictures"
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(255)
 
 
-def to_pictures(batch: Tensor) -> np.ndarray:  # (N, H, W, 3) uint8
+def to_pictures(
+    batch: Tensor,  # (N, 3, H, W) float, clamped to [0, 1]
+) -> np.ndarray:  # (N, H, W, 3) uint8
     "Inverse of `to_tensor`, with rounding"
     return batch.detach().float().clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 # %% ../../nbs/19b_plates.datasets.ipynb #c008
-def inside_bars(picture: np.ndarray) -> Tuple[int, int, int, int]:  # left, top, right, bottom
+def inside_bars(
+    picture: np.ndarray,  # (h, w, 3) uint8, as of `fit`
+) -> Tuple[int, int, int, int]:  # left, top, right, bottom
     "Where a fitted crop lies between its grey bars"
     inside = (picture != GREY).any(2)
     columns, rows = (np.flatnonzero(inside.any(k)) for k in (0, 1))
@@ -81,8 +87,8 @@ class PlateDataset(Dataset):
         source: Source,
         severity: Severity | Mixture,  # for plates that have no LR of their own
         num_slots: int = 7,  # character slots of a target
-        scale: int = 2,
-        seed: int = 0,
+        scale: int = 2,  # HR / LR
+        seed: int = 0,  # of degradations, photometric changes and softening
         augment: bool = False,  # `photometric` changes, for training only
         soften: bool = False,  # also give `view`, HR with light blur and noise
         near_misses: bool = False,  # also give `near`, if the source has near misses
@@ -119,7 +125,9 @@ class PlateDataset(Dataset):
         )
 
 
-def collate(samples: Sequence[dict]) -> PlateBatch:
+def collate(
+    samples: Sequence[dict],  # as `PlateDataset` gives them, at least one
+) -> PlateBatch:
     "Samples of a `PlateDataset` to a batch"
     column = {k: [s[k] for s in samples] for k in samples[0]}
     for k in ("hr", "lr", "view", "near"):
@@ -131,7 +139,7 @@ def collate(samples: Sequence[dict]) -> PlateBatch:
 def loader(
     dataset: PlateDataset,
     batches: Sequence[List[Tuple[int, int]]],  # or an iterable: lists of (epoch, index)
-    num_workers: int = 0,
+    num_workers: int = 0,  # processes that prepare plates; 0 = in this one
 ) -> DataLoader:  # of `PlateBatch`
     "Batches of the given keys, in order. The loader has a generator of its own, so that torch's global random state is left alone"
     return DataLoader(
@@ -141,7 +149,7 @@ def loader(
 
 def in_order(
     dataset: PlateDataset,
-    batch_size: int,
+    batch_size: int,  # plates in a batch; the last may have fewer
     draw: int = 0,  # number of the degradation: the "epoch" of the key
     share: Callable[[list], list] = lambda batches: batches,  # which of the batches
 ) -> Iterator[PlateBatch]:

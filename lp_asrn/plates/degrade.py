@@ -194,7 +194,9 @@ SEVERITIES = {
 }
 
 
-def get_severity(name: str) -> Severity | Mixture:
+def get_severity(
+    name: str,  # a name in `SEVERITIES`
+) -> Severity | Mixture:
     "The severity of that name; raises `ConfigError` with the nearest one"
     if name not in SEVERITIES:
         raise ConfigError(f"unknown severity '{name}'" + suggest(name, SEVERITIES))
@@ -203,7 +205,7 @@ def get_severity(name: str) -> Severity | Mixture:
 
 def degrade(
     hr: np.ndarray,  # (H, W, 3) uint8
-    severity: Severity | Mixture,
+    severity: Severity | Mixture,  # what the camera is drawn from
     rng: np.random.Generator,
     scale: int = 2,  # H and W are multiples of it
 ) -> np.ndarray:  # (H/scale, W/scale, 3) uint8

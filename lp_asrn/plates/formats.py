@@ -48,12 +48,18 @@ class Table:
     held_back: List[str] = field(default_factory=list)
     skipped: List[str] = field(default_factory=list)
 
-    def name(self, path: Path) -> str:
+    def name(
+        self,
+        path: Path,  # of a file or folder below the root
+    ) -> str:
         "A path as it is shown: from the root on"
         return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in Path(os.path.relpath(path, self.root)).as_posix())
 
     @contextmanager
-    def attempt(self, name: str) -> Iterator[None]:
+    def attempt(
+        self,
+        name: str,  # of the row or file, as the finding shows it
+    ) -> Iterator[None]:
         "Enter a `Fault` that is raised inside under its kind, as `name: reason`"
         try:
             yield
@@ -86,12 +92,18 @@ class Table:
 class Pictures:
     "The picture files below a root: finds those that labels name, and knows which ones no label named"
 
-    def __init__(self, root: Path):
+    def __init__(
+        self,
+        root: Path,  # folder in and below which the pictures lie
+    ):
         self.root = Path(os.path.normpath(root))
         self._folders: Dict[Path, Dict[str, List[Path]]] = {}  # folder -> name without suffix -> files
         self._named = set()
 
-    def folder(self, path: Path) -> Dict[str, List[Path]]:  # name without suffix -> files
+    def folder(
+        self,
+        path: Path,  # folder to list; one that is missing has no pictures
+    ) -> Dict[str, List[Path]]:  # name without suffix -> files
         "The pictures of a folder, listed once"
         if path not in self._folders:
             try:
@@ -103,7 +115,10 @@ class Pictures:
                 stems.setdefault(p.stem, []).append(p)
         return self._folders[path]
 
-    def find(self, *names: str | Path) -> List[Path]:
+    def find(
+        self,
+        *names: str | Path,  # paths from the root on, with or without suffix
+    ) -> List[Path]:
         "The pictures of these names, from the root on; raises `Fault` if one is not there, or is there with several other suffixes"
         found, faults = [], []
         for name in names:
@@ -120,7 +135,10 @@ class Pictures:
             raise Fault("unmatched", "; ".join(faults))
         return found
 
-    def claim(self, folder: Path) -> None:
+    def claim(
+        self,
+        folder: Path,  # its pictures count as named, those below it do not
+    ) -> None:
         "Pictures of a folder that was named as a whole, and need not be named one by one"
         self._named |= {p for files in self.folder(folder).values() for p in files}
 
@@ -164,7 +182,9 @@ def _row(record: dict, pictures: Pictures) -> Row:
     return Row(image, text, layout, split, lr[0] if lr else None, get("track"))
 
 
-def read_table(root: str | Path) -> Table:
+def read_table(
+    root: str | Path,  # data folder, with labels.csv in it
+) -> Table:
     "Read a data folder in the generic form; raises `DataError` if there is no such table"
     root = Path(os.path.abspath(root))
     path = root / "labels.csv"
@@ -189,7 +209,7 @@ def read_table(root: str | Path) -> Table:
 
 
 def write_table(
-    root: str | Path,
+    root: str | Path,  # folder that gets labels.csv; it must be there
     rows: List[dict],  # keys: columns of labels.csv
 ) -> None:
     "Write `labels.csv` in the generic form"

@@ -95,11 +95,17 @@ class Layout:
     styles: Dict[str, Style]
     items: List[Item] = field(default_factory=list)
 
-    def fits(self, text: str) -> bool:
+    def fits(
+        self,
+        text: str,  # a plate text in upper case, without blanks
+    ) -> bool:
         "True if `text` has this layout's length and kinds of characters"
         return len(text) == len(self.mask) and all(c in ALPHABET and c.isalpha() == (m == "L") for c, m in zip(text, self.mask))
 
-    def draw_text(self, rng) -> str:
+    def draw_text(
+        self,
+        rng,  # a numpy Generator; all randomness comes from here
+    ) -> str:
         "A random text of this layout, from a numpy Generator"
         return "".join(ALPHABET[rng.integers(10, 36) if m == "L" else rng.integers(0, 10)] for m in self.mask)
 
@@ -184,7 +190,9 @@ def _is_box(box: Sequence[float]) -> bool:
 LAYOUTS = read_layouts(DATA_DIR / "layouts.yaml")  # name -> Layout; those of the user are added by `get_layouts`
 
 # %% ../../nbs/10_plates.layouts.ipynb #c012
-def get_layout(name: str) -> Layout:
+def get_layout(
+    name: str,  # a name in `LAYOUTS`
+) -> Layout:
     "The layout of that name; raises `DataError` with the nearest one"
     if name not in LAYOUTS:
         raise DataError(f"unknown layout '{name}'" + suggest(name, LAYOUTS))

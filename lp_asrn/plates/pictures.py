@@ -32,13 +32,15 @@ class Fault(DataError):
     def __init__(
         self,
         kind: str,  # one of `KINDS`
-        reason: str,
+        reason: str,  # what is wrong, in words
     ):
         super().__init__(reason)
         self.kind = kind
 
 # %% ../../nbs/09_plates.pictures.ipynb #c007
-def open_image(path: Path) -> np.ndarray:  # (H, W, 3) uint8 RGB
+def open_image(
+    path: Path,  # of a picture file, any format that Pillow reads
+) -> np.ndarray:  # (H, W, 3) uint8 RGB
     "Read a picture of any kind (grey, 16 bit, palette, alpha, CMYK, EXIF-rotated); raises `Fault`"
     if not os.path.isfile(path):
         raise Fault("unmatched", "no such file")
@@ -58,7 +60,9 @@ def open_image(path: Path) -> np.ndarray:  # (H, W, 3) uint8 RGB
         raise Fault("unreadable", f"not a picture that can be read ({reason})") from None
 
 
-def picture_size(path: Path) -> Tuple[int, int]:  # width, height
+def picture_size(
+    path: Path,  # of a picture file, any format that Pillow reads
+) -> Tuple[int, int]:  # width, height
     "Size of a picture as it is stored, read from its head; raises `Fault`"
     try:
         with Image.open(path) as opened:
@@ -67,7 +71,9 @@ def picture_size(path: Path) -> Tuple[int, int]:  # width, height
         raise Fault("unreadable", f"not a picture that can be read ({' '.join(str(e).split())})") from None
 
 
-def read_image(path: str | Path) -> np.ndarray:  # (H, W, 3) uint8 RGB
+def read_image(
+    path: str | Path,  # of a picture file, any format that Pillow reads
+) -> np.ndarray:  # (H, W, 3) uint8 RGB
     "As `open_image`; raises `DataError` naming the file"
     try:
         return open_image(Path(path))
@@ -75,7 +81,10 @@ def read_image(path: str | Path) -> np.ndarray:  # (H, W, 3) uint8 RGB
         raise DataError(f"{path}: {e}") from None
 
 
-def write_image(path: str | Path, picture: np.ndarray) -> None:  # (H, W, 3) uint8 RGB
+def write_image(
+    path: str | Path,  # where the PNG goes; folders are made as needed
+    picture: np.ndarray,  # (H, W, 3) uint8 RGB
+) -> None:  # (H, W, 3) uint8 RGB
     "Write a PNG; folders are made as needed"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +92,9 @@ def write_image(path: str | Path, picture: np.ndarray) -> None:  # (H, W, 3) uin
         raise DataError(f"cannot write {path}")
 
 
-def list_images(path: str | Path) -> List[Path]:  # sorted
+def list_images(
+    path: str | Path,  # a picture file, or a folder of pictures
+) -> List[Path]:  # sorted
     "A picture file itself, or the pictures of a folder; raises `DataError` if there is none"
     path = Path(path)
     if path.is_file():
@@ -105,7 +116,11 @@ class Fit:
     picture: np.ndarray  # (height, width, 3) uint8
     box: Tuple[int, int, int, int]  # left, top, right, bottom of the crop inside `picture`, in pixels
 
-    def cut(self, scaled: np.ndarray, scale: int) -> np.ndarray:
+    def cut(
+        self,
+        scaled: np.ndarray,  # (scale height, scale width, 3), as `picture` super-resolved
+        scale: int,  # how many times as large, a whole number
+    ) -> np.ndarray:
         "The crop's part of `scaled`, a picture `scale` times the size"
         left, top, right, bottom = (v * scale for v in self.box)
         return scaled[top:bottom, left:right]
@@ -114,7 +129,7 @@ class Fit:
 def fit(
     picture: np.ndarray,  # (H, W, 3) uint8, any size
     height: int = 16,  # of the result
-    width: int = 48,
+    width: int = 48,  # of the result, in pixels
 ) -> Fit:
     "Bring any crop to `height` x `width`: grey bars where the aspect asks for them, then one resize"
     h, w = picture.shape[:2]
@@ -133,7 +148,9 @@ def fit(
 Corners = Tuple[Tuple[float, float], ...]  # four (x, y) in pixels: top-left, top-right, bottom-right, bottom-left
 
 
-def check_corners(points: Sequence) -> Corners:
+def check_corners(
+    points: Sequence,  # four (x, y) in pixels, numbers or their text
+) -> Corners:
     "Four points as numbers; raises `Fault` unless they go once around a plate, clockwise from the top left"
     try:
         quad = np.array(points, float)
@@ -153,7 +170,7 @@ def check_corners(points: Sequence) -> Corners:
 
 def rectify(
     picture: np.ndarray,  # (H, W, 3) uint8
-    corners: Corners,
+    corners: Corners,  # of the plate in the picture, clockwise from top left
 ) -> np.ndarray:  # (h, w, 3) uint8, as large as the plate in the picture
     "Cut a plate out by its corners and make it upright; raises `Fault` if a corner lies far outside the picture"
     quad = np.float32(corners)

@@ -83,7 +83,9 @@ def _plate(image: Path, note: Dict[str, str]) -> Tuple[str, str]:  # text, layou
     return check_label(note.get("plate", ""), _layout(note.get("layout", "")))
 
 
-def read_rodosol(root: Path) -> Table:
+def read_rodosol(
+    root: Path,  # folder of RodoSol-ALPR, with split.txt in it
+) -> Table:
     "RodoSol-ALPR: photographs, each with a .txt; `split.txt` has lines `picture;split`"
     table, pictures, named = Table(root, [], True, "RodoSol-ALPR"), Pictures(root), set()
     for where, (name, split) in _lines(root / "split.txt", 2, table):
@@ -102,7 +104,9 @@ def read_rodosol(root: Path) -> Table:
     return table
 
 
-def read_rodosol_sr(root: Path) -> Table:
+def read_rodosol_sr(
+    root: Path,  # folder of RodoSol-SR, with its list of pairs
+) -> Table:
     "RodoSol-SR: a list with lines `HR;LR;split`; the text is in the .txt beside the HR picture"
     table, pictures = Table(root, [], True, "RodoSol-SR"), Pictures(root)
     for where, (hr, lr, split) in _lines(_list(root, pairs=True), 3, table):
@@ -152,7 +156,9 @@ def _labelme(image: Path) -> Corners:
     return check_corners(np.roll(quad, -int(quad.sum(axis=1).argmin()), axis=0))
 
 
-def read_ufpr(root: Path) -> Table:
+def read_ufpr(
+    root: Path,  # folder of UFPR-SR-Plates, with its list of tracks
+) -> Table:
     "UFPR-SR-Plates: a list with lines `PLATE;folder;split`; a folder holds lr-00N, hr-00N and labelme files"
     table, pictures, named = Table(root, [], True, "UFPR-SR-Plates"), Pictures(root), set()
     for where, (plate, track, split) in _lines(_list(root, pairs=False), 3, table):
@@ -196,7 +202,9 @@ def _tracks(root: Path) -> List[Path]:
     return sorted(p for above in ("", "*/") for p in root.glob(f"{above}Scenario-*/*/track_*") if p.is_dir())
 
 
-def read_lrlpr(root: Path) -> Table:
+def read_lrlpr(
+    root: Path,  # folder of LRLPR-26, with scenarios in it or one below
+) -> Table:
     "LRLPR-26: track folders with annotations.json, or without (test tracks)"
     table, pictures = Table(root, [], True, "LRLPR-26"), Pictures(root)
     for folder in _tracks(root):
@@ -225,7 +233,9 @@ def _phases(root: Path) -> List[Path]:
     return found if any((p / "inputs").is_dir() and (p / "gt").is_dir() for p in found) else []
 
 
-def read_mdlp(root: Path) -> Table:
+def read_mdlp(
+    root: Path,  # folder of MDLP, with its phases in it
+) -> Table:
     "MDLP: `phase/inputs/group/*.jpg` (LR) and `phase/gt/group/*.jpg` (HR), without text"
     table, pictures = Table(root, [], True, "MDLP"), Pictures(root)
     for phase in _phases(root):
@@ -250,7 +260,9 @@ READERS: Dict[str, Tuple[str, Callable[[Path], Any], Callable[[Path], Table]]] =
 }  # form -> its mark in words, the test for it, the reader
 
 
-def recognise(root: str | Path) -> str:  # a key of `READERS`
+def recognise(
+    root: str | Path,  # data folder whose form is asked for
+) -> str:  # a key of `READERS`
     "The form of a data folder; raises `DataError` with the known forms"
     root = Path(root)
     if not root.is_dir():
@@ -311,7 +323,9 @@ def hold_back(table: Table) -> None:
             table.rows.append(row)
 
 # %% ../../nbs/17_plates.readers.ipynb #c014
-def scan(root: str | Path) -> Table:
+def scan(
+    root: str | Path,  # data folder, in any form of `READERS`
+) -> Table:
     "Read a data folder of any form, leaks and all: what `lp_asrn data check` looks at"
     root = Path(os.path.abspath(root))
     table = READERS[recognise(root)][2](root)
@@ -319,7 +333,9 @@ def scan(root: str | Path) -> Table:
     return table
 
 
-def read_data(root: str | Path) -> Table:
+def read_data(
+    root: str | Path,  # data folder, in any form of `READERS`
+) -> Table:
     "Read a data folder of any form for training or scoring; raises `DataError` if it has no row, or a leak in splits that are the user's own"
     table = scan(root)
     if not table.rows:

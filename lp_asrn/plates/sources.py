@@ -57,7 +57,10 @@ class PictureStore:
     def __getstate__(self) -> dict:  # an open file does not travel to a spawned worker, which opens its own
         return {**self.__dict__, "_file": None}
 
-    def get(self, index: int) -> Optional[np.ndarray]:  # uint8, read-only; None = not there
+    def get(
+        self,
+        index: int,  # place in the file, from 0
+    ) -> Optional[np.ndarray]:  # uint8, read-only; None = not there
         "The picture at a place"
         fd, offset = self._fd(), index * self._size
         if hasattr(os, "pread"):
@@ -69,7 +72,11 @@ class PictureStore:
             return None
         return np.frombuffer(record, np.uint8, offset=4).reshape(self.shape)
 
-    def put(self, index: int, picture: np.ndarray) -> None:
+    def put(
+        self,
+        index: int,  # place in the file, from 0
+        picture: np.ndarray,  # uint8, of the store's shape
+    ) -> None:
         "Write the picture of a place"
         if picture.shape != self.shape or picture.dtype != np.uint8:
             raise ValueError(f"a picture {picture.dtype}{picture.shape} in a store of uint8{self.shape}")
@@ -115,7 +122,7 @@ class RenderedPlates:
         split: str,  # train, val or test: texts of different splits never meet
         num: int,  # plates
         layouts: Sequence[str],  # names or YAML files, taken in turn
-        seed: int = 0,
+        seed: int = 0,  # of texts and pictures: another seed, other plates
         height: int = 32,  # of HR, in pixels
         loose_share: float = 0.0,  # how often a crop is loose, as of a detector, and not rectified
         cache_dir: Optional[str | Path] = None,  # keep the pictures there; None = a temporary file
@@ -137,11 +144,17 @@ class RenderedPlates:
     def _rng(self, index: int, purpose: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, SPLITS.index(self.split), index, purpose))
 
-    def layout(self, index: int) -> Layout:
+    def layout(
+        self,
+        index: int,  # of the plate, from 0
+    ) -> Layout:
         "The layout of plate `index`"
         return self.layouts[index % len(self.layouts)]
 
-    def text(self, index: int) -> str:
+    def text(
+        self,
+        index: int,  # of the plate, from 0
+    ) -> str:
         "The text of plate `index`, without drawing it"
         if self._texts[index] is None:
             rng, layout = self._rng(index, 0), self.layout(index)
@@ -155,7 +168,10 @@ class RenderedPlates:
             self._hr.put(index, hr)
         return Plate(f"{self.split}/{index:06d}", text, layout.name, hr)
 
-    def near_miss(self, index: int) -> np.ndarray:  # (H, 3H, 3) uint8
+    def near_miss(
+        self,
+        index: int,  # of the plate, from 0
+    ) -> np.ndarray:  # (H, 3H, 3) uint8
         "A plate of the same split and layout whose text differs in one or two characters"
         near = self._near.get(index)
         if near is None:
@@ -234,7 +250,10 @@ class FilePlates:
         "A hash of texts and pictures"
         return self._digest.hexdigest()[:16]
 
-    def row(self, index: int) -> Row:
+    def row(
+        self,
+        index: int,  # of the plate, from 0
+    ) -> Row:
         "The row of plate `index`, without its pictures"
         return self._rows[index]
 
@@ -243,6 +262,9 @@ class FilePlates:
         name = " + ".join(self.table.name(p) for p in (row.image, row.lr) if p)
         return Plate(name, row.text, row.layout, self._hr.get(index), self._lr.get(index) if row.lr else None, self._registered[index])
 
-    def near_miss(self, index: int) -> None:
+    def near_miss(
+        self,
+        index: int,  # of the plate; all have the same answer
+    ) -> None:
         "Photographs have no near misses: the embedding loss then uses the other plates of the batch alone"
         return None

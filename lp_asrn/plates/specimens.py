@@ -37,7 +37,7 @@ def paste(
     plate: np.ndarray,  # (h, w, 3) uint8
     rng: np.random.Generator,
     height: int = 180,  # of the photograph, in pixels
-    width: int = 320,
+    width: int = 320,  # of the photograph, in pixels
 ) -> Tuple[np.ndarray, Corners]:  # (height, width, 3) uint8, and whole-numbered corners
     "A photograph of grey clouds with the plate seen at an angle"
     clouds = cv2.resize(rng.integers(40, 160, (9, 16), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -73,7 +73,11 @@ LONG = {"train": "training", "val": "validation", "test": "testing"}  # how thes
 CYCLE = ("train", "test", "val", "test", "train")  # 40/20/40
 
 
-def write_rodosol(root: Path, rng: np.random.Generator, number: int = 10) -> List[Row]:
+def write_rodosol(
+    root: Path,  # folder to write to, made as needed
+    rng: np.random.Generator,
+    number: int = 10,  # cars, one picture each
+) -> List[Row]:
     "RodoSol-ALPR: `number` cars, and two motorcycles for which no row is expected"
     rows, lines = [], []
     for i, (text, layout, plate) in enumerate(_draw(rng, number + 2)):
@@ -89,7 +93,11 @@ def write_rodosol(root: Path, rng: np.random.Generator, number: int = 10) -> Lis
     return rows
 
 
-def write_rodosol_sr(root: Path, rng: np.random.Generator, number: int = 10) -> List[Row]:
+def write_rodosol_sr(
+    root: Path,  # folder to write to, made as needed
+    rng: np.random.Generator,
+    number: int = 10,  # pairs of HR and LR
+) -> List[Row]:
     "RodoSol-SR: pairs of crops named by a list"
     rows, lines = [], []
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):
@@ -109,7 +117,11 @@ def _frame(plate: np.ndarray, rng: np.random.Generator, lr: bool) -> Tuple[np.nd
     return crop, tuple((x - left, y - top) for x, y in corners)
 
 
-def write_ufpr(root: Path, rng: np.random.Generator, number: int = 5) -> List[Row]:
+def write_ufpr(
+    root: Path,  # folder to write to, made as needed
+    rng: np.random.Generator,
+    number: int = 5,  # tracks, of five frames each
+) -> List[Row]:
     "UFPR-SR-Plates: tracks of five frames, named by a list"
     rows, lines = [], []
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):
@@ -129,7 +141,11 @@ def write_ufpr(root: Path, rng: np.random.Generator, number: int = 5) -> List[Ro
     return rows
 
 
-def write_lrlpr(root: Path, rng: np.random.Generator, number: int = 6) -> List[Row]:
+def write_lrlpr(
+    root: Path,  # folder to write to, made as needed
+    rng: np.random.Generator,
+    number: int = 6,  # tracks of five frames, the two test tracks included
+) -> List[Row]:
     "LRLPR-26: scenarios A (PNG, corners) and B (JPEG, none); the last two tracks are test tracks, LR alone"
     rows = []
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):
@@ -151,7 +167,11 @@ def write_lrlpr(root: Path, rng: np.random.Generator, number: int = 6) -> List[R
     return rows
 
 
-def write_mdlp(root: Path, rng: np.random.Generator, number: int = 6) -> List[Row]:
+def write_mdlp(
+    root: Path,  # folder to write to, made as needed
+    rng: np.random.Generator,
+    number: int = 6,  # groups, of one plate each
+) -> List[Row]:
     "MDLP: groups of three LR frames and one HR picture, without text"
     rows = []
     for i, (_, _, plate) in enumerate(_draw(rng, number)):
@@ -163,7 +183,11 @@ def write_mdlp(root: Path, rng: np.random.Generator, number: int = 6) -> List[Ro
     return rows
 
 # %% ../../nbs/16b_plates.specimens.ipynb #c010
-def write_generic(root: Path, rng: np.random.Generator, number: int = 10) -> List[Row]:
+def write_generic(
+    root: Path,  # folder to write to, made as needed
+    rng: np.random.Generator,
+    number: int = 10,  # plates, each with HR and LR
+) -> List[Row]:
     "labels.csv with every column; HR pictures in PNG, LR pictures in JPEG"
     rows = []
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):

@@ -23,7 +23,7 @@ def write_synthetic(
     n: int,  # plates: 80 % train, 10 % val, 10 % test
     layouts: Sequence[str],  # names or YAML files, taken in turn
     severity: Severity | Mixture,  # of the LR pictures
-    seed: int = 0,
+    seed: int = 0,  # of plates and degradations: another seed, other plates
     loose_share: float = 0.0,  # how often a crop is loose, 0 to 1
     frames: int = 1,  # of each plate; more than one make a track
     progress: Callable[[Iterable[int], str], Iterable[int]] = lambda items, name: items,  # wraps the plates of a split, as `tqdm` does

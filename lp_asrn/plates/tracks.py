@@ -54,7 +54,7 @@ def render_track(
     layout: Layout,
     severity: Severity | Mixture,  # of the LR frames
     rng: np.random.Generator,  # all randomness comes from here
-    frames: int = 5,
+    frames: int = 5,  # moments of the track, at least one
     height: int = 32,  # of HR, in pixels; the width is three times that
     scale: int = 2,  # HR / LR
     faces: Optional[Sequence[str]] = None,  # as of `draw_body`

@@ -37,7 +37,7 @@ class RenderedTracks:
         num: int,  # tracks
         layouts: Sequence[str],  # names or YAML files, taken in turn
         severity: Severity | Mixture,  # of the LR frames
-        seed: int = 0,
+        seed: int = 0,  # of plates and frames: another seed, other tracks
         frames: int = 5,  # of a track
         height: int = 32,  # of HR, in pixels
         scale: int = 2,  # HR / LR
@@ -73,7 +73,7 @@ class FileTracks:
         self,
         plates: FilePlates,
         severity: Severity | Mixture,  # for frames that have no LR of their own
-        seed: int = 0,
+        seed: int = 0,  # of the degradations
         draw: int = 0,  # number of the degradation, as of `in_order`
     ):
         self.plates, self.draw, self._tracks = plates, draw, _gather(plates)

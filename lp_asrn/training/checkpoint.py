@@ -40,13 +40,18 @@ class Position:
     done: bool = False  # the stage has ended
 
 # %% ../../nbs/54_training.checkpoint.ipynb #c006
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Dict[str, Tensor]:
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer,  # whose moments are wanted
+) -> Dict[str, Tensor]:
     "The optimiser's moments by name"
     state = optimizer.state_dict()["state"]
     return {f"optimizer.{i}.{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()}
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Dict[str, Tensor]) -> None:
+def load_optimizer(
+    optimizer: torch.optim.Optimizer,  # its moments are replaced
+    tensors: Dict[str, Tensor],  # as of `optimizer_tensors`; other names are passed over
+) -> None:
     "Inverse of `optimizer_tensors`, into an optimiser over the same parameters; `ValueError` if a moment has another shape than its parameter"
     state: Dict[int, dict] = {}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -108,10 +113,10 @@ def _keep_older(path: Path, keep: int) -> None:
 
 
 def save_state(
-    path: str | Path,
+    path: str | Path,  # where the file goes; folders are made as needed
     stage: str,  # tag of the stage
-    modules: Dict[str, nn.Module],
-    optimizer: torch.optim.Optimizer,
+    modules: Dict[str, nn.Module],  # by name: what has weights to save
+    optimizer: torch.optim.Optimizer,  # its moments are saved
     position: Position,
     plates: str = "",  # fingerprint of the training pairs
     settings: Optional[dict] = None,  # of the run, as plain values
@@ -164,7 +169,7 @@ def position_of(
 
 
 def load_state(
-    path: str | Path,
+    path: str | Path,  # of a file that `save_state` wrote
     stage: str,  # tag of the stage that goes on
     modules: Dict[str, nn.Module],  # their weights are replaced
     optimizer: torch.optim.Optimizer,  # its moments are replaced

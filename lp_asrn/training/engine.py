@@ -52,7 +52,14 @@ class Interruption:
             signal.signal(number, handler)
 
 # %% ../../nbs/56_training.engine.ipynb #c010
-def train_step(stage: Stage, state: StageState, batch, config: Config, device: torch.device, lr: float) -> Terms:
+def train_step(
+    stage: Stage,
+    state: StageState,
+    batch,  # `PlateBatch` of this process, on the device
+    config: Config,
+    device: torch.device,
+    lr: float,  # learning rate of this step
+) -> Terms:
     "Forward, backward, clip, update; a loss or gradient that is not finite updates nothing"
     for group in state.optimizer.param_groups:
         group["lr"] = lr

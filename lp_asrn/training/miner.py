@@ -46,7 +46,10 @@ class AccuracyMemory:
         "What a checkpoint must keep"
         return {"accuracy": dict(self._accuracy)}
 
-    def load_state_dict(self, state: dict) -> None:  # as of `state_dict`
+    def load_state_dict(
+        self,
+        state: dict,  # as of `state_dict`
+    ) -> None:  # as of `state_dict`
         "Continue from a checkpoint"
         self._accuracy = {str(key): float(value) for key, value in state["accuracy"].items()}
 

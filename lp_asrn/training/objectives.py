@@ -53,7 +53,9 @@ Objective = Callable[[Models, PlateBatch, Weights], Terms]
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
+def frozen(
+    module: nn.Module,  # its weights get no gradient meanwhile
+) -> Iterator[None]:
     "Within it, the module's weights get no gradient; gradients still flow *through* it"
     before = [p.requires_grad for p in module.parameters()]
     module.requires_grad_(False)

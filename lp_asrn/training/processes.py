@@ -104,7 +104,7 @@ def gather_list(
 
 
 def add_up(
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[nn.Parameter],  # the same in each process; some may lack a gradient
 ) -> None:
     "Put in place of each gradient its sum over the processes"
     if count() == 1:
@@ -125,7 +125,7 @@ def wait() -> None:
 
 
 def any_of(
-    flag: bool,
+    flag: bool,  # of this process
 ) -> bool:  # the same in each process
     "True if the flag is raised in any process"
     return any(gather_list([flag]))
@@ -141,14 +141,14 @@ def even(
 
 
 def all_same(
-    value: str,
+    value: str,  # what this process says
 ) -> bool:  # the same in each process
     "True if every process says the same"
     return len(set(gather_list([value]))) == 1
 
 
 def share(
-    items: Sequence[T],
+    items: Sequence[T],  # the same in each process, in the same order
 ) -> Sequence[T]:
     "Every item is in the share of one process"
     return items[rank() :: count()]

@@ -128,7 +128,7 @@ def _held(folder: Path) -> bool:
 
 
 def runs_in(
-    folder: str | Path,
+    folder: str | Path,  # to look in, with all folders below
 ) -> List[RunSummary]:  # by folder
     "The runs in a folder and below"
     found = []

@@ -58,7 +58,10 @@ class EmbedSchedule:
         "What a checkpoint must keep"
         return {"epoch": self.epoch, "grown": self.grown}
 
-    def load_state_dict(self, state: dict) -> None:  # as of `state_dict`
+    def load_state_dict(
+        self,
+        state: dict,  # as of `state_dict`
+    ) -> None:  # as of `state_dict`
         "Continue from a checkpoint"
         self.epoch, self.grown = int(state["epoch"]), int(state["grown"])
 

@@ -71,7 +71,7 @@ def parse_stages(
 
 
 def dependents(
-    stages: List[StageInfo],
+    stages: List[StageInfo],  # which are not in the result themselves
 ) -> List[StageInfo]:  # in order
     "The stages that start, directly or not, from one of these"
     keys = {s.key for s in stages}
@@ -90,7 +90,11 @@ def _difference(there: dict, here: dict, prefix: str = "model") -> str:
     return _difference(a, b, f"{prefix}.{key}") if isinstance(a, dict) and isinstance(b, dict) else f"{prefix}.{key} is {a} there, {b} here"
 
 
-def prepare_kernel(config: Config, device: torch.device, log: Callable[[str], None] = print) -> None:
+def prepare_kernel(
+    config: Config,
+    device: torch.device,
+    log: Callable[[str], None] = print,  # takes a line
+) -> None:
     "Have the kernel of the deformable convolutions ready, if there are any; raises `ConfigError` if the wanted one is not to be had"
     m, t = config.model, config.training
     if m.use_enhanced_attention and (m.use_dcnv4 or m.deform_alternative == "dcnv3"):
@@ -105,7 +109,7 @@ class Run:
     def __init__(
         self,
         config: Config,
-        save_dir: str | Path,
+        save_dir: str | Path,  # folder of the run, made when training begins
         device: torch.device = torch.device("cpu"),
         log: Callable[[str], None] = print,  # one line at a time
         tensorboard: bool = True,  # write logs to SAVE_DIR/tensorboard
@@ -129,7 +133,10 @@ class Run:
             if not any(train[i].registered for i in range(len(train))):
                 self.log("no LR picture has the size of its HR / scale: the L1 warm-up (stage 1) has nothing to learn from these pairs")
 
-    def source(self, split: str) -> Source:
+    def source(
+        self,
+        split: str,  # train, val or test
+    ) -> Source:
         "Plates of a split, opened once"
         if split not in self._sources:
             self._sources[split] = open_split(self.config, split, self.table)
@@ -142,7 +149,10 @@ class Run:
             self._val = list(in_order(dataset, 100, share=processes.share))
         return self._val
 
-    def best(self, key: str) -> Path:
+    def best(
+        self,
+        key: str,  # of a stage, as in `STAGES`
+    ) -> Path:
         "Best checkpoint of a stage"
         return self.folder / STAGES[key].tag / "best.safetensors"
 
@@ -172,7 +182,11 @@ class Run:
             models.direct.load_state_dict(models.recognizer.state_dict())
         return models
 
-    def check_start(self, stages: List[StageInfo], resume: bool = False) -> None:
+    def check_start(
+        self,
+        stages: List[StageInfo],  # stages to run, in order, at least one
+        resume: bool = False,  # a stage that has ended will be passed over
+    ) -> None:
         "Raise what would keep these stages from starting, before anything is written; one that is resumed and has ended needs no start"
         size = self.config.training.batch_size
         if size % processes.count():
@@ -251,7 +265,9 @@ def training_set(run: Run, info: StageInfo) -> PlateDataset:
     return make_dataset(config, run.source("train"), train=True, soften=soften, near_misses=embeds)
 
 # %% ../../nbs/57_training.stages.ipynb #c013
-def has_ended(folder: Path) -> bool:
+def has_ended(
+    folder: Path,  # of a stage, where its last.safetensors lies
+) -> bool:
     "True if the stage in this folder ran to its end; False as well if its newest state cannot be read: the one before it may have more to say"
     with contextlib.suppress(CheckpointError):
         return position_of(folder / "last.safetensors").done

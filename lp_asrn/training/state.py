@@ -54,7 +54,7 @@ class Stage:
 
 # %% ../../nbs/55b_training.state.ipynb #c005
 def moving_average(
-    module: nn.Module,
+    module: nn.Module,  # whose weights are averaged; it stays as it is
     decay: float,  # d, in (0, 1)
 ) -> AveragedModel:  # `module` of it holds the averaged weights
     "Exponential moving average of a module's weights"
@@ -89,7 +89,11 @@ class StageState:
         "What is saved: all that is trained, and the average"
         return self.stage.trains | ({"average": self.average} if self.average else {})
 
-    def save(self, path: Path, plates: str = "") -> None:
+    def save(
+        self,
+        path: Path,  # where the file goes; folders are made as needed
+        plates: str = "",  # fingerprint of the training pairs
+    ) -> None:
         "Write all of it, with the fingerprint of the training pairs; of several processes the main one does"
         if not is_main():
             return
@@ -98,7 +102,11 @@ class StageState:
             states |= {"miner": self.stage.miner.state_dict(), "miner_at_epoch": self.miner_at_epoch}
         save_state(path, self.stage.tag, self.modules(), self.optimizer, self.position, plates, self.settings, self.keep, **states)
 
-    def load(self, path: Path, plates: str = "") -> dict:  # the note
+    def load(
+        self,
+        path: Path,  # of a file that `save` wrote
+        plates: str = "",  # fingerprint of the training pairs; must be the saved one
+    ) -> dict:  # the note
         "Inverse of `save`"
         self.position, note = load_state(path, self.stage.tag, self.modules(), self.optimizer, plates)
         with readable(path):
@@ -112,7 +120,10 @@ class StageState:
                 self.miner_at_epoch = states["miner_at_epoch"]
         return note
 
-    def digest(self, plates: str = "") -> str:
+    def digest(
+        self,
+        plates: str = "",  # fingerprint of the training pairs
+    ) -> str:
         "A hash of all that must be alike in processes that train together"
         found = hashlib.sha256(repr((asdict(self.position), self.stage.psnr_floor, self.stage.schedule, self.settings, plates)).encode())
         for module in self.modules().values():
@@ -120,7 +131,10 @@ class StageState:
                 found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return found.hexdigest()
 
-    def chances(self, ids: List[str]) -> Optional[np.ndarray]:
+    def chances(
+        self,
+        ids: List[str],  # of all training plates, in the data set's order
+    ) -> Optional[np.ndarray]:
         "Chance of each plate to be drawn in this epoch: the same again when the epoch is resumed in its middle"
         miner = self.stage.miner
         if miner is None:
@@ -133,7 +147,10 @@ class StageState:
         miner.load_state_dict(now)
         return chances
 
-    def step(self, finite: bool) -> None:
+    def step(
+        self,
+        finite: bool,  # whether the loss and its gradient's norm are finite
+    ) -> None:
         "Update the weights and their average; a step that is not finite is skipped and counted"
         p = self.position
         p.skipped, p.skipped_in_row = (p.skipped, 0) if finite else (p.skipped + 1, p.skipped_in_row + 1)

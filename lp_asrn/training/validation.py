@@ -24,7 +24,13 @@ from .processes import gather_list, is_main
 from .state import Validation
 
 # %% ../../nbs/56b_training.validation.ipynb #c004
-def validate_generator(models: Models, judge: Judge, batches: List[PlateBatch], device: torch.device, precision: str) -> Validation:
+def validate_generator(
+    models: Models,
+    judge: Judge,
+    batches: List[PlateBatch],  # this process's share of the validation plates
+    device: torch.device,
+    precision: str,  # auto, bf16 or fp32
+) -> Validation:
     "Read SR of the validation plates with the judge and the recogniser"
     readers = readers_of(judge, models.recognizer.eval())
     found = read_set(models.generator, readers, batches, device, precision, inputs=("sr",))
@@ -43,7 +49,12 @@ def validate_generator(models: Models, judge: Judge, batches: List[PlateBatch], 
 
 
 @torch.no_grad()
-def validate_readers(models: Models, batches: List[PlateBatch], device: torch.device, precision: str) -> Validation:
+def validate_readers(
+    models: Models,
+    batches: List[PlateBatch],  # this process's share of the validation plates
+    device: torch.device,
+    precision: str,  # auto, bf16 or fp32
+) -> Validation:
     "Recogniser on HR; embedder by how often a bicubic LR is nearest to its own HR among all of its batch"
     truth, texts, nearest = [], [], []
     for batch in batches:
@@ -60,7 +71,12 @@ def validate_readers(models: Models, batches: List[PlateBatch], device: torch.de
 
 
 @torch.no_grad()
-def validate_direct(models: Models, batches: List[PlateBatch], device: torch.device, precision: str) -> Validation:
+def validate_direct(
+    models: Models,
+    batches: List[PlateBatch],  # this process's share of the validation plates
+    device: torch.device,
+    precision: str,  # auto, bf16 or fp32
+) -> Validation:
     "The direct reader on LR"
     truth, texts = [t for b in batches for t in b.texts], []
     for batch in batches:
@@ -72,7 +88,13 @@ def validate_direct(models: Models, batches: List[PlateBatch], device: torch.dev
     return Validation(word, {"word": word, "char": character_accuracy(truth, texts)}, word, figures=figures)
 
 
-def validate_judge(judge: Judge, batches: List[PlateBatch], scale: int, device: torch.device, precision: str) -> Validation:
+def validate_judge(
+    judge: Judge,
+    batches: List[PlateBatch],  # this process's share of the validation plates
+    scale: int,  # HR / LR, for bicubic
+    device: torch.device,
+    precision: str,  # auto, bf16 or fp32
+) -> Validation:
     "The judge on HR and on bicubic LR, equally weighted: it must be fair to both"
     truth = gather_list([t for b in batches for t in b.texts])
     pictures = {"hr": lambda b: b.hr, "bicubic": lambda b: bicubic(b.lr, scale)}

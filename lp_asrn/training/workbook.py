@@ -137,12 +137,17 @@ def changed(before: Models, after: Models) -> Set[str]:
     return {name for name in a if not same(a[name], b[name])}
 
 
-def history(run: Run, key: str) -> List[dict]:  # one entry a validation: epoch, word, char, psnr, ...
+def history(
+    run: Run,
+    key: str,  # of a stage, as in `STAGES`
+) -> List[dict]:  # one entry a validation: epoch, word, char, psnr, ...
     "How a stage went"
     return load_tensors(run.folder / STAGES[key].tag / "last.safetensors")[1]["position"]["history"]
 
 
-def show_table(rows: Sequence[dict]) -> None:  # the same keys in each
+def show_table(
+    rows: Sequence[dict],  # at least one, the same keys in each
+) -> None:  # the same keys in each
     "Rows as a table of text"
     cell = lambda v: f"{v:.3f}" if isinstance(v, float) else str(v)
     lines = [list(rows[0]), *([cell(v) for v in row.values()] for row in rows)]
@@ -150,6 +155,8 @@ def show_table(rows: Sequence[dict]) -> None:  # the same keys in each
     print("\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths)) for line in lines))
 
 
-def show(figure: Figure) -> Image:
+def show(
+    figure: Figure,  # any figure, of any size
+) -> Image:
     "A figure in a notebook, small"
     return Image(to_png(figure))

@@ -1,0 +1,111 @@
+"What is written for readers: no dead link, no missing picture, no name of a file that is not there, nothing public without words"
+import ast
+import dataclasses
+import importlib
+import inspect
+import json
+import re
+import typing
+
+import numpy as np
+import pytest
+import torch
+from fastcore.docments import docments
+from helpers import ROOT
+from test_package import NOTEBOOKS, ORDER
+
+PROSE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "lp_asrn/data/small.md")]
+
+
+def prose(path) -> str:
+    "Markdown of a file, without its code blocks"
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        text = "\n\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
+    return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+
+
+def slugs(text: str) -> set[str]:
+    "Anchors of the headings, as code hosts make them"
+    headings = re.findall(r"^#+ +(.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("path", [*PROSE, *NOTEBOOKS], ids=lambda p: p.stem)
+def test_links_lead_somewhere(path):
+    text = prose(path)
+    links = re.findall(r"\]\(([^)\s]+)", re.sub(r"`[^`\n]*`|\$[^$]*\$", "", text)) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    dead = []
+    for link in links:
+        place, _, anchor = link.partition("#")
+        if re.match(r"https?://[\w.-]+\.\w+(/|$)", place):
+            continue  # elsewhere: a test without network cannot ask
+        target = (path.parent / place).resolve() if place else path
+        if not target.exists() or (anchor and anchor not in slugs(prose(target))):
+            dead.append(link)
+    assert not dead
+    names = {p.stem for p in NOTEBOOKS}
+    for name in re.findall(r"\bnbs/([\w.]+)\.ipynb|`(\d\d[a-z]?_[\w.]+?)(?:\.ipynb)?`", text):
+        assert (name[0] or name[1]) in names, name
+    for name in re.findall(r"\b(tests/\w+\.py)", text):
+        assert (ROOT / name).is_file(), name
+
+
+def test_the_checker_finds_what_is_dead(tmp_path):
+    page = tmp_path / "x.md"
+    for words in ("[a](gone.md)", "![a](gone.png)", "[a](#gone)", '<img src="gone.png">', "see nbs/99_gone.ipynb", "see `99_gone`"):
+        page.write_text(f"# Here\n\n[fine](#here) {words}\n")
+        with pytest.raises(AssertionError):
+            test_links_lead_somewhere(page)
+    page.write_text("# Here\n\n[fine](#here) `[a](b)` $[a](b)$\n\n```\n[a](gone.md)\n```\n")
+    test_links_lead_somewhere(page)
+
+
+def speaks_for_itself(annotation) -> bool:
+    "A type of this package, which has a docstring of its own, or one of two whose parameters need no words"
+    if typing.get_origin(annotation) is typing.Union:
+        return all(speaks_for_itself(a) or a is type(None) for a in typing.get_args(annotation))
+    return annotation in (torch.device, np.random.Generator) or (inspect.isclass(annotation) and annotation.__module__.startswith("lp_asrn"))
+
+
+def public_functions(module):
+    "Functions and methods that are public, with their names; the fields of a dataclass have comments of their own"
+    for key in module.__all__:
+        thing = getattr(module, key)
+        if inspect.isfunction(thing):
+            yield key, thing
+        elif inspect.isclass(thing) and not getattr(thing, "_is_protocol", False):
+            if "__init__" in vars(thing) and not dataclasses.is_dataclass(thing):
+                yield f"{key}.__init__", thing.__init__
+            for name, method in vars(thing).items():
+                method = getattr(method, "__func__", method)
+                if inspect.isfunction(method) and not name.startswith("_"):
+                    yield f"{key}.{name}", method
+
+
+@pytest.mark.parametrize("name", sorted(ORDER))
+def test_public_functions_have_docstrings_and_docments(name):
+    bare = []
+    for key, function in public_functions(importlib.import_module(f"lp_asrn.{name}")):
+        said = docments(function)
+        if not function.__doc__ and not key.endswith((".__init__", ".forward")):  # these two the class speaks for
+            bare.append(key)
+        for p in list(inspect.signature(function).parameters.values()):
+            known = p.name in ("self", "cls") or p.kind is p.VAR_KEYWORD  # docments does not see the comment of a ** parameter
+            if not known and not said.get(p.name) and not speaks_for_itself(p.annotation):
+                bare.append(f"{key}({p.name})")
+    assert not bare
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
+def test_each_notebook_tells_its_part(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    words = [c for c in cells if c["cell_type"] == "markdown"]
+    head = "".join(words[0]["source"])
+    assert re.match(r"# .+\n\n> .+", head), "a title, and a line that says what for"
+    explained = sum(len("".join(c["source"]).split()) for c in words)
+    assert len(words) >= 2 or explained >= 40, "why"
+    code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    lines = "\n".join(line for c in code for line in c.splitlines() if not re.match(r"\s*[%!]", line))
+    tested = any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(lines)))
+    assert tested or re.search(r"tests/\w|[Ll]aws .*nbs/\d", "".join("".join(c["source"]) for c in words)), "a test, or where it is"
