@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import re
+import shutil
 import typing
 
 import numpy as np
@@ -13,6 +14,9 @@ import torch
 from fastcore.docments import docments
 from helpers import ROOT
 from test_package import NOTEBOOKS, ORDER
+
+from lp_asrn.config import DATA_DIR
+from lp_asrn.plates.pictures import read_image
 
 PROSE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "lp_asrn/data/small.md")]
 
@@ -95,6 +99,15 @@ def test_public_functions_have_docstrings_and_docments(name):
             if not known and not said.get(p.name) and not speaks_for_itself(p.annotation):
                 bare.append(f"{key}({p.name})")
     assert not bare
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    crop = sorted((DATA_DIR / "examples").glob("*.png"))[0]
+    shutil.copy(crop, tmp_path / "crop.png")
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    assert read_image("enhanced.png").shape == (32, 96, 3) and capsys.readouterr().out.count(crop.stem) >= 2
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
