@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
 from .config import ConfigError, UserError, suggest
+from .commands.ablate import ablate
 from .commands.bench import bench
 from .commands.evaluate import evaluate
 from .commands.export import export
@@ -126,7 +127,7 @@ def data(
         sys.exit(1)
 
 # %% ../nbs/65_cli.ipynb #c015
-VERBS: Dict[str, Callable[[Sequence[str]], None]] = {"train": train, "evaluate": evaluate, "enhance": enhance, "read": read, "export": export, "synth": synth, "data": data, "runs": runs, "bench": bench}
+VERBS: Dict[str, Callable[[Sequence[str]], None]] = {"train": train, "evaluate": evaluate, "enhance": enhance, "read": read, "export": export, "synth": synth, "data": data, "runs": runs, "bench": bench, "ablate": ablate}
 HELP = """usage: lp_asrn VERB ...
 
   train      train the five stages and a direct LR reader (or one, or the judge) and score them
@@ -138,6 +139,7 @@ HELP = """usage: lp_asrn VERB ...
   data       check a data folder: counts, faults, leaks, duplicates
   runs       list runs: how far they have come, their best score, how they ended
   bench      time reading, super-resolution and training, or the deformable convolution's backends
+  ablate     train the method without each of its parts, and its rivals; what each part is worth
 
 'lp_asrn VERB --help' explains the options of a verb."""
 

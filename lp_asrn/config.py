@@ -138,9 +138,11 @@ class ModelConfig:
 # %% ../nbs/00_config.ipynb #c009h
 @dataclass(slots=True)
 class LossConfig:
-    "Weights of LCOFL-EC: L1 + lambda_lcofl (L_C + lambda_layout L_P + lambda_ssim (1 - SSIM)) + lambda_embed L_EC"
+    "Weights of LCOFL-EC: L1 + lambda_lcofl (lambda_char L_C + lambda_layout L_P + lambda_ssim (1 - SSIM)) + lambda_embed L_EC"
     lambda_lcofl: float = 0.02
     "weight of the whole LCOFL term, for pictures in [0, 1]"
+    lambda_char: float = 1.0
+    "weight of the character loss inside LCOFL (0 for an ablation: then nothing is read)"
     lambda_layout: float = 0.5
     "weight of the layout penalty inside LCOFL"
     lambda_ssim: float = 0.2

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_DIR', 'Folder', 'File', 'TrainOptions', 'EvaluateOptions', 'EnhanceOptions', 'ReadOptions', 'ExportOptions',
-           'RunsOptions', 'SynthOptions', 'BenchOptions', 'DataOptions', 'one_line', 'parse', 'train_options',
-           'settings_of']
+           'RunsOptions', 'AblateOptions', 'SynthOptions', 'BenchOptions', 'DataOptions', 'one_line', 'parse',
+           'train_options', 'settings_of']
 
 # %% ../nbs/64_options.ipynb #c003
 import contextlib
@@ -156,6 +156,32 @@ class RunsOptions:
 
     folder: tyro.conf.Positional[str] = "checkpoints"
     "folder to look in"
+
+
+@dataclass
+class AblateOptions:
+    "Train the full method, the method without each of its parts, and its rivals, with several seeds; print what each part is worth. Runs that have ended are passed over."
+
+    variants: List[str] = field(default_factory=list)
+    "names of what to run; default: all (--list shows them)"
+    seeds: Optional[int] = None
+    "at most so many seeds of each; default: three, five of those that are compared most closely"
+    preset: str = "demo"
+    "whose sizes and epochs are meant"
+    photographs: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
+    "data folder of photographs to read as well"
+    save_dir: Folder = "checkpoints/ablation"
+    "where the runs go"
+    results: Folder = "nbs/evidence/ablation"
+    "where each run leaves a small text file"
+    list: bool = False
+    "show which runs are left, and train nothing"
+    table: bool = False
+    "print the table of what is there, and train nothing"
+    figure: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
+    "also draw the differences as a PNG"
+    readme: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
+    "also write the section between <!-- ablation --> and <!-- /ablation --> of a page"
 
 
 @dataclass

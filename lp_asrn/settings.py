@@ -67,7 +67,7 @@ _AT_LEAST_1 = """data.num_train data.num_val data.num_test model.growth_channels
     model.attention_channels model.attention_stride model.deform_groups model.prior_channels model.recognizer.num_slots model.recognizer.hidden
     model.embedder.dim training.batch_size training.val_every training.save_every training.keep_last
     training.max_skipped"""
-_AT_LEAST_0 = """training.seed training.num_workers training.grad_clip loss.lambda_lcofl loss.lambda_layout loss.lambda_ssim loss.lambda_embed
+_AT_LEAST_0 = """training.seed training.num_workers training.grad_clip loss.lambda_lcofl loss.lambda_char loss.lambda_layout loss.lambda_ssim loss.lambda_embed
     loss.embed_margin loss.embed_warmup_epochs progressive_training.stage4.hard_mining.difficulty_alpha"""
 LEAST = {"model.dense_layers": 2} | dict.fromkeys(_AT_LEAST_0.split(), 0) | dict.fromkeys(_AT_LEAST_1.split(), 1)
 MOST = {  # far beyond any use: most likely an error, or a file that is not meant well

@@ -24,6 +24,7 @@ OPTIONS = {
     "export": "checkpoint format overwrite",
     "synth": "n severity layouts frames seed",
     "runs": "help",
+    "ablate": "variants seeds preset photographs save-dir results list table figure readme",
     "bench": "checkpoint presets steps batch channels height width groups plot device",
 }
 

@@ -90,7 +90,7 @@ def lcofl(
 
 def combine_lcofl(
     terms: Dict[str, Tensor],  # as of `lcofl`
-    config: LossConfig,  # lambda_layout and lambda_ssim
+    config: LossConfig,  # lambda_char, lambda_layout and lambda_ssim
 ) -> Tensor:  # scalar
-    "L_LCOFL = L_C + lambda_layout L_P + lambda_ssim (1 - SSIM)"
-    return terms["char"] + config.lambda_layout * terms["layout"] + config.lambda_ssim * terms["ssim"]
+    "L_LCOFL = lambda_char L_C + lambda_layout L_P + lambda_ssim (1 - SSIM); lambda_char is 1 but for an ablation"
+    return config.lambda_char * terms["char"] + config.lambda_layout * terms["layout"] + config.lambda_ssim * terms["ssim"]
