@@ -177,7 +177,7 @@ def references(
 def write_result(
     results: Path,  # folder of the text files
     name: str,  # of the variant or reference
-    seed: int,
+    seed: int,  # of plates, weights and order
     scores: Dict[str, str],  # as of `score`
     **note: object,  # JSON-able
 ) -> None:
@@ -192,7 +192,7 @@ def write_result(
 
 def run_one(
     variant: Variant,
-    seed: int,
+    seed: int,  # of plates, weights and order
     folder: Path,  # of all runs
     results: Path,  # folder of the text files
     sets: Sets,
