@@ -145,7 +145,7 @@ def judges() -> Dict[str, Callable]:  # name -> what reads (N, 3, H, W) pictures
 @torch.no_grad()
 def score(
     enhance: Callable[[PlateBatch], Tensor],  # (N, 3, H, W) in [0, 1] of a batch
-    sets: Sets,
+    sets: Sets,  # as of `sets_to_read`
     readers: Dict[str, Callable],  # as of `judges`
 ) -> Dict[str, str]:  # "set/severity/reader" -> a digit a plate: 1 = read rightly
     "What the readers read in what is made of each plate"
@@ -195,7 +195,7 @@ def run_one(
     seed: int,  # of plates, weights and order
     folder: Path,  # of all runs
     results: Path,  # folder of the text files
-    sets: Sets,
+    sets: Sets,  # as of `sets_to_read`
     preset: str = "demo",  # whose sizes and epochs are meant
     base: Tuple[str, ...] = BASE,  # differences of every run from it
     log: Log = print,  # takes a line
@@ -227,7 +227,7 @@ def run_all(
     names: Sequence[str],  # of variants
     folder: Path,  # of all runs
     results: Path,  # folder of the text files
-    sets: Sets,
+    sets: Sets,  # as of `sets_to_read`
     seeds: Optional[int] = None,  # at most so many of each; None = as many as each variant says
     preset: str = "demo",  # whose sizes and epochs are meant
     base: Tuple[str, ...] = BASE,  # differences of every run from it

@@ -45,7 +45,7 @@ def read_results(
 
 
 def seeds_of(
-    results: Results,
+    results: Results,  # as of `read_results`
     name: str,  # of a variant or reference
 ) -> List[int]:
     "Seeds that it was run with"
@@ -63,7 +63,7 @@ def _right(results: Results, name: str, seed: int, key: str) -> Optional[np.ndar
 
 
 def share(
-    results: Results,
+    results: Results,  # as of `read_results`
     name: str,  # of a variant or reference
     key: str,  # a key of `COLUMNS`
 ) -> Optional[float]:  # in [0, 1]; None = not measured
@@ -90,7 +90,7 @@ class Worth:
 
 
 def worth(
-    results: Results,
+    results: Results,  # as of `read_results`
     name: str,  # the variant without the part
     key: str,  # a key of `COLUMNS`
     base: str = "full",  # the variant with it
@@ -117,7 +117,7 @@ def _plain(title: str) -> str:
 
 
 def rows_of(
-    results: Results,
+    results: Results,  # as of `read_results`
     columns: Sequence[str] = tuple(COLUMNS),  # keys of `COLUMNS`; those not measured are left out
 ) -> List[List[str]]:  # the heading first
     "The table: plates read, and what the full method reads more"
@@ -150,7 +150,7 @@ def as_markdown(
 
 
 def ablation_figure(
-    results: Results,
+    results: Results,  # as of `read_results`
     columns: Sequence[str] = ("rendered/medium/judge", "rendered/hard/judge", "photographs/medium/rapidocr"),  # keys of `COLUMNS`
 ) -> Figure:  # about 980 pixels wide
     "What the full method reads more than each variant: mean, 95 % interval, single seeds"
@@ -185,7 +185,7 @@ def write_section(
 
 
 def summary(
-    results: Results,
+    results: Results,  # as of `read_results`
 ) -> str:  # Markdown
     "The section of the README: what helps, what does not, the table"
     column = "rendered/medium/judge"
