@@ -32,8 +32,9 @@ def page(browser, lab):
     "A window, which asks nobody but this machine"
     window, asked = browser.new_page(viewport={"width": 1280, "height": 1100}), []
     window.on("request", lambda r: asked.append(r.url))
+    window.on("websocket", lambda w: asked.append(w.url))
     yield window
-    outside = [url for url in asked if not url.startswith(("http://127.0.0.1:", "http://localhost:", "data:", "blob:", "ws:"))]
+    outside = [url for url in asked if not url.startswith(("http://127.0.0.1:", "http://localhost:", "data:", "blob:", "ws://127.0.0.1:"))]
     window.close()
     assert not outside
 
@@ -84,10 +85,14 @@ def test_a_training_is_started_paused_and_stopped(lab, page):
     press("continue")
     state("training")
     kernel = page.evaluate("async () => (await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code: '1 + 1'}).done).content.status")
-    assert kernel == "ok", "the kernel answers while the panel trains"
+    assert kernel == "ok" and page.locator(".widget-html b").first.inner_text() == "training", "the kernel answers while the panel trains"
+    press("stop")
+    state("stopped, its state is saved")
+    shoot(page, "66c_stopped")
+    press("start")  # goes on: afresh was for once
+    page.locator(".widget-html pre", has_text="epoch 3/3").first.wait_for()
     press("stop")
     state("stopped")
-    shoot(page, "66c_stopped")
     frame = page.frame_locator('iframe[id^="tensorboard-frame"]').last
     frame.locator("card-view, scalar-card").first.wait_for()
     assert not page.evaluate(ERRORS)

@@ -6,7 +6,7 @@
 __all__ = ['ORDERS', 'Entry', 'miner_of', 'survey', 'browser_figure', 'select', 'DatasetBrowser']
 
 # %% ../../nbs/66d_panels.browser.ipynb #c003
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, List, Optional, Sequence
 
@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..config import Config, HardMiningConfig, UserError
+from ..config import Config, HardMiningConfig, UserError, from_dict, suggest
 from ..evaluation.figures import plate_grid, to_png
 from ..models.generator import bicubic
 from ..models.weights import load_note
@@ -52,6 +52,8 @@ def miner_of(
     path, miner = Path(save_dir) / STAGES["stage4"].tag / "last.safetensors", HardExampleMiner(HardMiningConfig())
     note = load_note(path)
     with readable(path):
+        miner.config = from_dict(HardMiningConfig, note["settings"]["progressive_training"]["stage4"]["hard_mining"])
+        miner.ema = miner.config.ema
         miner.load_state_dict(note["states"]["miner"])
     return miner
 
@@ -63,13 +65,24 @@ def survey(
     splits: Sequence[str] = SPLITS,  # one or more of train, val and test
     limit: int = 60,  # plates of each split, from the first on
     draws: int = 3,  # degradations of each
-    miner: Optional[HardExampleMiner] = None,  # is told of every reading; None = one that knows nothing
+    miner: Optional[HardExampleMiner] = None,  # is told of every reading, and remembers it; None = one that knows nothing
 ) -> List[Entry]:
     "Read plates of a data set; raises `UserError` if it has none in these splits"
+    for split in splits:
+        if split not in SPLITS:
+            raise UserError(f"unknown split '{split}'" + suggest(split, SPLITS))
+    if limit < 1 or draws < 1:
+        raise UserError("limit and draws must be at least 1")
     combined, table, found = reader.combined, open_table(config), []
     miner = miner or HardExampleMiner(HardMiningConfig())
     for split in splits:
-        dataset = make_dataset(config, open_split(config, split, table), train=False)
+        part = None
+        if table is not None:
+            rows = [r for r in table.rows if r.split == split and r.text and r.image][:limit]
+            if not rows:
+                continue
+            part = replace(table, rows=rows)  # opened is only what is shown
+        dataset = make_dataset(config, open_split(config, split, part), train=False)
         some = range(min(limit, len(dataset)))
         seen: List[dict] = []
         for draw in range(draws):
@@ -115,6 +128,9 @@ def select(
     order: str = "hardest first",  # a name in `ORDERS`
 ) -> List[Entry]:  # may be empty
     "The entries asked for, sorted; those that are equal stay in the order of the data set"
+    for word, known in ((outcome, ("all", "right", "wrong")), (order, ORDERS)):
+        if word not in known:
+            raise UserError(f"'{word}' cannot be chosen" + suggest(word, known))
     wanted: List[Callable[[Entry], bool]] = [
         lambda e: split in ("all", e.split),
         lambda e: layout in ("all", e.layout),
@@ -150,8 +166,10 @@ class DatasetBrowser(widgets.VBox):
         self.found = select(self.entries, self.split.value, self.layout_name.value, self.outcome.value, self.order.value)
         wrong = sum(e.reading != e.text for e in self.found)
         self.count.value = f"{len(self.found)} of {len(self.entries)} plates, {wrong} of them read wrongly"
+        self.page.unobserve(self._draw, "value")
         self.page.max = max(1, -(-len(self.found) // self.rows))
         self.page.value = 1
+        self.page.observe(self._draw, "value")
         self._draw()
 
     def _draw(self, change=None) -> None:

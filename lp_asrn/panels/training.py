@@ -8,6 +8,7 @@ __all__ = ['RunEvents', 'training_figure', 'TrainingPanel']
 # %% ../../nbs/66c_panels.training.ipynb #c003
 import html
 import logging
+import os
 import shlex
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Deque, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import ipywidgets as widgets
 import numpy as np
@@ -27,7 +28,8 @@ from tensorboard.backend.event_processing.tag_types import IMAGES, SCALARS
 from ..config import UserError
 from ..evaluation.figures import from_png, to_png
 from ..training.monitor import start_child
-from ..training.stages import STAGES
+from ..training.stages import STAGES, parse_stages
+from ..training.workbook import SAVE_DIR
 
 # %% ../../nbs/66c_panels.training.ipynb #c005
 class RunEvents:
@@ -95,32 +97,40 @@ def training_figure(
     return figure
 
 # %% ../../nbs/66c_panels.training.ipynb #c011
+_TRAIN = """
+if os.name == "posix":
+    os.setpgrp()  # an interrupt of the kernel is not meant for it, and should the kernel end while it is held, it is told to go on
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a kernel ignores it now and then, and a child takes over what its parent ignores
+from lp_asrn.cli import main
+main()
+"""
+
+
 class TrainingPanel(widgets.VBox):
     "Trains stage by stage in a process of its own, and shows how it goes"
 
     def __init__(
         self,
-        save_dir: str | Path = "../checkpoints/lp_asrn",  # of the run
-        options: Sequence[str] = (),  # further options of `lp_asrn train`, such as ["--preset", "small"]
-        stage: str = "all",  # to begin with: all, or a key of `STAGES`
+        save_dir: str | Path = SAVE_DIR,  # of the run
+        options: str | Sequence[str] = (),  # further options of `lp_asrn train`, such as "--preset small"
+        stage: str = "all",  # to begin with: all, or a stage as `lp_asrn train --stage` takes it
         every: float = 1.0,  # seconds between two looks at what the run has written
     ):
-        self.folder, self.options, self.every = Path(save_dir), list(options), every
-        self.events, self.child, self.thread = RunEvents(self.folder), None, None
-        self.lines: Deque[str] = deque(maxlen=4)  # the last that the process said
-        self.address = ""  # of its TensorBoard
+        self.folder, self.options, self.every = Path(save_dir), shlex.split(options) if isinstance(options, str) else list(options), every
+        self.events, self.child, self.thread, self._lock = RunEvents(self.folder), None, None, threading.RLock()
+        self.state, self.lines, self.address, self._drawn = "nothing runs", deque(maxlen=4), "", ()
         choices = [("all stages", "all"), *((f"{s.key}: {s.title}", s.key) for s in STAGES.values() if s.key != "judge")]
-        self.stage = widgets.Dropdown(options=choices, value=stage, description="stage", layout=widgets.Layout(width="280px"))
+        chosen = "all" if stage == "all" else parse_stages(stage)[0].key
+        self.stage = widgets.Dropdown(options=choices, value=chosen, description="stage", layout=widgets.Layout(width="280px"))
         self.afresh = widgets.Checkbox(False, description="afresh", indent=False, layout=widgets.Layout(width="80px"))
-        self.start, self.pause, self.stop = (widgets.Button(description=name, layout=widgets.Layout(width="90px")) for name in ("start", "pause", "stop"))
+        self.start, self.pause, self.stop, self.refresh = (widgets.Button(description=name, layout=widgets.Layout(width="90px")) for name in ("start", "pause", "stop", "refresh"))
         self.status, self.image = widgets.HTML(), widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
-        self.start.on_click(self._start)
-        self.pause.on_click(self._pause)
-        self.stop.on_click(self._stop)
-        self._drawn: Tuple = ()
-        self._show("nothing runs")
+        for button, act in ((self.start, self._start), (self.pause, self._pause), (self.stop, self._stop), (self.refresh, self._draw)):
+            button.on_click(act)
+        self._show()
         self._draw()
-        super().__init__([widgets.HBox([self.stage, self.afresh, self.start, self.pause, self.stop]), self.status, self.image])
+        super().__init__([widgets.HBox([self.stage, self.afresh, self.start, self.pause, self.stop, self.refresh]), self.status, self.image])
 
     @property
     def command(self) -> List[str]:
@@ -128,57 +138,67 @@ class TrainingPanel(widgets.VBox):
         return ["train", "--save-dir", str(self.folder), "--stage", self.stage.value, "--overwrite" if self.afresh.value else "--resume", *self.options]
 
     @property
-    def paused(self) -> bool:
-        "Whether the process is held"
-        return self.pause.description == "continue"
+    def runs(self) -> bool:
+        "Whether there is a process that has not ended"
+        return self.thread is not None and self.thread.is_alive()
 
     def _start(self, button: Optional[widgets.Button] = None) -> None:
         "Run the command, and follow it"
-        if self.thread is None or not self.thread.is_alive():
-            self.events = RunEvents(self.folder)
-            self.lines.clear()
-            self.thread = threading.Thread(target=self._follow, args=(self.command,), daemon=True)
-            self.thread.start()
+        with self._lock:
+            if not self.runs:
+                command, self.child = self.command, None
+                self.afresh.value = False  # once: the next start goes on
+                self.events = RunEvents(self.folder)
+                self.lines.clear()
+                self._show("training")
+                self.thread = threading.Thread(target=self._follow, args=(command,), daemon=True)
+                self.thread.start()
 
     def _pause(self, button: Optional[widgets.Button] = None) -> None:
         "Hold the process, or let it go on"
-        if self.child and self.child.poll() is None:
-            process = psutil.Process(self.child.pid)
-            process.resume() if self.paused else process.suspend()
-            self.pause.description = "pause" if self.paused else "continue"
-            self._show("paused" if self.paused else "training")
+        with self._lock:
+            if self.state in ("training", "paused") and self.child and self.child.poll() is None:
+                process = psutil.Process(self.child.pid)
+                process.resume() if self.state == "paused" else process.suspend()
+                self._show("training" if self.state == "paused" else "paused")
 
     def _stop(self, button: Optional[widgets.Button] = None) -> None:
         "Ask the process to save and to end"
-        if self.child and self.child.poll() is None:
-            self.child.send_signal(signal.SIGINT)
-            if self.paused:
-                self._pause()
-            self._show("stopping: the state is being saved")
+        with self._lock:
+            if self.state in ("training", "paused") and self.child and self.child.poll() is None:
+                self.child.send_signal(signal.SIGINT)
+                psutil.Process(self.child.pid).resume()
+                self._show("stopping")
 
     def wait(
         self,
         seconds: Optional[float] = None,  # at most; None = as long as it takes
     ) -> Optional[int]:  # exit code of `lp_asrn train`; None = it still runs
-        "Wait for the process to end"
+        "Wait for the process to end; raises `UserError` if none was started"
+        if self.thread is None:
+            raise UserError("nothing was started: press start first")
         self.thread.join(seconds)
-        return None if self.thread.is_alive() else self.child.returncode
+        return None if self.runs or self.child is None else self.child.returncode
 
     def _follow(self, command: List[str]) -> None:
         "The thread: start the process (which ends with this thread), listen, draw"
-        pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.child = start_child("from lp_asrn.cli import main; main()", command, text=True, errors="replace", start_new_session=True, **pipes)
+        pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        try:
+            self.child = start_child(_TRAIN, command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipes)
+        except OSError as e:
+            self._show(f"could not be started: {e}")
+            return
         listener = threading.Thread(target=self._listen, args=(self.child,), daemon=True)
         listener.start()
-        self._show("training")
         while self.child.poll() is None:
             self._draw()
             time.sleep(self.every)
         listener.join()
-        self.pause.description = "pause"
         self._draw()
-        how = {0: "ended", 130: "stopped, its state is saved"}.get(self.child.returncode, f"failed with exit code {self.child.returncode}")
-        self._show(how)
+        code, asked = self.child.returncode, self.state == "stopping"
+        saved = any("its state is in" in line for line in self.lines)
+        how = "ended" if code == 0 else "stopped" if asked or code == 130 else f"failed with exit code {code}"
+        self._show(how + (", its state is saved" if saved and code else ""))
 
     def _listen(self, child: subprocess.Popen) -> None:
         "Keep what the process says"
@@ -188,18 +208,25 @@ class TrainingPanel(widgets.VBox):
             elif line.strip():
                 self.lines.append(line.rstrip())
 
-    def _draw(self) -> None:
+    def _draw(self, button: Optional[widgets.Button] = None) -> None:
         "Draw the picture anew if the run has written anything; say what it said"
-        written = tuple((p.name, p.stat().st_size) for p in sorted(self.events.folder.glob("*/events*")))
-        if written and written != self._drawn:
-            self.image.value, self._drawn = to_png(training_figure(self.events)), written
-        if self.status.value.startswith("<b>training"):
-            self._show("training")
+        trouble = ""
+        try:
+            written = tuple((p.name, p.stat().st_size) for tag in self.events.tags for p in sorted((self.events.folder / tag).glob("events*")))
+            if written and written != self._drawn:
+                self.image.value, self._drawn = to_png(training_figure(self.events)), written
+        except Exception as e:  # such as files that vanish while they are read: no reason to end a training
+            trouble = f"no picture: {e}"
+        self._show(trouble=trouble)
 
-    def _show(self, state: str) -> None:
+    def _show(self, state: Optional[str] = None, trouble: str = "") -> None:
         "The line of the state, the command, and the last lines of the process"
-        running = state.startswith(("training", "paused", "stopping"))
-        self.start.disabled, self.pause.disabled, self.stop.disabled = running, not running, not running
-        link = f', <a href="{self.address}" target="_blank">TensorBoard</a>' if running and self.address else ""
-        said = "\n".join(self.lines) or "lp_asrn " + shlex.join(self.command)
-        self.status.value = f"<b>{state}</b>{link}<pre>{html.escape(said)}</pre>"
+        with self._lock:
+            self.state = state or self.state
+            runs, may = self.state in ("training", "paused", "stopping"), self.state in ("training", "paused")
+            self.start.disabled, self.pause.disabled, self.stop.disabled = runs, not may, not may
+            self.pause.description = "continue" if self.state == "paused" else "pause"
+            link = f', <a href="{self.address}" target="_blank">TensorBoard</a>' if runs and self.address else ""
+            said = "\n".join([*self.lines, *([trouble] if trouble else [])]) or "lp_asrn " + shlex.join(self.command)
+            words = "stopping: the state is being saved" if self.state == "stopping" else self.state
+            self.status.value = f"<b>{words}</b>{link}<pre>{html.escape(said)}</pre>"

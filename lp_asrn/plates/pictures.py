@@ -84,7 +84,7 @@ def read_image(
 def write_image(
     path: str | Path,  # where the PNG goes; folders are made as needed
     picture: np.ndarray,  # (H, W, 3) uint8 RGB
-) -> None:  # (H, W, 3) uint8 RGB
+) -> None:
     "Write a PNG; folders are made as needed"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ class AccuracyMemory:
     def load_state_dict(
         self,
         state: dict,  # as of `state_dict`
-    ) -> None:  # as of `state_dict`
+    ) -> None:
         "Continue from a checkpoint"
         self._accuracy = {str(key): float(value) for key, value in state["accuracy"].items()}
 

@@ -61,7 +61,7 @@ class EmbedSchedule:
     def load_state_dict(
         self,
         state: dict,  # as of `state_dict`
-    ) -> None:  # as of `state_dict`
+    ) -> None:
         "Continue from a checkpoint"
         self.epoch, self.grown = int(state["epoch"]), int(state["grown"])
 

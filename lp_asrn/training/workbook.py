@@ -147,7 +147,7 @@ def history(
 
 def show_table(
     rows: Sequence[dict],  # at least one, the same keys in each
-) -> None:  # the same keys in each
+) -> None:
     "Rows as a table of text"
     cell = lambda v: f"{v:.3f}" if isinstance(v, float) else str(v)
     lines = [list(rows[0]), *([cell(v) for v in row.values()] for row in rows)]
