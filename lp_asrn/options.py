@@ -181,7 +181,7 @@ class AblateOptions:
     figure: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
     "also draw the differences as a PNG"
     readme: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
-    "also write the section between <!-- ablation --> and <!-- /ablation --> of a page"
+    "also write the results into a page: the sections demo, weights and ablation, from the folder above the results"
 
 
 @dataclass

@@ -44,6 +44,36 @@ def test_help_of_the_command_names_the_verbs():
     assert run("--version").out.strip()
 
 
+# ---- ablate
+
+
+def result(folder, name, seed, digits):
+    "A text file as a run leaves it"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}-{seed}.json").write_text(json.dumps({"variant": name, "seed": seed, "read": {"rendered/medium/judge": digits}}))
+
+
+def test_ablate_makes_its_tables_from_text_files(tmp_path):
+    for seed in range(3):
+        result(tmp_path / "r", "full", seed, "1" * 90 + "0" * 10)
+        result(tmp_path / "r", "no_ec", seed, "1" * 80 + "0" * 20)
+    table = run("ablate", "--table", "--results", tmp_path / "r", "--figure", tmp_path / "f.png")
+    assert table.code == 0 and "90.0" in table.out and "+10.0 (" in table.out
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+    left = run("ablate", "--list", "--results", tmp_path / "r", "--variants", "full", "no_ec")
+    assert left.code == 0 and [line.split()[:3] for line in left.out.splitlines()] == [[n, "seed", s] for s in "34" for n in ("full", "no_ec")]
+
+
+def test_ablate_refuses(tmp_path):
+    refused(run("ablate", "--variants", "ful"), "ful", "full")
+    refused(run("ablate", "--table", "--results", tmp_path / "none"), "none", "lp_asrn ablate")
+    refused(run("ablate", "--seeds", 0), "--seeds")
+    result(tmp_path / "alone", "full", 0, "1")
+    refused(run("ablate", "--table", "--results", tmp_path / "alone", "--readme", tmp_path / "page.md"), "metrics.json")
+    refused(run("ablate", "--photographs", tmp_path / "gone", "--save-dir", tmp_path / "s", "--results", tmp_path / "r"), "gone")
+    assert not (tmp_path / "s").exists()
+
+
 # ---- what a user gets wrong
 
 

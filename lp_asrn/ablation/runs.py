@@ -108,9 +108,9 @@ def train_variant(
     log: Log,  # takes a line
 ) -> torch.nn.Module:  # the trained generator, in eval mode
     "Train what a variant has for itself, or go on with it"
-    shared = train_shared(folder, seed, preset, base, log)
     run = Run(config_of(variant, seed, preset, base), folder / f"{variant.name}-{seed}", log=log, tensorboard=False)
-    _begin(run, shared, variant.shared, seed)
+    if variant.shared:
+        _begin(run, train_shared(folder, seed, preset, base, log), variant.shared, seed)
     if variant.plain:
         return _train_plain(run)
     for info in variant.infos:

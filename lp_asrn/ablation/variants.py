@@ -7,7 +7,7 @@ __all__ = ['BASE', 'VARIANTS', 'Variant', 'config_of']
 
 # %% ../../nbs/63b_ablation.variants.ipynb #c003
 from dataclasses import dataclass, replace
-from typing import Dict, List, Tuple
+from typing import List, Optional, Tuple
 
 from ..config import Config
 from ..settings import load_config
@@ -25,7 +25,7 @@ class Variant:
     settings: Tuple[str, ...] = ()  # "dotted.key=value": what differs from the full method
     stages: Tuple[str, ...] = ("stage2", "stage3", "stage4")  # trained for this variant alone, in order, after the shared ones
     seeds: int = 3
-    peer: bool = False
+    group: str = "part"  # of the method, left out; peer: another method; scale: the full method, larger or smaller
     plain: bool = False  # an EDSR-like network in place of the generator
 
     @property
@@ -35,14 +35,15 @@ class Variant:
         return [replace(STAGES[key], after=before) for before, key in zip(keys, keys[1:])]
 
     @property
-    def shared(self) -> str:
-        "The last stage that it shares with the other variants of its seed"
-        return "stage1" if self.stages[0] != "stage1" else "lr_direct"
+    def shared(self) -> Optional[str]:
+        "The last stage that it shares with the other variants of its seed; None = it trains readers of its own"
+        return {"stage0": None, "stage1": "lr_direct"}.get(self.stages[0], "stage1")
 
 
 _LONGER = "progressive_training.stage2.epochs=5"
 _WHOLE = ("stage1", "stage2", "stage3", "stage4")
 _L1 = ("progressive_training.stage1.epochs=7",)
+_ALL = ("stage0", "lr_direct", *_WHOLE)
 _BARE = ("model.use_character_attention=false", "model.use_text_prior=false")
 
 VARIANTS = {
@@ -59,9 +60,13 @@ VARIANTS = {
         Variant("dcnv3", "DCNv3 for DCNv4", ("model.use_dcnv4=false", "model.deform_alternative=dcnv3"), _WHOLE),
         Variant("no_stage3", "without stage 3", (_LONGER,), ("stage2", "stage4")),
         Variant("no_stage4", "without stage 4", (_LONGER,), ("stage2", "stage3"), seeds=5),
-        Variant("edsr", "EDSR, $L_1$", _L1, ("stage1",), peer=True, plain=True),
-        Variant("rrdb", "RRDB, no attention, $L_1$", (*_L1, *_BARE, "model.use_enhanced_attention=false"), ("stage1",), peer=True),
-        Variant("p2", "P2's method, differentiable", (*_BARE, "loss.lambda_embed=0", "model.shared_attention=true", "progressive_training.stage2.epochs=6"), ("stage1", "stage2"), peer=True),
+        Variant("edsr", "EDSR, $L_1$", _L1, ("stage1",), group="peer", plain=True),
+        Variant("rrdb", "RRDB, no attention, $L_1$", (*_L1, *_BARE, "model.use_enhanced_attention=false"), ("stage1",), group="peer"),
+        Variant("p2", "P2's method, differentiable", (*_BARE, "loss.lambda_embed=0", "model.shared_attention=true", "progressive_training.stage2.epochs=6"), ("stage1", "stage2"), group="peer"),
+        *(Variant(f"plates_{n}", f"{n} training plates", (f"data.num_train={n}",), _ALL, 2, "scale") for n in (1000, 2000, 8000)),
+        *(Variant(f"epochs_{n}", f"{n} epochs of stage 2", (f"progressive_training.stage2.epochs={n}",), seeds=2, group="scale") for n in (2, 8, 16)),
+        *(Variant(f"blocks_{n}", f"{n} blocks", (f"model.num_rrdb_blocks={n}",), _WHOLE, 2, "scale") for n in (1, 4, 8)),
+        *(Variant(f"channels_{n}", f"{n} channels", (f"model.num_channels={n}", f"model.growth_channels={n}"), _WHOLE, 2, "scale") for n in (16, 64)),
     )
 }
 

@@ -19,7 +19,8 @@ def ablate(
     "lp_asrn ablate"
     o = parse(AblateOptions, args, "ablate")
     from lp_asrn.ablation.runs import run_all, runs_left, sets_to_read
-    from lp_asrn.ablation.tables import ablation_figure, as_text, read_results, rows_of, summary, write_section
+    from lp_asrn.ablation.readme import sections, write_section
+    from lp_asrn.ablation.tables import ablation_figure, as_text, read_results, rows_of
     from lp_asrn.ablation.variants import VARIANTS
     from lp_asrn.evaluation.figures import to_png
 
@@ -40,5 +41,5 @@ def ablate(
     print(as_text(rows_of(found)))
     if o.figure:
         Path(o.figure).write_bytes(to_png(ablation_figure(found)))
-    if o.readme:
-        write_section(o.readme, "ablation", summary(found))
+    for name, text in sections(results.parent).items() if o.readme else ():
+        write_section(o.readme, name, text)

@@ -46,7 +46,7 @@ def _row(outcome: Outcome, key: str, reader: str, index: np.ndarray, base: Optio
     "The numbers of a row"
     pick = lambda values: [values[i] for i in index]
     truth, texts = pick(outcome.truth), pick(outcome.readings[key, reader])
-    row = asdict(score(truth, texts)) | dict.fromkeys(("calibration_error", "accepted", "accepted_wrong"))
+    row = asdict(score(truth, texts)) | dict.fromkeys(("calibration_error", "accepted", "accepted_wrong", "direct_gain", "direct_gain_ci"))
     gap = confidence_gap(pick(outcome.confidence[key, reader]), [a == b for a, b in zip(truth, texts)])
     row["confidence_gap"] = gap if gap == gap else None
     row["all_ci"] = list(bootstrap_interval([float(a == b) for a, b in zip(truth, texts)], truth))
@@ -57,6 +57,10 @@ def _row(outcome: Outcome, key: str, reader: str, index: np.ndarray, base: Optio
         paired = compare(truth, texts, pick(base), truth)
         row |= dict(better=paired.better, equal=paired.equal, worse=paired.worse, gain=paired.difference, gain_ci=[paired.low, paired.high])
         row["mcnemar"] = paired.p_value
+    rival = outcome.readings.get(("lr_direct", "direct"))
+    if rival is not None and key in ("sr", "both"):
+        against = compare(truth, texts, pick(rival), truth)
+        row |= dict(direct_gain=against.difference, direct_gain_ci=[against.low, against.high])
     return row
 
 
