@@ -15,6 +15,7 @@ from fastcore.docments import docments
 from helpers import ROOT
 from test_package import NOTEBOOKS, ORDER
 
+from lp_asrn.ablation.readme import sections
 from lp_asrn.config import DATA_DIR
 from lp_asrn.plates.pictures import read_image
 
@@ -108,6 +109,12 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(example, {})
     assert read_image("enhanced.png").shape == (32, 96, 3) and capsys.readouterr().out.count(crop.stem) >= 2
+
+
+def test_results_of_the_readme_are_those_of_the_files():
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, text in sections(ROOT / "nbs" / "evidence").items():
+        assert f"<!-- {name} -->\n{text.strip()}\n<!-- /{name} -->" in page, f"{name}: lp_asrn ablate --table --readme README.md"
 
 
 @pytest.mark.parametrize("notebook", [n for n in NOTEBOOKS if n.name.startswith("66")], ids=lambda n: n.stem)

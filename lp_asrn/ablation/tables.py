@@ -224,14 +224,17 @@ def scale_figure(
 # %% ../../nbs/63d_ablation.tables.ipynb #c008
 def summary(
     results: Results,  # as of `read_results`
+    least: int = 3,  # seeds below which nothing is said
 ) -> str:  # Markdown
     "The section of the README: what helps, what does not, the table"
     column = "rendered/medium/judge"
-    parts = {v.title: worth(results, v.name, column) for v in VARIANTS.values() if v.name != "full" and v.group == "part"}
-    said = {word: [f"{t} {w}" for t, w in parts.items() if w and w.word == word] for word in ("helps", "not shown", "harms")}
-    runs = sum(name in VARIANTS for name, _ in results)
-    lines = [f"{runs} runs. What the full method reads more at `medium`, in points of whole plates, paired by seed and plate (95 %):", ""]
-    for word, sentence in (("helps", "**Shown to help**"), ("not shown", "**Not shown to help**"), ("harms", "**Better left out here**")):
-        if said[word]:
-            lines.append(f"- {sentence}: {'; '.join(said[word])}.")
+    said: Dict[str, List[str]] = {"helps": [], "not shown": [], "harms": [], "waits": []}
+    for v in VARIANTS.values():
+        if v.group == "part" and v.name != "full":
+            found = worth(results, v.name, column)
+            said[found.word if found and len(found.by_seed) >= least else "waits"].append(f"{v.title} {found}" if found else v.title)
+    runs, wanted = (sum(n) for n in zip(*((len(seeds_of(results, v.name)), v.seeds) for v in VARIANTS.values())))
+    sentences = {"helps": "**Shown to help**", "not shown": "**Not shown to help**", "harms": "**Better left out at this size**", "waits": f"Fewer than {least} seeds as yet, nothing is said"}
+    lines = [f"{runs} of {wanted} runs. What the full method reads more at `medium`, in points of whole plates, paired by seed and plate (95 %):", ""]
+    lines += [f"- {sentence}: {'; '.join(said[word])}." for word, sentence in sentences.items() if said[word]]
     return "\n".join([*lines, "", as_markdown(rows_of(results))])
