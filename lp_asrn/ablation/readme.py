@@ -14,12 +14,14 @@ from typing import Dict, List, Optional, Sequence
 
 from .tables import as_markdown, read_results, summary
 from ..config import UserError
+from ..evaluation.evaluate import UNSEEN
 
 # %% ../../nbs/63e_ablation.readme.ipynb #c004
 NAMES = {  # (input, reader) -> what a row is called
-    ("bicubic", "judge"): "bicubic, read by the judge", ("sr", "judge"): "**SR, read by the judge**", ("lr_direct", "direct"): "LR, read directly by a recogniser trained on LR",
-    ("both", "reader"): "what a user gets: LR and SR together", ("hr", "judge"): "HR, read by the judge",
-    ("bicubic", "rapidocr"): "bicubic, read by an off-the-shelf OCR (rapidocr)", ("sr", "rapidocr"): "**SR, read by the same OCR**", ("hr", "rapidocr"): "HR, read by the same OCR",
+    ("bicubic", "judge"): "bicubic, read by the judge", ("bicubic", "rapidocr"): "bicubic, read by an off-the-shelf OCR (rapidocr)",
+    ("sr", "judge"): "**SR, read by the judge**", ("sr", "rapidocr"): "**SR, read by the same OCR**",
+    ("lr_direct", "direct"): "LR, read directly by a recogniser trained on LR", ("both", "reader"): "what a user gets: LR and SR together",
+    ("hr", "judge"): "HR, read by the judge", ("hr", "rapidocr"): "HR, read by the same OCR",
 }  # fmt: skip
 
 
@@ -41,7 +43,7 @@ def row_of(
     unseen: bool = False,  # of the face that training never sees
 ) -> Optional[dict]:  # None = not measured
     "One row"
-    wanted = lambda r: (r["input"], r["judge"], r["severity"]) == (*key, severity) and (r["dataset"] == "unseen face") == unseen
+    wanted = lambda r: (r["input"], r["judge"], r["severity"]) == (*key, severity) and (r["dataset"] == UNSEEN) == unseen
     return next(filter(wanted, rows), None)
 
 
