@@ -140,3 +140,14 @@ def test_tensorboard_lives_as_long_as_the_run(tmp_path):
 
 def test_no_tensorboard_writes_no_logs(first_stage):
     assert not (first_stage / "tensorboard").exists()
+
+
+def test_an_ablation_is_interrupted(tmp_path):
+    process = start("ablate", "--save-dir", tmp_path / "runs", "--results", tmp_path / "results")
+    for line in process.stdout:
+        if line.startswith("stage0"):
+            break
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=120)[1]
+    assert process.returncode == 130 and "Traceback" not in err
+    assert err.splitlines()[-1].endswith("Go on with the same command") and not list((tmp_path / "results").glob("*"))

@@ -104,7 +104,7 @@ def train_variant(
     seed: int,  # of plates, weights and order
     folder: Path,  # of all runs
     preset: str,  # whose sizes and epochs are meant
-    base: Tuple[str, ...],  # differences of every run from it
+    base: Optional[Tuple[str, ...]],  # differences of every run from it, as of `config_of`
     log: Log,  # takes a line
 ) -> torch.nn.Module:  # the trained generator, in eval mode
     "Train what a variant has for itself, or go on with it"
@@ -197,7 +197,7 @@ def run_one(
     results: Path,  # folder of the text files
     sets: Sets,  # as of `sets_to_read`
     preset: str = "demo",  # whose sizes and epochs are meant
-    base: Tuple[str, ...] = BASE,  # differences of every run from it
+    base: Optional[Tuple[str, ...]] = None,  # differences of every run from it, as of `config_of`
     log: Log = print,  # takes a line
 ) -> None:
     "Train a variant with a seed, score it, keep its file; the references of a seed go with the full method"
@@ -210,7 +210,7 @@ def run_one(
             for name, (enhance, reader) in references(models).items():
                 write_result(results, name, seed, score(enhance, sets, readers if reader is None else {"direct": reader}))
     parameters = sum(p.numel() for p in generator.parameters())
-    write_result(results, variant.name, seed, scores, preset=preset, settings=[*base, *variant.settings], parameters=parameters, seconds=round(time.monotonic() - begun))
+    write_result(results, variant.name, seed, scores, preset=preset, base=None if base is None else list(base), settings=list(variant.settings), stages=list(variant.stages), parameters=parameters, seconds=round(time.monotonic() - begun))
 
 
 def runs_left(
@@ -230,7 +230,7 @@ def run_all(
     sets: Sets,  # as of `sets_to_read`
     seeds: Optional[int] = None,  # at most so many of each; None = as many as each variant says
     preset: str = "demo",  # whose sizes and epochs are meant
-    base: Tuple[str, ...] = BASE,  # differences of every run from it
+    base: Optional[Tuple[str, ...]] = None,  # differences of every run from it, as of `config_of`
     log: Log = print,  # takes a line
 ) -> None:
     "Every run that is left and that no other process holds"

@@ -14,7 +14,7 @@ from ..settings import load_config
 from ..training.stages import STAGES, StageInfo
 
 # %% ../../nbs/63b_ablation.variants.ipynb #c004
-BASE = ("data.num_train=4000", "data.num_val=300")  # differences of every run from its preset
+BASE = ("data.num_train=4000", "data.num_val=300")  # differences of every run from the preset demo
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,7 @@ class Variant:
         return {"stage0": None, "stage1": "lr_direct"}.get(self.stages[0], "stage1")
 
 
-_LONGER = "progressive_training.stage2.epochs=5"
 _WHOLE = ("stage1", "stage2", "stage3", "stage4")
-_L1 = ("progressive_training.stage1.epochs=7",)
 _ALL = ("stage0", "lr_direct", *_WHOLE)
 _BARE = ("model.use_character_attention=false", "model.use_text_prior=false")
 
@@ -58,11 +56,11 @@ VARIANTS = {
         Variant("no_ea", "without EA", ("model.use_enhanced_attention=false",), _WHOLE),
         Variant("conv", "plain convolution for DCNv4", ("model.use_dcnv4=false",), _WHOLE, seeds=5),
         Variant("dcnv3", "DCNv3 for DCNv4", ("model.use_dcnv4=false", "model.deform_alternative=dcnv3"), _WHOLE),
-        Variant("no_stage3", "without stage 3", (_LONGER,), ("stage2", "stage4")),
-        Variant("no_stage4", "without stage 4", (_LONGER,), ("stage2", "stage3"), seeds=5),
-        Variant("edsr", "EDSR, $L_1$", _L1, ("stage1",), group="peer", plain=True),
-        Variant("rrdb", "RRDB, no attention, $L_1$", (*_L1, *_BARE, "model.use_enhanced_attention=false"), ("stage1",), group="peer"),
-        Variant("p2", "P2's method, differentiable", (*_BARE, "loss.lambda_embed=0", "model.shared_attention=true", "progressive_training.stage2.epochs=6"), ("stage1", "stage2"), group="peer"),
+        Variant("no_stage3", "without stage 3", (), ("stage2", "stage4")),
+        Variant("no_stage4", "without stage 4", (), ("stage2", "stage3"), seeds=5),
+        Variant("edsr", "EDSR, $L_1$", (), ("stage1",), group="peer", plain=True),
+        Variant("rrdb", "RRDB, no attention, $L_1$", (*_BARE, "model.use_enhanced_attention=false"), ("stage1",), group="peer"),
+        Variant("p2", "P2's method, differentiable", (*_BARE, "loss.lambda_embed=0", "model.shared_attention=true"), ("stage1", "stage2"), group="peer"),
         *(Variant(f"plates_{n}", f"{n} training plates", (f"data.num_train={n}",), _ALL, 2, "scale") for n in (1000, 2000, 8000)),
         *(Variant(f"epochs_{n}", f"{n} epochs of stage 2", (f"progressive_training.stage2.epochs={n}",), seeds=2, group="scale") for n in (2, 8, 16)),
         *(Variant(f"blocks_{n}", f"{n} blocks", (f"model.num_rrdb_blocks={n}",), _WHOLE, 2, "scale") for n in (1, 4, 8)),
@@ -75,7 +73,13 @@ def config_of(
     variant: Variant,
     seed: int,  # of plates, weights and order
     preset: str = "demo",  # whose sizes and epochs are meant
-    base: Tuple[str, ...] = BASE,  # differences of every run, "dotted.key=value"
+    base: Optional[Tuple[str, ...]] = None,  # differences of every run, "dotted.key=value"; None = `BASE` for demo, and none for another preset
 ) -> Config:
-    "Settings of one run"
-    return load_config(preset, overrides=[*base, f"training.seed={seed}", *variant.settings])
+    "Settings of one run; the epochs of generator stages that it leaves out go to its main stage"
+    base = (BASE if preset == "demo" else ()) if base is None else base
+    config = load_config(preset, overrides=[*base, f"training.seed={seed}", *variant.settings])
+    stages = config.progressive_training
+    main = getattr(stages, "stage2" if "stage2" in variant.stages else "stage1")
+    shared = {"stage1"} if variant.shared == "stage1" else set()
+    main.epochs += sum(getattr(stages, key).epochs for key in _WHOLE if key not in shared | set(variant.stages))
+    return config

@@ -6,6 +6,7 @@
 __all__ = ['ablate']
 
 # %% ../../nbs/64g_commands.ablate.ipynb #c002
+import sys
 from pathlib import Path
 from typing import Sequence
 
@@ -23,6 +24,7 @@ def ablate(
     from lp_asrn.ablation.tables import ablation_figure, as_text, read_results, rows_of
     from lp_asrn.ablation.variants import VARIANTS
     from lp_asrn.evaluation.figures import to_png
+    from lp_asrn.training.record import Interrupted
 
     names, results = o.variants or list(VARIANTS), Path(o.results)
     for name in names:
@@ -35,8 +37,12 @@ def ablate(
         print("\n".join(f"{v.name:10} seed {s}  {v.title}" for v, s in left) or "nothing is left to run")
         return
     if left and not o.table:
-        print(f"{len(left)} runs are left")
-        run_all(names, Path(o.save_dir), results, sets_to_read(o.photographs), o.seeds, o.preset)
+        print(f"{len(left)} runs are left", flush=True)
+        try:
+            run_all(names, Path(o.save_dir), results, sets_to_read(o.photographs), o.seeds, o.preset)
+        except (Interrupted, KeyboardInterrupt) as e:
+            print(f"{e or 'stopped'}. Go on with the same command", file=sys.stderr)
+            sys.exit(130)
     found = read_results(results)
     print(as_text(rows_of(found)))
     if o.figure:
