@@ -80,7 +80,7 @@ def demo_section(
     lines = [
         f"- **{verdict(sr, 'SR as the judge reads it')}**, from the same plates; {verdict(both, 'reading both together')}. SR is the picture for a human.",
         f"- SR reads {sr['better']} plates better than bicubic, {sr['equal']} equally and {sr['worse']} worse.",
-        f"- Whole plates after each stage, with the gain on the stage before (95 %): {', '.join(gains)}.",
+        f"- Whole plates after each stage, with the gain on the stage before (95 %): {', '.join(gains)}. How much of a gain is the stage's loss, and how much is that training goes on, the comparison below tells.",
         f"- In a face that training never sees all are worse: {', '.join(unseen)}. Minutes of training teach the faces that are shown more than how characters are made.",
     ]
     for name, r in (("in known faces", both), ("in the unseen face", row_of(rows, ("both", "reader"), "medium", True))):
