@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from torch.nn import functional as F
 
-from .variants import BASE, VARIANTS, Variant, config_of
+from .variants import VARIANTS, Variant, config_of
 from ..config import ModelConfig
 from ..evaluation.judges import load_judge, load_rapidocr, snap
 from ..evaluation.evaluate import readers_of
@@ -47,7 +47,7 @@ def train_shared(
     folder: Path,  # of all runs
     seed: int,  # of plates, weights and order
     preset: str,  # whose sizes and epochs are meant
-    base: Tuple[str, ...],  # differences of every run from it
+    base: Optional[Tuple[str, ...]],  # differences of every run from it, as of `config_of`
     log: Log,  # takes a line
 ) -> Path:  # a save dir that holds them
     "Stages that all variants of a seed share; waits if another process trains them"

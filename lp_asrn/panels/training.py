@@ -148,7 +148,7 @@ class TrainingPanel(widgets.VBox):
             if not self.runs:
                 command, self.child = self.command, None
                 self.afresh.value = False  # once: the next start goes on
-                self.events = RunEvents(self.folder)
+                self.events, self.address = RunEvents(self.folder), ""
                 self.lines.clear()
                 self._show("training")
                 self.thread = threading.Thread(target=self._follow, args=(command,), daemon=True)
