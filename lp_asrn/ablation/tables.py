@@ -97,8 +97,10 @@ def worth(
     base: str = "full",  # the variant with it
     draws: int = 2000,  # of the bootstrap
 ) -> Optional[Worth]:  # of `base` over `name`; None = they have no seed in common, or the set was not read
-    "Paired by seed and plate; the interval resamples both"
-    pairs = [(_right(results, base, s, key), _right(results, name, s, key)) for s in seeds_of(results, name) if (base, s) in results]
+    "Paired by seed, with the same shared stages, and plate; the interval resamples both"
+    marks = lambda s: {mark for n in (base, name) if (mark := results[n, s].get("shared"))}
+    seeds = [s for s in seeds_of(results, name) if (base, s) in results and len(marks(s)) < 2]
+    pairs = [(_right(results, base, s, key), _right(results, name, s, key)) for s in seeds]
     pairs = [(a, b) for a, b in pairs if a is not None and b is not None]
     if not pairs:
         return None

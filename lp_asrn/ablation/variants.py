@@ -14,7 +14,7 @@ from ..settings import load_config
 from ..training.stages import STAGES, StageInfo
 
 # %% ../../nbs/63b_ablation.variants.ipynb #c004
-BASE = ("data.num_train=4000", "data.num_val=300")  # differences of every run from the preset demo
+BASE = ("data.num_train=4000", "data.num_val=300", "training.precision=fp32")  # differences of every run from the preset demo
 
 
 @dataclass(frozen=True, slots=True)
