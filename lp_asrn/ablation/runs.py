@@ -24,18 +24,19 @@ from torch.nn import functional as F
 
 from .variants import VARIANTS, Variant, config_of
 from ..config import ModelConfig, UserError
+from ..evaluation.combine import CombinedReader
 from ..evaluation.judges import load_judge, load_rapidocr, snap
 from ..evaluation.evaluate import readers_of
 from ..models.bundle import Models, load_models, save_models
 from ..models.device import autocast
 from ..models.generator import bicubic
-from ..models.recognizer import read
 from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
 from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
 from ..plates.readers import read_data
 from ..plates.sources import FilePlates, RenderedPlates
 from ..throughput import PlainNet, plain_net
+from ..training.calibrate import calibrate
 from ..training.engine import run_stage
 from ..training.stages import STAGES, Run, make_stage, train_stage, training_set
 
@@ -176,11 +177,12 @@ def _resized(mode: str) -> Callable[[PlateBatch], Tensor]:
 
 
 def references(
-    models: Models,  # of the shared stages
+    combined: CombinedReader,  # of the full method
 ) -> Dict[str, Tuple[Callable[[PlateBatch], Tensor], Optional[Callable]]]:  # name -> what is read, and by whom (None = the judges)
     "What is scored beside the variants"
-    direct = lambda x: read(models.direct, x)
-    return {"bicubic": (_resized("bicubic"), None), "bilinear": (_resized("bilinear"), None), "direct": (lambda b: b.lr, direct), "hr": (lambda b: b.hr, None)}
+    reading = lambda by: (lambda b: b.lr, lambda lr: by.decode(by.look(lr)[1], count=1))
+    resized = {"bicubic": (_resized("bicubic"), None), "bilinear": (_resized("bilinear"), None)}
+    return resized | {"direct": reading(combined.alone("direct")), "both": reading(combined), "hr": (lambda b: b.hr, None)}
 
 # %% ../../nbs/63c_ablation.runs.ipynb #c009
 def write_result(
@@ -227,9 +229,11 @@ def run_one(
     with autocast(torch.device("cpu"), precision):
         scores = score(lambda b: generator(b.lr).clamp(0, 1), sets, readers)
         if variant.name == "full":
-            models = load_models(folder / f"shared-{seed}" / STAGES["lr_direct"].tag / "best.safetensors")[0].eval()
-            for name, (enhance, reader) in references(models).items():
-                write_result(results, name, seed, score(enhance, sets, readers if reader is None else {"direct": reader}), **(mark if reader else {}))
+            run = Run(config_of(variant, seed, preset, base), folder / f"full-{seed}", log=log, tensorboard=False)
+            fitted = calibrate(run)
+            combined = CombinedReader(load_models(run.folder / "best.safetensors")[0].eval(), fitted, precision=precision)
+            for name, (enhance, reader) in references(combined).items():
+                write_result(results, name, seed, score(enhance, sets, readers if reader is None else {name: reader}), **(mark if reader else {}))
     parameters = sum(p.numel() for p in generator.parameters())
     write_result(results, variant.name, seed, scores, preset=preset, base=None if base is None else list(base), settings=list(variant.settings), stages=list(variant.stages), parameters=parameters, **mark, seconds=round(time.monotonic() - begun))
 
