@@ -80,7 +80,7 @@ def train(
         if not begun:
             raise
         if main:
-            print(f"{e or 'stopped'}. Go on with: lp_asrn train --save-dir {folder} --stage {options.stage} --resume", file=sys.stderr)
+            print(f"{str(e) or 'stopped'}. Go on with: lp_asrn train --save-dir {folder} --stage {options.stage} --resume", file=sys.stderr)
         sys.exit(130)
 
 # %% ../nbs/65_cli.ipynb #c011

@@ -11,7 +11,6 @@ __all__ = ['SHARED', 'Log', 'SEVERITIES_READ', 'PLATES', 'OCR_PLATES', 'DRAWS', 
 import hashlib
 import json
 import shutil
-import time
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,20 +22,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .variants import VARIANTS, Variant, config_of
-from ..config import ModelConfig, UserError
+from ..config import ModelConfig, UserError, to_dict
 from ..evaluation.combine import CombinedReader
 from ..evaluation.judges import load_judge, load_rapidocr, snap
 from ..evaluation.evaluate import readers_of
 from ..models.bundle import Models, load_models, save_models
 from ..models.device import autocast
-from ..models.generator import bicubic
+from ..models.generator import RESIDUAL_SCALE, bicubic
 from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
 from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
 from ..plates.readers import read_data
 from ..plates.sources import FilePlates, RenderedPlates
+from ..settings import load_config
 from ..throughput import PlainNet, plain_net
 from ..training.calibrate import calibrate
+from ..training.checkpoint import position_of
 from ..training.engine import run_stage
 from ..training.stages import STAGES, Run, make_stage, train_stage, training_set
 
@@ -57,6 +58,7 @@ def train_shared(
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / ".ablate.lock"):
         run = Run(config_of(VARIANTS["full"], seed, preset, base), place, log=log, tensorboard=False)
+        _check_settings(run)
         for key in SHARED:
             train_stage(run, STAGES[key], resume=True)
     return place
@@ -65,28 +67,36 @@ def train_shared(
 def checksum(
     shared: Path,  # as of `train_shared`
 ) -> str:  # 16 hexadecimal digits
-    "Of the readers that all variants of a seed start from"
-    tensors = load_tensors(shared / STAGES["lr_direct"].tag / "best.safetensors")[0]
-    return hashlib.sha256(b"".join(tensors[k].numpy().tobytes() for k in sorted(tensors))).hexdigest()[:16]
+    "Of the models that variants of a seed start from"
+    stages = [load_tensors(shared / STAGES[key].tag / "best.safetensors")[0] for key in ("lr_direct", "stage1")]
+    return hashlib.sha256(b"".join(tensors[k].numpy().tobytes() for tensors in stages for k in sorted(tensors))).hexdigest()[:16]
+
+
+def _check_settings(run: Run) -> None:
+    "Raise `UserError` if the run's folder was trained with other settings"
+    path = run.folder / "config.yaml"
+    if path.is_file() and load_config(file=path) != run.config:
+        raise UserError(f"{path} holds other settings than this run would have: give another --save-dir")
 
 
 def _begin(run: Run, shared: Path, last: str, seed: int) -> None:
     "Put what a variant shares into its folder"
-    tag = STAGES[last].tag
-    if (run.folder / tag).is_dir():
+    place = run.folder / STAGES[last].tag
+    if (place / "best.safetensors").is_file():
         return
     if last == "stage1":
-        shutil.copytree(shared / tag, run.folder / tag)
+        shutil.copytree(shared / place.name, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("best.safetensors"))
+        save_tensors(place / "best.safetensors", *load_tensors(shared / place.name / "best.safetensors"))  # whole, and last: then all is there
         return
     torch.manual_seed(seed)
-    models, trained = Models.build(run.config.model), load_models(shared / tag / "best.safetensors")[0]
+    models, trained = Models.build(run.config.model), load_models(shared / place.name / "best.safetensors")[0]
     for name in ("recognizer", "embedder", "direct"):
         models.modules()[name].load_state_dict(trained.modules()[name].state_dict())
-    save_models(run.folder / tag / "best.safetensors", models)
+    save_models(place / "best.safetensors", models)
 
 
 class PlainGenerator(PlainNet):
-    "An EDSR-like network in the place of the generator"
+    "An EDSR-like network in the place of the generator, beginning near bicubic as the generator does"
 
     def __init__(
         self,
@@ -96,6 +106,15 @@ class PlainGenerator(PlainNet):
         size = plain_net(like, config.num_channels)
         super().__init__(config.num_channels, len(size.body))
         self.config = config
+        with torch.no_grad():
+            self.tail[0].weight.mul_(RESIDUAL_SCALE)
+
+    def forward(
+        self,
+        lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1]
+    ) -> Tensor:  # (N, 3, 2h, 2w)
+        "Super-resolve (N, 3, h, w)"
+        return bicubic(lr, 2) + super().forward(2 * lr - 1)
 
 
 def _train_plain(run: Run) -> torch.nn.Module:
@@ -119,6 +138,7 @@ def train_variant(
 ) -> torch.nn.Module:  # the trained generator, in eval mode
     "Train what a variant has for itself, or go on with it"
     run = Run(config_of(variant, seed, preset, base), folder / f"{variant.name}-{seed}", log=log, tensorboard=False)
+    _check_settings(run)
     if variant.shared:
         _begin(run, train_shared(folder, seed, preset, base, log), variant.shared, seed)
     if variant.plain:
@@ -162,8 +182,9 @@ def score(
     found: Dict[str, str] = {}
     for name, batches in sets.items():
         for reader, look in readers.items():
-            digits, most = "", OCR_PLATES if reader == "rapidocr" and name.startswith("rendered") else PLATES
-            for batch in batches[: -(-most // 100)]:
+            few = reader == "rapidocr" and name.startswith("rendered")
+            digits = ""
+            for batch in batches[: OCR_PLATES // 100] if few else batches:
                 texts = [r.text for r in look(enhance(batch))]
                 texts = [snap(t) for t in texts] if reader == "rapidocr" else texts
                 digits += "".join("01"[a == b] for a, b in zip(texts, batch.texts))
@@ -223,19 +244,20 @@ def run_one(
     log: Log = print,  # takes a line
 ) -> None:
     "Train a variant with a seed, score it, keep its file; the references of a seed go with the full method"
-    begun, readers, precision = time.monotonic(), judges(), config_of(variant, seed, preset, base).training.precision
+    readers, config = judges(), config_of(variant, seed, preset, base)
     mark = {"shared": found} if (found := _shared_mark(variant, seed, folder, results, preset, base, log)) else {}
     generator = train_variant(variant, seed, folder, preset, base, log)
-    with autocast(torch.device("cpu"), precision):
+    with autocast(torch.device("cpu"), config.training.precision):
         scores = score(lambda b: generator(b.lr).clamp(0, 1), sets, readers)
         if variant.name == "full":
             run = Run(config_of(variant, seed, preset, base), folder / f"full-{seed}", log=log, tensorboard=False)
             fitted = calibrate(run)
-            combined = CombinedReader(load_models(run.folder / "best.safetensors")[0].eval(), fitted, precision=precision)
+            combined = CombinedReader(load_models(run.folder / "best.safetensors")[0].eval(), fitted, precision=config.training.precision)
             for name, (enhance, reader) in references(combined).items():
                 write_result(results, name, seed, score(enhance, sets, readers if reader is None else {name: reader}), **(mark if reader else {}))
     parameters = sum(p.numel() for p in generator.parameters())
-    write_result(results, variant.name, seed, scores, preset=preset, base=None if base is None else list(base), settings=list(variant.settings), stages=list(variant.stages), parameters=parameters, **mark, seconds=round(time.monotonic() - begun))
+    trained = sum(position_of(folder / f"{variant.name}-{seed}" / STAGES[key].tag / "last.safetensors").seconds for key in variant.stages)
+    write_result(results, variant.name, seed, scores, preset=preset, stages=list(variant.stages), parameters=parameters, **mark, train_seconds=round(trained), config=to_dict(config))
 
 
 def runs_left(

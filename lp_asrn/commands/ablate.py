@@ -41,7 +41,7 @@ def ablate(
         try:
             run_all(names, Path(o.save_dir), results, sets_to_read(o.photographs), o.seeds, o.preset)
         except (Interrupted, KeyboardInterrupt) as e:
-            print(f"{e or 'stopped'}. Go on with the same command", file=sys.stderr)
+            print(f"{str(e) or 'stopped'}. Go on with the same command", file=sys.stderr)
             sys.exit(130)
     found = read_results(results)
     print(as_text(rows_of(found)))
