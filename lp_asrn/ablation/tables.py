@@ -55,7 +55,12 @@ def seeds_of(
     return sorted(seed for n, seed in results if n == name)
 
 
-def right_of(results: Results, name: str, seed: int, key: str) -> Optional[np.ndarray]:  # (plates,) in [0, 1]
+def right_of(
+    results: Results,  # as of `read_results`
+    name: str,  # of a variant or reference
+    seed: int,  # of its run
+    key: str,  # a key of `COLUMNS`
+) -> Optional[np.ndarray]:  # (plates,) in [0, 1]; None = not measured
     "How often each plate was read; a plate that is degraded several times counts once"
     reader = name if name in ("direct", "both") else key.rsplit("/", 1)[1]
     digits = results[name, seed]["read"].get(f"{key.rsplit('/', 1)[0]}/{reader}")
@@ -99,7 +104,7 @@ T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 8: 2.306, 10
 
 def half_width(
     d: np.ndarray,  # (seeds, plates): a difference of each, at least two seeds
-) -> float:
+) -> float:  # in the unit of the differences
     "Half the 95 % interval of the mean over seeds and plates, both drawn at random"
     n, plates = d.shape
     of_seed, of_plate = d.mean(1), d.mean(0)
