@@ -28,7 +28,7 @@ from ..evaluation.judges import load_judge, load_rapidocr, snap
 from ..evaluation.evaluate import readers_of
 from ..models.bundle import Models, load_models, save_models
 from ..models.device import autocast
-from ..models.generator import RESIDUAL_SCALE, bicubic
+from ..models.generator import bicubic
 from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
 from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
@@ -107,7 +107,8 @@ class PlainGenerator(PlainNet):
         super().__init__(config.num_channels, len(size.body))
         self.config = config
         with torch.no_grad():
-            self.tail[0].weight.mul_(RESIDUAL_SCALE)
+            self.tail[0].weight.mul_(0.1)  # as the upscaler of the generator
+            self.tail[0].bias.zero_()
 
     def forward(
         self,
@@ -250,7 +251,7 @@ def run_one(
     with autocast(torch.device("cpu"), config.training.precision):
         scores = score(lambda b: generator(b.lr).clamp(0, 1), sets, readers)
         if variant.name == "full":
-            run = Run(config_of(variant, seed, preset, base), folder / f"full-{seed}", log=log, tensorboard=False)
+            run = Run(config, folder / f"full-{seed}", log=log, tensorboard=False)
             fitted = calibrate(run)
             combined = CombinedReader(load_models(run.folder / "best.safetensors")[0].eval(), fitted, precision=config.training.precision)
             for name, (enhance, reader) in references(combined).items():

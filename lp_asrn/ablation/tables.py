@@ -179,6 +179,8 @@ def ablation_figure(
 ) -> Figure:  # about 980 pixels wide
     "What the full method reads more than each variant: mean, 95 % interval, single seeds"
     columns = [c for c in columns if share(results, "full", c) is not None]
+    if not columns:
+        raise UserError("there is no result of the full method yet, with which the others are compared: lp_asrn ablate --variants full")
     shown = [v for v in VARIANTS.values() if v.name != "full" and v.group != "scale" and any(worth(results, v.name, c) for c in columns)]
     figure = Figure(figsize=(13, 1.2 + 0.33 * len(shown)), dpi=75, layout="constrained")
     for axes, column in zip(np.atleast_1d(figure.subplots(1, len(columns), sharey=True)), columns):

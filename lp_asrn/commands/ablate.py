@@ -36,6 +36,8 @@ def ablate(
     if o.list:
         print("\n".join(f"{v.name:10} seed {s}  {v.title}" for v, s in left) or "nothing is left to run")
         return
+    if any(results.glob("*.json")):
+        read_results(results)  # a damaged one is named before hours of training
     if left and not o.table:
         print(f"{len(left)} runs are left", flush=True)
         try:
