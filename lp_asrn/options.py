@@ -174,6 +174,8 @@ class AblateOptions:
     "where the runs go"
     results: Folder = "nbs/evidence/ablation"
     "where each run leaves a small text file"
+    device: str = "auto"
+    "auto, cpu, cuda, ..."
     list: bool = False
     "show which runs are left, and train nothing"
     table: bool = False

@@ -19,11 +19,13 @@ def ablate(
 ) -> None:
     "lp_asrn ablate"
     o = parse(AblateOptions, args, "ablate")
-    from lp_asrn.ablation.runs import run_all, runs_left, sets_to_read
+    from lp_asrn.ablation.runs import Ablation, run_all, runs_left
     from lp_asrn.ablation.readme import sections, write_section
+    from lp_asrn.ablation.scores import sets_to_read
     from lp_asrn.ablation.tables import ablation_figure, as_text, read_results, rows_of
     from lp_asrn.ablation.variants import VARIANTS
     from lp_asrn.evaluation.figures import to_png
+    from lp_asrn.models.device import pick_device
     from lp_asrn.training.record import Interrupted
 
     names, results = o.variants or list(VARIANTS), Path(o.results)
@@ -32,16 +34,17 @@ def ablate(
             raise ConfigError(f"unknown variant '{name}'" + suggest(name, VARIANTS))
     if o.seeds is not None and o.seeds < 1:
         raise UserError("--seeds must be at least 1")
-    left = runs_left(names, results, o.seeds)
+    ablation = Ablation(Path(o.save_dir), results, sets_to_read(o.photographs), o.preset, device=pick_device(o.device))
+    if any(results.glob("*.json")):
+        read_results(results)  # a damaged one is named before hours of training
+    left = runs_left(ablation, names, o.seeds)
     if o.list:
         print("\n".join(f"{v.name:10} seed {s}  {v.title}" for v, s in left) or "nothing is left to run")
         return
-    if any(results.glob("*.json")):
-        read_results(results)  # a damaged one is named before hours of training
     if left and not o.table:
         print(f"{len(left)} runs are left", flush=True)
         try:
-            run_all(names, Path(o.save_dir), results, sets_to_read(o.photographs), o.seeds, o.preset)
+            run_all(ablation, names, o.seeds)
         except (Interrupted, KeyboardInterrupt) as e:
             print(f"{str(e) or 'stopped'}. Go on with the same command", file=sys.stderr)
             sys.exit(130)

@@ -37,7 +37,8 @@ class Interruption:
 
     def _note(self, number, frame):
         self.asked = True
-        signal.signal(number, self._before[number])
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[number])
 
     def __enter__(self) -> "Interruption":
         for number in (signal.SIGINT, signal.SIGTERM):
