@@ -17,7 +17,7 @@ from typing import Annotated, Any, List, Literal, Optional, Sequence
 
 import tyro
 
-from .config import Config, DataConfig, ModelConfig, UserError
+from .config import Config, DataConfig, ModelConfig, TrainingConfig, UserError
 from .settings import check, load_config
 
 # %% ../nbs/64_options.ipynb #c005
@@ -36,6 +36,8 @@ class TrainOptions(Config):
     "Which plates are read or drawn, and how they are degraded"
     model: tyro.conf.FlagConversionOff[ModelConfig] = field(default_factory=ModelConfig)
     "Architecture of the generator, recogniser and embedder"
+    training: tyro.conf.FlagConversionOff[TrainingConfig] = field(default_factory=TrainingConfig)
+    "How all stages train"
     stage: str = "all"
     "all; 0 to 4; a name (warmup, lcofl, finetune, hard_mining); lr_direct, the rival that reads LR itself; or judge"
     preset: Annotated[Optional[str], tyro.conf.arg(metavar="NAME")] = None
