@@ -15,6 +15,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, schedule
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -191,7 +192,8 @@ def profile_training(
     with profile(activities=kinds, schedule=schedule(wait=0, warmup=WARM_UP, active=steps, repeat=1)) as found:
         _training_parts(config, device, steps, found.step)
     own = lambda e: e.self_device_time_total if device.type == "cuda" else e.self_cpu_time_total
-    events = sorted(found.key_averages(), key=own, reverse=True)
+    operators = [e for e in found.key_averages() if e.device_type == DeviceType.CPU]  # a GPU's kernels count with the operators that start them
+    events = sorted(operators, key=own, reverse=True)
     total = sum(map(own, events))
     name = lambda key: "outside of operators" if key.startswith("ProfilerStep") else key
     return [(name(e.key), own(e) / total, e.count / steps) for e in events[:rows]]
