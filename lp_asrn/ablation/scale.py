@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from .tables import COLUMN, Results, right_of, seeds_of, share
+from .tables import COLUMN, COLUMNS, Results, right_of, seeds_of, share
 from ..config import Config
 from ..models.bundle import Models
 from ..plates.datasets import collate, make_dataset, open_split
@@ -65,10 +65,13 @@ def scale_figure(
         n, error = np.array(law.points).T
         axes.loglog(n, error, "o", color="tab:blue")
         axes.loglog(np.unique(n), [law.error(v) for v in np.unique(n)], color="tab:orange", label=f"{law.factor:.2f} n^-{law.exponent:.3f}")
-        axes.set(xlabel=AXES[axis][0], title=f"{key}: plates not read")
+        axes.set_xlabel(AXES[axis][0])
         axes.set_xticks(np.unique(n), [f"{v:g}" for v in np.unique(n)])
+        ticks = [v for v in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8) if axes.get_ylim()[0] <= v <= axes.get_ylim()[1]]
+        axes.set_yticks(ticks, [f"{v:.0%}" for v in ticks])
         axes.minorticks_off()
         axes.legend(fontsize=8)
+    figure.suptitle(f"{COLUMNS[key]}: plates not read", fontsize=10)
     return figure
 
 # %% ../../nbs/63g_ablation.scale.ipynb #c007
