@@ -165,13 +165,13 @@ class AblateOptions:
     "Train the full method, the method without each of its parts, and its rivals, with several seeds; print what each part is worth. Runs that have ended are passed over."
 
     variants: List[str] = field(default_factory=list)
-    "names of what to run; default: all (--list shows them)"
+    "names of what to run; default: all (--list shows those that are left)"
     seeds: Optional[int] = None
-    "at most so many seeds of each; default: three, five of those that are compared most closely"
+    "at most so many seeds of each; default: three, five of those that are compared most closely, two of other sizes"
     preset: str = "demo"
     "whose sizes and epochs are meant"
     photographs: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
-    "data folder of photographs to read as well"
+    "data folder of photographs to read as well; the same for all runs"
     save_dir: Folder = "checkpoints/ablation"
     "where the runs go"
     results: Folder = "nbs/evidence/ablation"

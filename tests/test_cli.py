@@ -24,7 +24,7 @@ OPTIONS = {
     "export": "checkpoint format overwrite",
     "synth": "n severity layouts frames seed",
     "runs": "help",
-    "ablate": "variants seeds preset photographs save-dir results list table figure readme",
+    "ablate": "variants seeds preset photographs save-dir results device list table figure readme",
     "bench": "checkpoint presets steps batch channels height width groups plot device",
 }
 
@@ -50,7 +50,8 @@ def test_help_of_the_command_names_the_verbs():
 def result(folder, name, seed, digits):
     "A text file as a run leaves it"
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}-{seed}.json").write_text(json.dumps({"variant": name, "seed": seed, "read": {"rendered/medium/judge": digits}}))
+    read = {f"rendered/{severity}/{reader}": digits for severity in ("medium", "hard", "surveillance") for reader in ("judge", "rapidocr")}
+    (folder / f"{name}-{seed}.json").write_text(json.dumps({"variant": name, "seed": seed, "read": read}))
 
 
 def test_ablate_makes_its_tables_from_text_files(tmp_path):
@@ -60,14 +61,15 @@ def test_ablate_makes_its_tables_from_text_files(tmp_path):
     table = run("ablate", "--table", "--results", tmp_path / "r", "--figure", tmp_path / "f.png")
     assert table.code == 0 and "90.0" in table.out and "+10.0 (" in table.out
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
-    left = run("ablate", "--list", "--results", tmp_path / "r", "--variants", "full", "no_ec")
-    assert left.code == 0 and [line.split()[:3] for line in left.out.splitlines()] == [[n, "seed", s] for s in "34" for n in ("full", "no_ec")]
+    left = run("ablate", "--list", "--results", tmp_path / "r", "--variants", "no_ec", "no_lp")
+    assert left.code == 0 and [line.split()[:3] for line in left.out.splitlines()] == [[n, "seed", s] for n, s in (("no_lp", "0"), ("no_lp", "1"), ("no_lp", "2"), ("no_ec", "3"), ("no_ec", "4"))]
 
 
 def test_ablate_refuses(tmp_path):
     refused(run("ablate", "--variants", "ful"), "ful", "full")
     refused(run("ablate", "--table", "--results", tmp_path / "none"), "none", "lp_asrn ablate")
     refused(run("ablate", "--seeds", 0), "--seeds")
+    refused(run("ablate", "--device", "cuda:77"), "cuda:77")
     result(tmp_path / "alone", "full", 0, "1")
     result(tmp_path / "rival", "edsr", 0, "1")
     refused(run("ablate", "--table", "--results", tmp_path / "rival", "--figure", tmp_path / "f.png"), "full method")

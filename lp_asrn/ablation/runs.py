@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .scores import OWN, REFERENCES, Sets, judge_names, judges, references, score
 from .variants import VARIANTS, Variant, config_of
-from ..config import Config, ModelConfig, UserError, to_dict
+from ..config import ModelConfig, UserError, to_dict
 from ..evaluation.combine import CombinedReader
 from ..models.bundle import Models, load_models, save_models
 from ..models.device import autocast
@@ -183,14 +183,17 @@ def write_result(
     scores: Dict[str, str],  # as of `score`
     **note: object,  # JSON-able
 ) -> None:
-    "Keep a run as NAME-SEED.json"
+    "Keep a run as NAME-SEED.json; what the same training was read by before, and is not now, stays"
     ablation.results.mkdir(parents=True, exist_ok=True)
+    path, temporary = ablation.file(name, seed), ablation.results / f".{name}-{seed}.tmp"
     versions = {n: version(n) for n in ("lp_asrn", "torch")}
     place = torch.cuda.get_device_name(ablation.device) if ablation.device.type == "cuda" else str(ablation.device)
     content = {"variant": name, "seed": seed, **note, "device": place, "threads": torch.get_num_threads(), "versions": versions, "read": scores}
-    temporary = ablation.results / f".{name}-{seed}.tmp"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if before and all(before.get(key) == content.get(key) for key in ("shared", "config")):
+        content["read"] = before["read"] | scores
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(ablation.file(name, seed))
+    temporary.replace(path)
 
 
 def _shared_mark(ablation: Ablation, variant: Variant, seed: int) -> Dict[str, str]:
@@ -219,9 +222,10 @@ def run_one(
     seed: int,  # of plates, weights and order
 ) -> None:
     "Train a variant with a seed, score it, keep its file; the references of a seed go with the full method"
+    names, by = _to_read(ablation, variant)
+    sets, readers = {name: ablation.sets[name] for name in names}, judges(by)  # loaded before hours of training
     mark = _shared_mark(ablation, variant, seed)
     generator, run = train_variant(ablation, variant, seed), ablation.run(variant, seed)
-    sets, readers = ({name: found[name] for name in names} for found, names in zip((ablation.sets, judges()), _to_read(ablation, variant)))
     with autocast(run.device, run.config.training.precision):
         scores = score(lambda b: generator(b.lr.to(run.device)).clamp(0, 1).float().cpu(), sets, readers)
         if variant.name == "full":

@@ -51,9 +51,12 @@ def judge_names() -> List[str]:
     return ["judge", *(["rapidocr"] if find_spec("rapidocr") else [])]
 
 
-def judges() -> Dict[str, Callable]:  # name -> what reads (N, 3, H, W) pictures, on the CPU
-    "The readers of `judge_names`"
-    return readers_of(load_judge()[0]) | ({"rapidocr": load_rapidocr()} if "rapidocr" in judge_names() else {})
+def judges(
+    names: Sequence[str],  # of `judge_names`
+) -> Dict[str, Callable]:  # name -> what reads (N, 3, H, W) pictures, on the CPU
+    "The readers of those names, loaded"
+    load = {"judge": lambda: readers_of(load_judge()[0])["judge"], "rapidocr": load_rapidocr}
+    return {name: load[name]() for name in names}
 
 
 @torch.no_grad()

@@ -39,7 +39,9 @@ def read_results(
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             found[content["variant"], int(content["seed"])] = content
-        except (ValueError, KeyError, TypeError) as e:
+            if not all(isinstance(digits, str) for digits in content["read"].values()):
+                raise ValueError("what was read is no string of digits")
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise UserError(f"{path}: no result of a run ({type(e).__name__}: {e})") from None
     if not found:
         raise UserError(f"no results of runs in {folder}: 'lp_asrn ablate' makes them")

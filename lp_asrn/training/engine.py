@@ -7,7 +7,6 @@ __all__ = ['Interruption', 'train_step', 'run_stage']
 
 # %% ../../nbs/56_training.engine.ipynb #c003
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
@@ -168,8 +167,8 @@ def run_stage(
                 break
             state.save(last, plates)
         asked = asked or processes.any_of(interruption.asked)
-    p.done = not asked
-    state.save(last, plates)
+        p.done = not asked
+        state.save(last, plates)
     progress.close()
     monitor.close()
     if asked:
