@@ -25,7 +25,7 @@ class Variant:
     settings: Tuple[str, ...] = ()  # "dotted.key=value": what differs from the full method
     stages: Tuple[str, ...] = ("stage2", "stage3", "stage4")  # trained for this variant alone, in order, after the shared ones
     seeds: int = 3
-    group: str = "part"  # of the method, left out; peer: another method; scale: the full method, larger or smaller
+    group: str = "part"  # of the method, left out; peer: another method; choice: the full method with other settings; scale: larger or smaller
     plain: bool = False  # an EDSR-like network in place of the generator
 
     @property
@@ -61,6 +61,8 @@ VARIANTS = {
         Variant("edsr", "EDSR, $L_1$", (), ("stage1",), group="peer", plain=True),
         Variant("rrdb", "RRDB, no attention, $L_1$", (*_BARE, "model.use_enhanced_attention=false"), ("stage1",), group="peer"),
         Variant("p2", "P2's method, differentiable", (*_BARE, "loss.lambda_embed=0", "model.shared_attention=true"), ("stage1", "stage2"), group="peer"),
+        Variant("late", "stages 3 and 4 at higher rates", ("progressive_training.stage3.learning_rate=0.001", "progressive_training.stage4.learning_rate=0.0005"), group="choice"),
+        Variant("lean", "16 channels, twice the epochs", ("model.num_channels=16", "model.growth_channels=16", *(f"progressive_training.{s}.epochs={n}" for s, n in zip(_WHOLE, (2, 8, 2, 2)))), _WHOLE, group="choice"),
         *(Variant(f"plates_{n}", f"{n} training plates", (f"data.num_train={n}",), _ALL, 2, "scale") for n in (1000, 2000)),
         *(Variant(f"epochs_{n}", f"{n} epochs of stage 2", (f"progressive_training.stage2.epochs={n}",), seeds=2, group="scale") for n in (2, 8)),
         *(Variant(f"blocks_{n}", f"{n} blocks", (f"model.num_rrdb_blocks={n}",), _WHOLE, 2, "scale") for n in (1, 4)),
