@@ -61,7 +61,7 @@ def judges(
 
 @torch.no_grad()
 def score(
-    enhance: Enhance,
+    enhance: Enhance,  # what is read of a batch
     sets: Sets,  # as of `sets_to_read`
     readers: Dict[str, Callable],  # as of `judges`
 ) -> Dict[str, str]:  # "set/severity/reader" -> a digit a plate: 1 = read rightly

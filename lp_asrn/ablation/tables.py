@@ -203,7 +203,7 @@ def ablation_figure(
 COLUMN = "rendered/medium/judge"  # what sentences are about
 PARTS = {"helps": "**Shown to help**", "not shown": "**Not shown to help**", "harms": "**Better left out at this size**"}
 RIVALS = {"helps": "**SR of the full method is read better than**", "not shown": "**Neither shown to be read better nor worse than**", "harms": "**It is read worse than**"}
-CHOICES = {"helps": "**Worse than the full method as it is set here**", "not shown": "**Neither shown to be better nor worse than it**", "harms": "**Better than the full method as it is set here**"}
+CHOICES = {"helps": "**Worse than the full method as it is set here**", "not shown": "**Neither shown to be better nor worse than the full method as it is set here**", "harms": "**Better than the full method as it is set here**"}
 TOGETHER = {"helps": "is ahead of", "not shown": "is not shown to be ahead of nor behind", "harms": "is behind"}
 
 
