@@ -213,7 +213,7 @@ def summary(
     "The section of the README: what helps, what does not, who is ahead, the table"
     runs, wanted = (sum(n) for n in zip(*((len(seeds_of(results, v.name)), v.seeds) for v in VARIANTS.values())))
     lines = [f"{runs} of {wanted} runs. What the full method reads more at `medium`, in points of whole plates, paired by seed and plate (95 %):", ""]
-    titles = lambda group: {v.name: v.title for v in VARIANTS.values() if v.group == group and v.name != "full"}
+    titles = lambda group: {v.name: v.part or v.title for v in VARIANTS.values() if v.group == group and v.name != "full"}
     rivals = {name: title for name, title in REFERENCES.items() if name not in ("both", "hr")}
     waits = []
     for sentences, found in ((PARTS, titles("part")), (RIVALS, titles("peer") | rivals), (CHOICES, titles("choice"))):

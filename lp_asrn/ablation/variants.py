@@ -27,6 +27,7 @@ class Variant:
     seeds: int = 3
     group: str = "part"  # of the method, left out; peer: another method; choice: the full method with other settings; scale: larger or smaller
     plain: bool = False  # an EDSR-like network in place of the generator
+    part: str = ""  # of the method, which it leaves out or replaces, as a sentence names it
 
     @property
     def infos(self) -> List[StageInfo]:
@@ -48,16 +49,16 @@ VARIANTS = {
     v.name: v
     for v in (
         Variant("full", "full method", seeds=5),
-        Variant("no_ec", "without EC", ("loss.lambda_embed=0",), seeds=5),
-        Variant("no_lp", "without $L_P$", ("loss.lambda_layout=0",)),
-        Variant("no_lc", "without $L_C$: pixel losses alone (P2's loss as released)", ("loss.lambda_char=0", "loss.lambda_layout=0", "loss.lambda_embed=0")),
-        Variant("no_prior", "without the text prior", ("model.use_text_prior=false",), _WHOLE),
-        Variant("no_msca", "without MSCA", ("model.use_character_attention=false",), _WHOLE, seeds=5),
-        Variant("no_ea", "without EA", ("model.use_enhanced_attention=false",), _WHOLE),
-        Variant("conv", "plain convolution for DCNv4", ("model.use_dcnv4=false",), _WHOLE, seeds=5),
-        Variant("dcnv3", "DCNv3 for DCNv4", ("model.use_dcnv4=false", "model.deform_alternative=dcnv3"), _WHOLE),
-        Variant("no_stage3", "without stage 3", (), ("stage2", "stage4")),
-        Variant("no_stage4", "without stage 4", (), ("stage2", "stage3"), seeds=5),
+        Variant("no_ec", "without EC", ("loss.lambda_embed=0",), seeds=5, part="EC"),
+        Variant("no_lp", "without $L_P$", ("loss.lambda_layout=0",), part="$L_P$"),
+        Variant("no_lc", "without $L_C$: pixel losses alone (P2's loss as released)", ("loss.lambda_char=0", "loss.lambda_layout=0", "loss.lambda_embed=0"), part="$L_C$"),
+        Variant("no_prior", "without the text prior", ("model.use_text_prior=false",), _WHOLE, part="the text prior"),
+        Variant("no_msca", "without MSCA", ("model.use_character_attention=false",), _WHOLE, seeds=5, part="MSCA"),
+        Variant("no_ea", "without EA", ("model.use_enhanced_attention=false",), _WHOLE, part="EA"),
+        Variant("conv", "plain convolution for DCNv4", ("model.use_dcnv4=false",), _WHOLE, seeds=5, part="DCNv4 in the place of plain convolution"),
+        Variant("dcnv3", "DCNv3 for DCNv4", ("model.use_dcnv4=false", "model.deform_alternative=dcnv3"), _WHOLE, part="DCNv4 in the place of DCNv3"),
+        Variant("no_stage3", "without stage 3", (), ("stage2", "stage4"), part="stage 3"),
+        Variant("no_stage4", "without stage 4", (), ("stage2", "stage3"), seeds=5, part="stage 4"),
         Variant("edsr", "EDSR, $L_1$", (), ("stage1",), group="peer", plain=True),
         Variant("rrdb", "RRDB, no attention, $L_1$", (*_BARE, "model.use_enhanced_attention=false"), ("stage1",), group="peer"),
         Variant("p2", "P2's method, differentiable", (*_BARE, "loss.lambda_embed=0", "model.shared_attention=true"), ("stage1", "stage2"), group="peer"),
