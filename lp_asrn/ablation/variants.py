@@ -51,7 +51,7 @@ VARIANTS = {
         Variant("full", "full method", seeds=5),
         Variant("no_ec", "without EC", ("loss.lambda_embed=0",), seeds=5, part="EC"),
         Variant("no_lp", "without $L_P$", ("loss.lambda_layout=0",), part="$L_P$"),
-        Variant("no_lc", "without $L_C$: pixel losses alone (P2's loss as released)", ("loss.lambda_char=0", "loss.lambda_layout=0", "loss.lambda_embed=0"), part="$L_C$"),
+        Variant("no_lc", "without $L_C$: pixel losses alone (P2's loss as released)", ("loss.lambda_char=0", "loss.lambda_layout=0", "loss.lambda_embed=0"), part="$L_C$, with $L_P$ and EC"),
         Variant("no_prior", "without the text prior", ("model.use_text_prior=false",), _WHOLE, part="the text prior"),
         Variant("no_msca", "without MSCA", ("model.use_character_attention=false",), _WHOLE, seeds=5, part="MSCA"),
         Variant("no_ea", "without EA", ("model.use_enhanced_attention=false",), _WHOLE, part="EA"),
