@@ -41,6 +41,8 @@ def save_tensors(
 def _load(path: str | Path, with_tensors: bool) -> Tuple[Dict[str, Tensor], dict]:
     "Read a file, or its note alone"
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, not a checkpoint: name the file in it (of a run, best.safetensors)")
     if not path.is_file():
         raise CheckpointError(f"no such checkpoint: {path} ('lp_asrn train' writes one; the weights of the package are named {', '.join(PRETRAINED)})")
     try:
