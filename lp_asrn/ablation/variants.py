@@ -43,6 +43,7 @@ class Variant:
 
 _WHOLE = ("stage1", "stage2", "stage3", "stage4")
 _ALL = ("stage0", "lr_direct", *_WHOLE)
+_LATE = ("progressive_training.stage3.learning_rate=0.001", "progressive_training.stage4.learning_rate=0.0005")
 _BARE = ("model.use_character_attention=false", "model.use_text_prior=false")
 
 VARIANTS = {
@@ -62,8 +63,9 @@ VARIANTS = {
         Variant("edsr", "EDSR, $L_1$", (), ("stage1",), group="peer", plain=True),
         Variant("rrdb", "RRDB, no attention, $L_1$", (*_BARE, "model.use_enhanced_attention=false"), ("stage1",), group="peer"),
         Variant("p2", "P2's method, differentiable", (*_BARE, "loss.lambda_embed=0", "model.shared_attention=true"), ("stage1", "stage2"), group="peer"),
-        Variant("late", "stages 3 and 4 at higher rates", ("progressive_training.stage3.learning_rate=0.001", "progressive_training.stage4.learning_rate=0.0005"), group="choice"),
-        Variant("lean", "16 channels, twice the epochs", ("model.num_channels=16", "model.growth_channels=16", *(f"progressive_training.{s}.epochs={n}" for s, n in zip(_WHOLE, (2, 8, 2, 2)))), _WHOLE, group="choice"),
+        Variant("late", "stages 3 and 4 at higher rates", _LATE, group="choice"),
+        Variant("lean", "16 channels, twice the epochs", ("model.num_channels=16", "model.growth_channels=16", *(f"progressive_training.{s}.epochs={n}" for s, n in zip(_WHOLE, (2, 8, 2, 2)))), _WHOLE, seeds=5, group="choice"),
+        Variant("demo", "16 channels, twice the epochs but in stages 3 and 4, these at higher rates", ("model.num_channels=16", "model.growth_channels=16", "progressive_training.stage1.epochs=2", "progressive_training.stage2.epochs=10", *_LATE), _WHOLE, group="choice"),
         *(Variant(f"plates_{n}", f"{n} training plates", (f"data.num_train={n}",), _ALL, 2, "scale") for n in (1000, 2000)),
         *(Variant(f"epochs_{n}", f"{n} epochs of stage 2", (f"progressive_training.stage2.epochs={n}",), seeds=2, group="scale") for n in (2, 8)),
         *(Variant(f"blocks_{n}", f"{n} blocks", (f"model.num_rrdb_blocks={n}",), _WHOLE, 2, "scale") for n in (1, 4)),
