@@ -254,7 +254,7 @@ class TrainingConfig:
     ema_decay: float = 0.999
     "memory of the moving average of the generator's weights, which is what is validated and kept; 0 = none"
     deterministic: bool = False
-    "on a GPU, use only algorithms that give the same bits each time, and stop where torch has none: it has them for the readers (stage 0, lr_direct), not for the generator (attention, sampling); on a CPU all do"
+    "on a GPU, use only algorithms that give the same bits each time, and stop where torch has none: it has them for the readers (stage 0, lr_direct), not for the generator (attention, sampling; tried with torch 2.11); on a CPU all do"
     max_skipped: int = 10
     "steps in a row that may be skipped because the loss or its gradient is not finite; then the run stops"
     deform_backend: Literal["auto", "package", "cpp", "reference"] = "auto"
