@@ -195,7 +195,7 @@ def ablation_figure(
                 axes.plot(100 * found.mean, y, "o", color=colour)
                 axes.plot([100 * v for v in found.by_seed], [y + 0.25] * len(found.by_seed), "|", color=colour, ms=5)
         axes.set_yticks(range(len(shown)), [v.title for v in shown], fontsize=8)
-        axes.set_title(f"{COLUMNS[column]}: full is ahead, points", fontsize=9)
+        axes.set_title(f"{COLUMNS[column]}:\nfull is ahead, points", fontsize=9)
     figure.axes[0].set_ylim(len(shown) - 0.4, -0.6)
     return figure
 

@@ -68,7 +68,7 @@ VARIANTS = {
         Variant("p2", "P2's method, differentiable", (*_BARE, "loss.lambda_embed=0", "model.shared_attention=true"), ("stage1", "stage2"), group="peer"),
         Variant("late", "stages 3 and 4 at higher rates", _RATES(0.001, 0.0005), group="choice"),
         Variant("lean", "16 channels, twice the epochs", (*_CHANNELS(16), *_EPOCHS(2, 8, 2, 2)), _WHOLE, seeds=5, group="choice"),
-        Variant("demo", "16 channels, twice the epochs, the further ones in stages 1 and 2; higher rates in stages 3 and 4", (*_CHANNELS(16), *_EPOCHS(2, 10, 1, 1), *_RATES(0.001, 0.0005)), _WHOLE, group="choice"),
+        Variant("demo", "the settings that the preset demo has now", (*_CHANNELS(16), *_EPOCHS(2, 10, 1, 1), *_RATES(0.001, 0.0005)), _WHOLE, group="choice"),
         *(Variant(f"plates_{n}", f"{n} training plates", (f"data.num_train={n}",), _ALL, 2, "scale") for n in (1000, 2000)),
         *(Variant(f"epochs_{n}", f"{n} epochs of stage 2", (f"progressive_training.stage2.epochs={n}",), seeds=2, group="scale") for n in (2, 8)),
         *(Variant(f"blocks_{n}", f"{n} blocks", (f"model.num_rrdb_blocks={n}",), _WHOLE, 2, "scale") for n in (1, 4)),
