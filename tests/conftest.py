@@ -1,4 +1,5 @@
 "Fixtures: a tiny trained run, a folder of rendered plates"
+import signal
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import torch
 from helpers import TINY, Outcome, run, run_process
 
 torch.set_num_threads(1)  # the thread count changes the last bits
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would the commands that tests start
 
 
 @pytest.fixture(scope="session")
