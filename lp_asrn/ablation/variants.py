@@ -15,10 +15,10 @@ from ..training.stages import STAGES, StageInfo
 
 # %% ../../nbs/63b_ablation.variants.ipynb #c004
 SIZE = ("data.num_train=4000", "data.num_val=300", "training.precision=fp32")  # plates and number format of every run
-_EPOCHS = lambda *epochs: tuple(f"progressive_training.stage{i + 1}.epochs={n}" for i, n in enumerate(epochs))
-_RATES = lambda three, four: (f"progressive_training.stage3.learning_rate={three}", f"progressive_training.stage4.learning_rate={four}")
-_CHANNELS = lambda n: (f"model.num_channels={n}", f"model.growth_channels={n}")
-BASE = (*SIZE, *_CHANNELS(32), *_EPOCHS(1, 4, 1, 1), *_RATES(0.00015, 0.00005))  # of every run: its size, and what the preset demo had before it followed the results
+_epochs = lambda *epochs: tuple(f"progressive_training.stage{i + 1}.epochs={n}" for i, n in enumerate(epochs))
+_rates = lambda three, four: (f"progressive_training.stage3.learning_rate={three}", f"progressive_training.stage4.learning_rate={four}")
+_channels = lambda n: (f"model.num_channels={n}", f"model.growth_channels={n}")
+BASE = (*SIZE, *_channels(32), *_epochs(1, 4, 1, 1), *_rates(0.00015, 0.00005))  # of every run: its size, and what the preset demo had before it followed the results
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,13 @@ VARIANTS = {
         Variant("edsr", "EDSR, $L_1$", (), ("stage1",), group="peer", plain=True),
         Variant("rrdb", "RRDB, no attention, $L_1$", (*_BARE, "model.use_enhanced_attention=false"), ("stage1",), group="peer"),
         Variant("p2", "P2's method, differentiable", (*_BARE, "loss.lambda_embed=0", "model.shared_attention=true"), ("stage1", "stage2"), group="peer"),
-        Variant("late", "stages 3 and 4 at higher rates", _RATES(0.001, 0.0005), group="choice"),
-        Variant("lean", "16 channels, twice the epochs", (*_CHANNELS(16), *_EPOCHS(2, 8, 2, 2)), _WHOLE, seeds=5, group="choice"),
-        Variant("demo", "the settings that the preset demo has now", (*_CHANNELS(16), *_EPOCHS(2, 10, 1, 1), *_RATES(0.001, 0.0005)), _WHOLE, group="choice"),
+        Variant("late", "stages 3 and 4 at higher rates", _rates(0.001, 0.0005), group="choice"),
+        Variant("lean", "16 channels, twice the epochs", (*_channels(16), *_epochs(2, 8, 2, 2)), _WHOLE, seeds=5, group="choice"),
+        Variant("demo", "the settings that the preset demo has now", (*_channels(16), *_epochs(2, 10, 1, 1), *_rates(0.001, 0.0005)), _WHOLE, group="choice"),
         *(Variant(f"plates_{n}", f"{n} training plates", (f"data.num_train={n}",), _ALL, 2, "scale") for n in (1000, 2000)),
         *(Variant(f"epochs_{n}", f"{n} epochs of stage 2", (f"progressive_training.stage2.epochs={n}",), seeds=2, group="scale") for n in (2, 8)),
         *(Variant(f"blocks_{n}", f"{n} blocks", (f"model.num_rrdb_blocks={n}",), _WHOLE, 2, "scale") for n in (1, 4)),
-        *(Variant(f"channels_{n}", f"{n} channels", _CHANNELS(n), _WHOLE, 2, "scale") for n in (16, 64)),
+        *(Variant(f"channels_{n}", f"{n} channels", _channels(n), _WHOLE, 2, "scale") for n in (16, 64)),
     )
 }
 
