@@ -1,11 +1,15 @@
 "Fixtures: a tiny trained run, a folder of rendered plates"
+import json
+import os
 import signal
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from helpers import TINY, Outcome, run, run_process
 
 torch.set_num_threads(1)  # the thread count changes the last bits
@@ -13,12 +17,31 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 
 
 @pytest.fixture(scope="session")
-def trained_run(tmp_path_factory) -> tuple[Path, Outcome]:
+def shared(tmp_path_factory):
+    """What a command makes once for all workers of pytest-xdist: shared(name, command) -> its folder, and how the command ended.
+
+    The first worker that asks makes it, the others wait. A test that changes it takes a copy."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def share(name: str, command) -> tuple[Path, Outcome]:
+        place = root / f"shared-{name}"
+        with FileLock(place.with_suffix(".lock")):
+            if not place.exists():
+                place.mkdir()
+                (place / "outcome.json").write_text(json.dumps(asdict(command(place / name))))
+            assert (place / "outcome.json").is_file(), f"{place} could not be made: the error of the test that asked first, perhaps in another worker, says why"
+            outcome = Outcome(**json.loads((place / "outcome.json").read_text()))
+        assert outcome.code == 0, outcome.err
+        return place / name, outcome
+
+    return share
+
+
+@pytest.fixture(scope="session")
+def trained_run(shared) -> tuple[Path, Outcome]:
     "All five stages of the smallest models: folder, and how the command ended"
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    outcome = run_process("train", "--debug", "--no-tensorboard", "--save-dir", folder, *TINY)
-    assert outcome.code == 0, outcome.err
-    return folder, outcome
+    return shared("run", lambda folder: run_process("train", "--debug", "--no-tensorboard", "--save-dir", folder, *TINY, whole=True))
 
 
 @pytest.fixture(scope="session")
@@ -34,11 +57,9 @@ def checkpoint(trained) -> Path:
 
 
 @pytest.fixture(scope="session")
-def plates(tmp_path_factory) -> Path:
+def plates(shared) -> Path:
     "A data folder that `lp_asrn synth` wrote"
-    folder = tmp_path_factory.mktemp("synth") / "plates"
-    assert run("synth", folder, "--n", 40).code == 0
-    return folder
+    return shared("plates", lambda folder: run("synth", folder, "--n", 40))[0]
 
 
 @pytest.fixture

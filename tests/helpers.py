@@ -2,16 +2,21 @@
 import contextlib
 import io
 import os
+import random
 import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 from lp_asrn.cli import main
+from lp_asrn.training import calibrate
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-c", "from lp_asrn.cli import main; main()"]
+FEW = {"READINGS": 200, "TRACKS": 20}  # to calibrate on; thousands take longer than all stages of a tiny run
+QUICKLY = [*COMMAND[:2], f"from lp_asrn.training import calibrate; vars(calibrate).update({FEW}); {COMMAND[2]}"]
 TINY = (
     "--model.num_channels 8 --model.growth_channels 8 --model.num_rrdb_blocks 1 --model.dense_layers 2 --model.prior_channels 8 --model.recognizer.channels 8 8 16"
     " --model.recognizer.hidden 16 --model.embedder.channels 8 8 8 --training.precision fp32 --device cpu"
@@ -31,10 +36,15 @@ def environment() -> dict:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
+def command(*args) -> list[str]:
+    "What to start for a verb and its options; a training calibrates on few readings"
+    return [*(QUICKLY if args[0] == "train" else COMMAND), *map(str, args)]
+
+
 def run(*args) -> Outcome:
-    "The command in this process: quick; an exception that `main` lets through fails the test"
+    "The command in this process, where a training calibrates on few readings: quick; an exception that `main` lets through fails the test"
     out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.multiple(calibrate, **FEW):
         try:
             main([str(a) for a in args])
         except SystemExit as e:
@@ -42,16 +52,16 @@ def run(*args) -> Outcome:
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
-def run_process(*args) -> Outcome:
-    "The command as a process of its own"
-    done = subprocess.run(COMMAND + [str(a) for a in args], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(), timeout=300)
+def run_process(*args, whole: bool = False) -> Outcome:
+    "The command as a process of its own; `whole`: a training calibrates as a user's"
+    done = subprocess.run([*COMMAND, *map(str, args)] if whole else command(*args), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(), timeout=600)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 def start(*args) -> subprocess.Popen:
     "The command as a running process; its standard output can be read line by line"
     pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return subprocess.Popen(COMMAND + [str(a) for a in args], env=environment(), **pipes)
+    return subprocess.Popen(command(*args), env=environment(), **pipes)
 
 
 def refused(outcome: Outcome, *fragments: str) -> None:
@@ -64,13 +74,13 @@ def refused(outcome: Outcome, *fragments: str) -> None:
 
 
 def quiet_port() -> int:
-    "A port that is free now, and the one after it too"
+    "A port that is free, and the one after it too; below those that systems hand out by themselves, so that no other test is given one"
     while True:
+        port = random.SystemRandom().randrange(20000, 30000, 2)
         with socket.socket() as a, socket.socket() as b:
-            a.bind(("127.0.0.1", 0))
-            port = a.getsockname()[1]
             try:
+                a.bind(("127.0.0.1", port))
                 b.bind(("127.0.0.1", port + 1))
                 return port
-            except (OSError, OverflowError):
+            except OSError:
                 continue
