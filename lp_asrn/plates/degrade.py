@@ -7,12 +7,13 @@ __all__ = ['SEVERITIES', 'Camera', 'expose', 'Severity', 'Mixture', 'get_severit
 
 # %% ../../nbs/14_plates.degrade.ipynb #c003
 from dataclasses import dataclass
-from typing import Mapping
+from typing import Mapping, Optional
 
 import cv2
 import numpy as np
 
 from ..config import ConfigError, suggest
+from .optics import blur_loop, compress, double_lines, motion_kernel, sampler, smear
 
 # %% ../../nbs/14_plates.degrade.ipynb #c005
 @dataclass(frozen=True, slots=True)
@@ -25,81 +26,39 @@ class Camera:
     dx: float = 0.0  # sampling phase to the right, in px of a 32x96 HR crop, -0.5 to 0.5
     dy: float = 0.0  # the same, downwards
     sensor: float = 1.0  # size of the crop on the sensor as a share of the LR size, 0.5 to 1.5
+    aperture: float = 1.0  # share of a sensor pixel's width and height that collects light, 0 (a point) to 1
     gain: float = 1.0  # exposure, 0.4 to 1.6
     bias: float = 0.0  # black level, in grey levels of 255, -60 to 60
     shot: float = 0.0  # sigma of the light's own noise on a white pixel, in grey levels, 0 to 20; it grows with the root of the light
     read: float = 0.0  # sigma of the electronics' noise, in grey levels, 0 to 20
-    sharpen: float = 0.0  # amount of the unsharp mask, 0 to 3; makes halos
-    radius: float = 1.0  # sigma of the unsharp mask, in sensor px, 0.5 to 2
+    sharpen: float = 0.0  # amount of the unsharp mask, 0 to 4; makes halos
+    radius: float = 1.0  # sigma of the unsharp mask, in sensor px, 0.5 to 2.5
     contrast: float = 1.0  # stretch around the mean, clipped to 0..255, 0.5 to 3
+    chroma: float = 0.0  # smear: how far colour lags to the right, spread over twice that, in sensor px, 0 to 4
+    doubling: float = 0.0  # interlace: how much of the line above is in each second line, 0 to 1
     jpeg: int = 0  # JPEG quality with 4:2:0 colour, 1 to 100; 0 = none
     grid_x: int = 0  # where the crop lies in the frame's grid of JPEG blocks, in sensor px, 0 to 15
-    grid_y: int = 0  # the same, downwards
+    grid_y: int = 0  # the same, downwards; odd: the first line is of the second field
     rescale: str = "cubic"  # from the sensor's size to the LR size: linear, cubic, area or lanczos
-
-# %% ../../nbs/14_plates.degrade.ipynb #c007
-def _ssim_loop(a: np.ndarray, b: np.ndarray) -> float:
-    "Grey SSIM as the released code computed it: uniform 7x7 window, data_range 1 on 0..255"
-    a, b = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY).astype(np.float64) for x in (a, b))
-    mean = lambda x: cv2.blur(x, (7, 7))[3:-3, 3:-3]
-    ma, mb, n = mean(a), mean(b), 49 / 48
-    va, vb, cov = n * (mean(a * a) - ma * ma), n * (mean(b * b) - mb * mb), n * (mean(a * b) - ma * mb)
-    c1, c2 = 0.01**2, 0.03**2
-    return float(np.mean((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))))
-
-
-def _blur_loop(hr: np.ndarray, limit: int = 200) -> np.ndarray:
-    "Blur until the SSIM to `hr` is below 0.1, or `limit` passes were made"
-    picture, kernel, before = hr, 3, 1.0
-    for _ in range(limit):
-        picture = cv2.GaussianBlur(picture, (kernel, kernel), 0)
-        now = _ssim_loop(hr, picture)
-        if now < 0.1:
-            break
-        kernel, before = kernel + 2 * (abs(before - now) < 0.001), now
-    return picture
-
-# %% ../../nbs/14_plates.degrade.ipynb #c009
-def _motion_kernel(
-    length: float,  # of the path, in px
-    angle: float,  # degrees clockwise from the right
-) -> np.ndarray:  # (K, K) float32 of sum 1, K odd
-    "The trace of a point that moves along a centred straight path"
-    half = int(np.ceil(length / 2)) + 1
-    steps = np.linspace(-length / 2, length / 2, 2 * int(np.ceil(2 * length)) + 1)
-    x, y = half + steps * np.cos(np.radians(angle)), half + steps * np.sin(np.radians(angle))
-    pixel = np.arange(2 * half + 1)
-    tent = lambda at: np.maximum(0, 1 - np.abs(at[:, None] - pixel))
-    return (tent(y).T @ tent(x) / len(steps)).astype(np.float32)
-
-# %% ../../nbs/14_plates.degrade.ipynb #c013
-def _sampler(
-    fine: int,  # pixels of HR along the axis
-    coarse: int,  # pixels of the sensor along the axis
-    phase: float,  # shift of the coarse grid, in fine pixels
-) -> np.ndarray:  # (coarse, fine) float32, rows of sum 1
-    "Share of each fine pixel in each coarse one"
-    edges = np.linspace(phase, fine + phase, coarse + 1)
-    low, high = np.zeros(fine), np.ones(fine)
-    low[0], high[-1] = -np.inf, np.inf  # the border pixels go on outside
-    covered = (edges[:, None] - np.arange(fine)).clip(low, high)
-    return (np.diff(covered, axis=0) * coarse / fine).astype(np.float32)
-
-# %% ../../nbs/14_plates.degrade.ipynb #c017
-def _compress(
-    picture: np.ndarray,  # (h, w, 3) uint8 RGB
-    quality: int,  # 1 to 100
-    x: int,  # where the crop lies in the grid of blocks, 0 to 15
-    y: int,
-) -> np.ndarray:  # (h, w, 3) uint8
-    "JPEG with 4:2:0 colour and back"
-    frame = cv2.cvtColor(cv2.copyMakeBorder(picture, y, 0, x, 0, cv2.BORDER_REPLICATE), cv2.COLOR_RGB2BGR)
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
-    frame = cv2.imdecode(cv2.imencode(".jpg", frame, options)[1], cv2.IMREAD_COLOR)
-    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)[y:, x:]
 
 # %% ../../nbs/14_plates.degrade.ipynb #c021
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "area": cv2.INTER_AREA, "lanczos": cv2.INTER_LANCZOS4}
+
+
+def _develop(picture: np.ndarray, c: Camera) -> np.ndarray:
+    "(h, w, 3) uint8 of what the sensor gave, (h, w, 3) float32: the camera's software, its cable, the recorder"
+    if c.sharpen:
+        picture += c.sharpen * (picture - cv2.GaussianBlur(picture, (0, 0), c.radius, borderType=cv2.BORDER_REPLICATE))
+        picture = picture.clip(0, 255)
+    if c.contrast != 1:
+        mean = picture.mean()
+        picture = mean + c.contrast * (picture - mean)
+    if c.chroma:
+        picture = smear(picture.clip(0, 255), c.chroma)
+    if c.doubling:
+        picture = double_lines(picture, c.doubling, c.grid_y % 2)
+    picture = picture.round().clip(0, 255).astype(np.uint8)
+    return compress(picture, c.jpeg, c.grid_x, c.grid_y) if c.jpeg else picture
 
 
 def expose(
@@ -107,40 +66,32 @@ def expose(
     camera: Camera,
     rng: np.random.Generator,  # for the noise
     scale: int = 2,  # H and W are multiples of it
+    zoom: Optional[float] = None,  # pixels of `hr` to a "px of a 32x96 HR crop"; None = H / 32, `hr` is a plate
 ) -> np.ndarray:  # (H/scale, W/scale, 3) uint8
     "The LR crop that `camera` makes of `hr`; the two stay registered to half an HR pixel"
-    c, (height, width), zoom = camera, hr.shape[:2], hr.shape[0] / 32
-    light = (_blur_loop(hr) if c.loop else hr).astype(np.float32)
+    c, (height, width), zoom = camera, hr.shape[:2], zoom or hr.shape[0] / 32
+    light = (blur_loop(hr) if c.loop else hr).astype(np.float32)
     if c.blur:
         light = cv2.GaussianBlur(light, (0, 0), c.blur * zoom, borderType=cv2.BORDER_REPLICATE)
     if c.motion:
-        light = cv2.filter2D(light, -1, _motion_kernel(c.motion * zoom, c.angle), borderType=cv2.BORDER_REPLICATE)
+        light = cv2.filter2D(light, -1, motion_kernel(c.motion * zoom, c.angle), borderType=cv2.BORDER_REPLICATE)
 
     h, w = (max(1, round(n / scale * c.sensor)) for n in (height, width))
-    if (h, w) != (height, width) or c.dx or c.dy:
-        rows, columns = _sampler(height, h, c.dy * zoom), _sampler(width, w, c.dx * zoom)
+    down = c.dy * zoom + c.doubling / 2 * height / h  # doubling moves the picture down: the grid goes with it
+    if (h, w) != (height, width) or c.dx or down:
+        rows, columns = sampler(height, h, down, c.aperture), sampler(width, w, c.dx * zoom, c.aperture)
         light = columns @ (rows @ light.reshape(height, -1)).reshape(h, width, 3)
     picture = (light * c.gain + c.bias).clip(0, 255)
     if c.shot or c.read:
         sigma = np.sqrt(c.read**2 + c.shot**2 / 255 * picture)
         picture = (picture + sigma * rng.standard_normal(picture.shape, dtype=np.float32)).clip(0, 255)
-
-    if c.sharpen:
-        picture += c.sharpen * (picture - cv2.GaussianBlur(picture, (0, 0), c.radius, borderType=cv2.BORDER_REPLICATE))
-        picture = picture.clip(0, 255)
-    if c.contrast != 1:
-        mean = picture.mean()
-        picture = mean + c.contrast * (picture - mean)
-    picture = picture.round().clip(0, 255).astype(np.uint8)
-    if c.jpeg:
-        picture = _compress(picture, c.jpeg, c.grid_x, c.grid_y)
-    return cv2.resize(picture, (width // scale, height // scale), interpolation=_INTERPOLATION[c.rescale])
+    return cv2.resize(_develop(picture, c), (width // scale, height // scale), interpolation=_INTERPOLATION[c.rescale])
 
 # %% ../../nbs/14_plates.degrade.ipynb #c023
 @dataclass(frozen=True, slots=True)
 class Severity:
     "How far plates are degraded: where each setting of `Camera` is drawn"
-    spans: Mapping[str, object]  # field -> (low, high) of floats or whole numbers, a tuple of names, or one fixed value
+    spans: Mapping[str, object]  # field -> (low, high), more than two numbers or names to choose from, or one value
 
     def draw(self, rng: np.random.Generator) -> Camera:
         "A camera, each setting drawn uniformly; those without a span keep their default"
@@ -148,7 +99,7 @@ class Severity:
         for (name, span), u in zip(self.spans.items(), rng.random(len(settings)).tolist()):
             if not isinstance(span, tuple):
                 continue
-            if isinstance(span[0], str):
+            if isinstance(span[0], str) or len(span) > 2:
                 settings[name] = span[int(u * len(span))]
             elif isinstance(span[0], int):
                 settings[name] = span[0] + int(u * (span[1] - span[0] + 1))
@@ -189,8 +140,20 @@ SEVERITIES = {
         dict(_PLACE, sensor=(0.7, 1.15), blur=(1.4, 2.2), motion=(0.0, 4.0), gain=(0.85, 1.25), bias=(-10.0, 10.0), shot=(0.0, 4.0),
              read=(0.5, 4.0), sharpen=(1.0, 2.5), radius=(0.8, 1.6), contrast=(1.2, 2.0), jpeg=(10, 30))  # fmt: skip
     ),
+    "sampled": Severity(
+        dict(_PLACE, sensor=(0.75, 1.1), aperture=(0.0, 0.5), blur=(0.0, 0.7), motion=(0.0, 2.0), gain=(0.85, 1.4),
+             bias=(-25.0, 10.0), shot=(0.0, 5.0), read=(0.5, 6.0), sharpen=(0.5, 3.5), radius=(0.6, 1.8), contrast=(1.0, 1.6),
+             chroma=(0.0, 2.5), doubling=(0.0, 0.0, 0.0, 0.6, 1.0), jpeg=(15, 60))  # fmt: skip
+    ),
+    "soft": Severity(
+        dict(_PLACE, sensor=(0.8, 1.2), blur=(1.2, 2.4), gain=(0.7, 1.15), bias=(-10.0, 25.0), shot=(0.0, 8.0), read=(0.5, 9.0),
+             jpeg=(50, 95))  # fmt: skip
+    ),
+    "plain": Severity(dict(_PLACE, aperture=(0.0, 1.0), sensor=(0.8, 1.0, 1.0, 1.0, 1.25))),
     "paper": Severity(dict(loop=True)),
-    "mixture": Mixture(dict(clean=0.1, medium=0.35, hard=0.2, surveillance=0.35)),
+    "mixture": Mixture(
+        dict(clean=0.12, plain=0.04, medium=0.28, hard=0.12, surveillance=0.18, sampled=0.2, soft=0.06)
+    ),
 }
 
 
@@ -208,9 +171,10 @@ def degrade(
     severity: Severity | Mixture,  # what the camera is drawn from
     rng: np.random.Generator,
     scale: int = 2,  # H and W are multiples of it
+    zoom: Optional[float] = None,  # as of `expose`
 ) -> np.ndarray:  # (H/scale, W/scale, 3) uint8
     "The LR crop that a camera drawn from `severity` makes of `hr`"
-    return expose(hr, severity.draw(rng), rng, scale)
+    return expose(hr, severity.draw(rng), rng, scale, zoom)
 
 # %% ../../nbs/14_plates.degrade.ipynb #c026
 _SOFT = dict(motion=(0.0, 1.5), angle=(0.0, 180.0), gain=(0.7, 1.1), bias=(-20.0, 30.0), read=(0.0, 8.0), sharpen=(0.0, 0.8))
