@@ -93,8 +93,6 @@ def synth(
         raise UserError("--n must be at least 1")
     if o.seed < 0 or not o.layouts:
         raise UserError("--seed must be at least 0" if o.seed < 0 else "--layouts names no layout")
-    if not 0 <= o.loose_share <= 1:
-        raise UserError("--loose-share must lie between 0 and 1")
     if o.frames < 1:
         raise UserError("--frames must be at least 1")
     from tqdm import tqdm
@@ -103,7 +101,7 @@ def synth(
     from lp_asrn.plates.synth import write_synthetic
 
     out, progress = Path(o.output), lambda items, name: tqdm(items, name, leave=False, disable=None)
-    written = write_synthetic(out, o.n, o.layouts, get_severity(o.severity), o.seed, o.loose_share, o.frames, progress)
+    written = write_synthetic(out, o.n, o.layouts, get_severity(o.severity), o.seed, o.unrectified, o.frames, progress)
     what = f"{written} frames of {o.n} plates" if o.frames > 1 else f"{written} plates"
     print(f"{what} written to {out}; use them with --data-root {out}")
 

@@ -58,7 +58,7 @@ class DataConfig:
     layouts: List[str] = field(default_factory=lambda: ["brazilian", "mercosur-br"])
     "layouts to render, in equal shares: names, or YAML files of one's own (nbs/10_plates.layouts.ipynb)"
     severity: str = "medium"
-    "degradation of training and validation plates: clean, medium, hard, surveillance, paper, or mixture (for training)"
+    "degradation of training and validation plates: clean, medium, hard, surveillance, sampled, soft, plain, paper, or mixture (for training)"
     num_train: int = 50000
     "rendered training plates"
     num_val: int = 1000
@@ -67,10 +67,14 @@ class DataConfig:
     "rendered test plates"
     augment: bool = True
     "random brightness, contrast and colour on training plates (never on validation or test)"
-    loose_share: float = 0.0
-    "share of rendered plates that are cut loosely, as by a detector; the others are rectified by their corners"
-    cache_dir: Optional[str] = None
-    "folder that keeps rendered plates for the next run (18 KiB a plate); none = a temporary file"
+    unrectified: float = 0.5
+    "share of plates that are shown as they come: askew in a crop of some 45 pixels, found by the rectifier; the others are rectified by their corners"
+    font_share: float = 0.25
+    "share of rendered training plates that are set in one of the free fonts; the others in the faces of their layouts"
+    vary_share: float = 0.5
+    "share of rendered training plates whose characters vary: weight, width, slant, corners, warp, ink"
+    crop: Literal["rectify", "whole", "letterbox"] = "rectify"
+    "how a picture of one's own without corners is brought to the networks: the rectifier finds the plate, the whole picture is the plate, or grey bars as the protocol of published sets has them"
 
 # %% ../nbs/00_config.ipynb #c009d
 @dataclass(slots=True)

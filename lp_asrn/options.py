@@ -73,9 +73,11 @@ class EvaluateOptions:
     data_root: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
     "folder of plates, in any form that `lp_asrn data check` knows; default: rendered test plates"
     severity: str = "medium"
-    "degradations of HR-only crops, separated by commas: clean, medium, hard, surveillance, paper"
+    "degradations of HR-only crops, separated by commas: clean, medium, hard, surveillance, sampled, soft, plain, paper"
     judge: str = "own"
     "own (the packaged judge), rapidocr (off-the-shelf OCR, extra [judge]: raw and snapped to a layout), or all"
+    crops: Literal["both", "rectified", "come"] = "both"
+    "plates rectified by their corners; or as they come, askew and found by the rectifier; or both"
     draws: int = 1
     "degradations of each HR-only crop; intervals stay clustered by plate"
     num: int = 1000
@@ -96,7 +98,7 @@ class EvaluateOptions:
 
 @dataclass
 class EnhanceOptions:
-    "Super-resolve crops: any size is fitted to 16x48 by grey padding; the padding is cut off again."
+    "Super-resolve crops of any size, as cameras and detectors give them: the plate is found, made upright, and drawn at 32x96. Corners that are marked (labelme, labels.csv) are used."
 
     input: tyro.conf.Positional[str]
     "a picture, or a folder of pictures"
@@ -104,13 +106,15 @@ class EnhanceOptions:
     "folder for the PNGs, which keep their names; for one picture also a name ending in .png"
     checkpoint: File = "small"
     "models to use: small (the weights of the package), best.safetensors of a run, or reader.onnx of an export"
+    no_rectify: bool = False
+    "take the whole crop for the plate, and do not look for it"
     device: str = "auto"
     "auto, cpu, cuda, ..."
 
 
 @dataclass
 class ReadOptions:
-    "Read crops: text, confidence and alternatives of each. Crops already larger than HR are read without super-resolution."
+    "Read crops of any size, as cameras and detectors give them: text, confidence and alternatives of each. Corners that are marked (labelme, labels.csv) are used."
 
     input: tyro.conf.Positional[Annotated[Optional[str], tyro.conf.arg(metavar="INPUT")]] = None
     "a picture, or a folder of pictures; with --track a folder of frames, or a folder of such folders"
@@ -118,6 +122,8 @@ class ReadOptions:
     "read the rendered crops that come with the package; each is named by its true text"
     checkpoint: File = "small"
     "models to use: small (the weights of the package), best.safetensors of a run, or reader.onnx of an export"
+    no_rectify: bool = False
+    "take the whole crop for the plate, and do not look for it"
     track: bool = False
     "the pictures of a folder are frames of one plate, and are read together"
     layouts: List[str] = field(default_factory=list)
@@ -140,7 +146,7 @@ class ReadOptions:
 
 @dataclass
 class ExportOptions:
-    "Write generator.onnx, recognizer.onnx and reader.onnx (LR in, probabilities out), each checked against PyTorch. `lp_asrn read --checkpoint FOLDER/reader.onnx` reads by them."
+    "Write generator.onnx, recognizer.onnx, rectifier.onnx and reader.onnx (LR in, SR and probabilities out), each checked against PyTorch. `lp_asrn read --checkpoint FOLDER/reader.onnx` reads by them."
 
     output: tyro.conf.Positional[str]
     "folder for the graphs"
@@ -197,11 +203,11 @@ class SynthOptions:
     n: int = 1000
     "plates: 80 % train, 10 % val, 10 % test"
     severity: str = "medium"
-    "degradation of the LR pictures: clean, medium, hard, surveillance, paper, mixture"
+    "degradation of the LR pictures: clean, medium, hard, surveillance, sampled, soft, plain, paper, mixture"
     layouts: List[str] = field(default_factory=lambda: ["brazilian", "mercosur-br"])
     "layouts to draw, in turn: names, or YAML files of one's own"
-    loose_share: float = 0.0
-    "share of plates that are cut loosely, as by a detector"
+    unrectified: bool = False
+    "LR as it comes: askew in crops of 33 to 56 pixels, the plate's corners in the table"
     frames: int = 1
     "frames of each plate; more than one make a track, as of a car that passes"
     seed: int = 0

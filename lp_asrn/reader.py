@@ -8,20 +8,22 @@ __all__ = ['PlateReading', 'Reader']
 # %% ../nbs/60_reader.ipynb #c003
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
+import cv2
 import numpy as np
 import torch
 
 from .config import UserError
-from .evaluation.combine import CombinedReader, calibrations_of
+from .evaluation.combine import SHARP, CombinedReader, Looked, calibrations_of, detail
 from .evaluation.decoding import Decoded, Posterior, decode_plates
 from .evaluation.evidence import departure
 from .evaluation.onnx import OnnxReader
 from .models.bundle import load_models
 from .models.device import pick_device
-from .plates.datasets import to_pictures, to_tensor
-from .plates.pictures import fit
+from .plates.datasets import to_pictures
+from .plates.layouts import LAYOUTS
+from .plates.pictures import ASPECT, TOLERANCE, Corners, whole
 
 # %% ../nbs/60_reader.ipynb #c004
 @dataclass(frozen=True, slots=True)
@@ -34,16 +36,18 @@ class PlateReading:
     by_layout: Tuple[bool, ...]  # for each character: the picture prefers another one, which the layout rules out
     alternatives: Tuple[Tuple[str, float], ...]  # next-best texts and their probabilities, best first
     calibrated: bool  # False: the checkpoint has no calibration, so probabilities are the networks' own
-    accepted: Optional[bool] = None  # sure enough for the error rate that was asked for; None = none was
-    super_resolved: bool = True  # False: the crop was already as large as HR and was read as it is
-    frames: int = 1
-    direct: Optional[str] = None  # what the direct reader alone reads; None = LR was not needed
-    departure: Optional[float] = None  # RMS of SR, degraded again, to LR, in grey levels; mean over the frames
+    accepted: Optional[bool]  # sure enough for the error rate that was asked for; None = none was
+    frames: int
+    direct: str  # what the direct reader alone reads
+    corners: Tuple[Corners, ...]  # of the plate in each frame, in pixels of the crop
+    doubt: float  # error that the rectifier expects of a corner, in pixels of 32x96, mean over the frames; 0 = corners were given
+    super_resolved: bool  # False: every frame is sharp enough to be shown as it is
+    departure: Optional[float]  # RMS of SR, degraded again, to LR, in grey levels; mean over the frames that are super-resolved
 
     @property
-    def agrees(self) -> Optional[bool]:
-        "Whether the direct reader reads the same; None = it did not read"
-        return None if self.direct is None else self.direct == self.text
+    def agrees(self) -> bool:
+        "Whether the direct reader reads the same"
+        return self.direct == self.text
 
     @property
     def marked(self) -> str:
@@ -56,7 +60,7 @@ class PlateReading:
 
 # %% ../nbs/60_reader.ipynb #c005
 class Reader:
-    "Enhances and reads licence-plate crops"
+    "Finds, enhances and reads the plate in crops"
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class Reader:
         precision: str = "auto",  # auto, bf16 or fp32; a graph runs in fp32
         layouts: Optional[Sequence[str]] = None,  # names of the layouts that may occur; None = all that the models know
         max_error: Optional[float] = None,  # abstain so that on average this share of accepted readings is wrong, in (0, 1)
+        rectify: bool = True,  # look for the plate in the crop; False = the whole crop is the plate
     ):
         if Path(checkpoint).suffix == ".onnx":
             if device not in ("auto", "cpu"):
@@ -72,80 +77,87 @@ class Reader:
             self.combined = OnnxReader(checkpoint, layouts)
         else:
             device, (models, note) = pick_device(device), load_models(checkpoint)
-            self.combined = CombinedReader(models.eval().to(device), calibrations_of(note, str(checkpoint)), layouts, device, precision)
-        self.device, self.scale = self.combined.device, self.combined.scale
+            calibrations = calibrations_of(note, str(checkpoint))
+            self.combined = CombinedReader(models.eval().to(device), calibrations, layouts, device, precision)
+        self.device, self.scale, self.rectify = self.combined.device, self.combined.scale, rectify
         self.direct = self.combined.alone("direct")
-        self.lr_size = 16, 48  # height, width of the generator's input
         if max_error is not None and not 0 < max_error < 1:
             raise UserError(f"the error rate must lie between 0 and 1, not at {max_error:g}")
         self.max_error = max_error
 
+    def look(
+        self,
+        crops: Sequence[np.ndarray],  # each (H, W, 3) uint8 RGB, any size
+        corners: Optional[Sequence[Corners]] = None,  # of the plate in each, in pixels; None = they are looked for
+    ) -> Looked:
+        "What the networks make of crops; raises `UserError` for what is no picture"
+        for f in crops:
+            is_picture = isinstance(f, np.ndarray) and f.ndim == 3 and f.shape[2] == 3 and f.dtype == np.uint8 and f.size
+            if not is_picture:
+                what = f"{getattr(f, 'dtype', type(f).__name__)}{getattr(f, 'shape', '')}"
+                raise UserError(f"a crop must be a uint8 array (H, W, 3), not {what}")
+        if corners is None and not self.rectify:
+            corners = [whole(c) for c in crops]
+        return self.combined.look_at_crops(crops, corners)
+
     def enhance(
         self,
         crop: np.ndarray,  # (H, W, 3) uint8 RGB, any size
-    ) -> np.ndarray:  # (h, w, 3) uint8; 32x96 for a crop of 16x48 at scale 2
-        "Super-resolve a crop: fitted into 16x48 by grey padding, which is cut off again"
-        fitted = fit(crop, *self.lr_size)
-        sr = self.combined.enhance(to_tensor([fitted.picture]).to(self.device))
-        return fitted.cut(to_pictures(sr)[0], self.scale)
-
-    def is_large(
-        self,
-        crop: np.ndarray,  # (H, W, 3) uint8 RGB, any size
-    ) -> bool:
-        "Whether a crop is as large as HR, so that it needs no super-resolution"
-        return min(16 * self.scale / crop.shape[0], 48 * self.scale / crop.shape[1]) <= 1
+        corners: Optional[Corners] = None,  # of the plate in it, in pixels; None = they are looked for
+    ) -> np.ndarray:  # (16 scale, W, 3) uint8: 32 pixels high at scale 2, as wide as the plate's layout asks for
+        "The plate in a crop: found, upright and super-resolved (or as it is, where the crop is sharper than SR)"
+        looked = self.look([crop], None if corners is None else [corners])
+        (read,) = self.combined.decode(looked.views, count=1)
+        picture = to_pictures(looked.sr)[0]
+        aspect = LAYOUTS[read.layout].aspect if read.layout in LAYOUTS else ASPECT
+        if abs(aspect - ASPECT) <= TOLERANCE:
+            return picture
+        return cv2.resize(picture, (round(aspect * len(picture)), len(picture)), interpolation=cv2.INTER_AREA)
 
     def read(
         self,
         crops: Sequence[np.ndarray],  # each (H, W, 3) uint8 RGB, any size
         alternatives: int = 3,  # next-best texts of each
+        corners: Optional[Sequence[Corners]] = None,  # of the plate in each, in pixels; None = they are looked for
     ) -> List[PlateReading]:  # one for each crop
         "Read crops, each a plate of its own"
-        return self.read_tracks([[c] for c in crops], alternatives)
+        return self.read_tracks([[c] for c in crops], alternatives, None if corners is None else [[c] for c in corners])
 
     def read_tracks(
         self,
         tracks: Sequence[Sequence[np.ndarray]],  # frames of each track, each (H, W, 3) uint8 RGB, any size
         alternatives: int = 3,  # next-best texts of each
+        corners: Optional[Sequence[Sequence[Corners]]] = None,  # of the plate in each frame; None = they are looked for
     ) -> List[PlateReading]:  # one for each track
-        "Read tracks by the product of posteriors; one whose frames are all as large as HR is read without super-resolution"
-        for f in (f for frames in tracks for f in frames):
-            if not (isinstance(f, np.ndarray) and f.ndim == 3 and f.shape[2] == 3 and f.dtype == np.uint8 and f.size):
-                raise UserError(f"a crop must be a uint8 array (H, W, 3), not {getattr(f, 'dtype', type(f).__name__)}{getattr(f, 'shape', '')}")
-        large = [all(self.is_large(f) for f in frames) for frames in tracks]
-        found: Dict[int, PlateReading] = {}
-        for flag in (True, False):
-            index = [i for i, big in enumerate(large) if big == flag and len(tracks[i])]
-            if index:
-                some = [tracks[i] for i in index]
-                found |= zip(index, self._read_large(some, alternatives) if flag else self._read_small(some, alternatives))
-        if len(found) < len(tracks):
+        "Read tracks by the product of posteriors"
+        lengths = [len(frames) for frames in tracks]
+        if 0 in lengths:
             raise UserError("a track has no frames")
-        return [found[i] for i in range(len(tracks))]
-
-    def _read_large(self, tracks: Sequence[Sequence[np.ndarray]], alternatives: int) -> List[PlateReading]:
-        "Tracks of crops as large as HR"
-        size = 16 * self.scale, 48 * self.scale
-        views = self.combined.look_hr(to_tensor([fit(f, *size).picture for frames in tracks for f in frames]).to(self.device))
-        decoded = self.combined.decode(views, [len(frames) for frames in tracks], alternatives + 1)
-        return [self._reading(r, views, len(frames)) for r, frames in zip(decoded, tracks)]
-
-    def _read_small(self, tracks: Sequence[Sequence[np.ndarray]], alternatives: int) -> List[PlateReading]:
-        "Tracks of LR crops"
-        lengths, fitted = [len(frames) for frames in tracks], [fit(f, *self.lr_size).picture for frames in tracks for f in frames]
-        lr = to_tensor(fitted).to(self.device)
-        sr, views = self.combined.look(lr)
+        if not lengths:
+            return []
+        crops = [f for frames in tracks for f in frames]
+        looked = self.look(crops, None if corners is None else [c for some in corners for c in some])
         readers = self.combined, self.direct
-        raw = decode_plates(Posterior.join([r.pool(views, lengths) for r in readers]), self.combined.grammar, alternatives + 1)  # at once: half the time
-        decoded, direct = self.combined.calibrate(raw[: len(tracks)], views, lengths), [r.text for r in raw[len(tracks) :]]
-        far = np.array([departure(a, b) for a, b in zip(fitted, to_pictures(sr))])
-        away = [float(x.mean()) for x in np.split(far, np.cumsum(lengths)[:-1])]
-        return [self._reading(r, views, *rest) for r, *rest in zip(decoded, lengths, direct, away)]
+        pooled = Posterior.join([r.pool(looked.views, lengths) for r in readers])
+        raw = decode_plates(pooled, self.combined.grammar, alternatives + 1)  # at once: half the time
+        decoded = self.combined.calibrate(raw[: len(tracks)], lengths)
+        direct = [r.text for r in raw[len(tracks) :]]
+        ends = np.cumsum([0, *lengths])
+        return [
+            self._reading(r, d, crops[a:b], looked, slice(a, b)) for r, d, a, b in zip(decoded, direct, ends, ends[1:])
+        ]
 
-    def _reading(self, r: Decoded, views: Dict[str, Posterior], frames: int, direct: Optional[str] = None, away: Optional[float] = None) -> PlateReading:
+    def _reading(self, r: Decoded, direct: str, frames: Sequence[np.ndarray], looked: Looked, at: slice) -> PlateReading:
         "A decoded text with all that is known about it"
-        calibration = self.combined.calibration_of(views, frames)
+        calibration = self.combined.calibration_of(len(frames))
         accepted = None if self.max_error is None else r.probability >= calibration.threshold(self.max_error)
+        sizes = [f.shape[1::-1] for f in frames]
+        quads = looked.corners[at].double().cpu().numpy() * np.array(sizes)[:, None]
+        corners = tuple(tuple((round(x, 2), round(y, 2)) for x, y in q.tolist()) for q in quads)
+        drawn = (detail(looked.crop[at]) <= SHARP).cpu().numpy()
+        pairs = zip(to_pictures(looked.lr[at])[drawn], to_pictures(looked.sr[at])[drawn])
+        far = [departure(a, b) for a, b in pairs]
         head = r.text, r.layout, r.probability, r.characters, r.by_layout, r.alternatives
-        return PlateReading(*head, calibration.readings > 0, accepted, "hr" not in views, frames, direct, away)
+        trust = calibration.readings > 0, accepted, len(frames), direct
+        doubt = float(looked.doubt[at].mean())
+        return PlateReading(*head, *trust, corners, doubt, bool(far), float(np.mean(far)) if far else None)

@@ -25,8 +25,7 @@ from .models.bundle import Models
 from .models.deform import DeformConv
 from .models.device import autocast
 from .models.generator import PlainResidualBlock, bicubic
-from .plates.datasets import PlateDataset, collate, make_dataset, open_split, to_tensor
-from .plates.pictures import fit
+from .plates.datasets import collate, make_dataset, open_split
 from .reader import Reader
 from .training.objectives import Weights, lcofl_objective
 
@@ -126,10 +125,10 @@ def gflop_of(
 
 def bench_reading(
     reader: Reader,
-    crops: Sequence[np.ndarray],  # LR crops, used in turn
+    crops: Sequence[np.ndarray],  # as they come, used in turn
     batches: Sequence[int] = (1, 16, 256),  # numbers of crops at once, each timed
     seconds: float = 2.0,  # for each timing
-    graph: Optional[Reader] = None,  # the same models as an ONNX graph
+    graph: Optional[Reader] = None,  # the same models as ONNX graphs
 ) -> List[Timing]:
     "Bicubic, the plain network, super-resolution, and reading from the crop to the text"
     models, device, precision = reader.combined.models, reader.device, reader.combined.precision
@@ -138,7 +137,7 @@ def bench_reading(
     out = []
     for batch in batches:
         some = [crops[i % len(crops)] for i in range(batch)]
-        lr = to_tensor([fit(c, 16, 48).picture for c in some]).to(device)
+        lr = reader.look(some).lr
 
         def through(network: Callable[[Tensor], Tensor]) -> Callable[[], object]:
             def run() -> None:
@@ -209,17 +208,16 @@ def _training_parts(config: Config, device: torch.device, steps: int, after: Cal
     for layer in models.generator.modules():
         if isinstance(layer, DeformConv):
             layer.backend = config.training.deform_backend
-    dataset: PlateDataset = make_dataset(config, open_split(config, "train"), train=True, near_misses=config.loss.lambda_embed > 0)
-    drawn = [i % min(len(dataset), 4 * size) for i in range(size * (steps + WARM_UP))]
-    for i in set(drawn):
-        dataset[0, i]
+    source = open_split(config, "train", fresh=True)
+    dataset = make_dataset(config, source, train=True, near_misses=config.loss.lambda_embed > 0)
     optimizer = torch.optim.AdamW(models.generator.parameters(), lr=1e-4)
     weights = Weights(config.loss, config.loss.lambda_embed, classes=ConfusionWeights(0.25, 0.5, 3.0).weights)
     parts = dict.fromkeys(("data", "objective", "backward", "optimizer"), 0.0)
     state: dict = {}
 
     def data() -> None:
-        state["batch"] = collate([dataset[0, i] for i in drawn[step * size : (step + 1) * size]]).to(device)
+        numbers = range(step * size, (step + 1) * size)
+        state["batch"] = collate([dataset[divmod(i, len(dataset))] for i in numbers]).to(device)
 
     def objective() -> None:
         with autocast(device, config.training.precision):

@@ -31,7 +31,7 @@ def own_batch() -> PlateBatch:
     "This process's share of the first twelve plates; five of them are registered"
     dataset = PlateDataset(RenderedPlates("train", 12, LAYOUTS), get_severity("medium"), soften=True, near_misses=True)
     batch = next(iter(loader(dataset, BatchOrder(12, 12, 0))))
-    batch.registered[:] = torch.tensor([i in {dataset.source[k].id for k in range(5)} for i in batch.id])
+    batch.registered[:] = torch.tensor([i in {dataset.source.draw(k).id for k in range(5)} for i in batch.id])
     return batch
 
 
@@ -60,7 +60,7 @@ def work(path: Path) -> None:
         "generator": validate_generator(models, load_judge()[0], val, cpu, "fp32"),
         "readers": validate_readers(models, val, cpu, "fp32"),
         "direct": validate_direct(models, val, cpu, "fp32"),
-        "judge": validate_judge(load_judge()[0], val, 2, cpu, "fp32"),
+        "judge": validate_judge(load_judge()[0], val, cpu, "fp32"),
     }
     out |= {f"val.{k}.{name}": torch.tensor(v, dtype=torch.float64) for k, f in found.items() for name, v in f.scalars.items()}
     out["val.counted"] = found["generator"].confusion.clone()

@@ -117,12 +117,9 @@ def test_checkpoint_of_someone_else(name, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def stage0(tmp_path_factory):
+def stage0(shared):
     "A run of stage 0, which has ended; `done` is taken back where it is to go on"
-    folder = tmp_path_factory.mktemp("run")
-    done = run(*TRAIN, "--training.keep_last", 1, "--save-dir", folder)
-    assert done.code == 0, done.err
-    return folder
+    return shared("stage0", lambda folder: run(*TRAIN, "--training.keep_last", 1, "--save-dir", folder))[0]
 
 
 UNREADABLE, DAMAGED = "holds no training state that can be read", "is not a checkpoint of LP-ASRN, or it is damaged"
@@ -140,6 +137,7 @@ STATES = {
 }
 
 
+@pytest.mark.xdist_group("stage0")  # which is trained once
 @pytest.mark.parametrize("name", STATES)
 def test_state_of_someone_else(name, stage0, tmp_path):
     folder, (spoil, words) = tmp_path / "run", STATES[name]

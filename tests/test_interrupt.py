@@ -18,7 +18,7 @@ STEPS = ["--data.num_train", 320, "--data.num_val", 8, "--data.num_test", 8, "--
 EPOCHS = ["--progressive_training.stage0.epochs", 1, "--progressive_training.stage1.epochs", 2]
 
 
-def wait_for(what, process, seconds: float = 90):
+def wait_for(what, process, seconds: float = 300):
     "The first true value of `what()`; fails if the process ends before that"
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -51,23 +51,21 @@ def answers(url: str) -> bool:
 def finish(process) -> tuple[int, str, str]:
     "Exit code, stdout, stderr"
     try:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     return process.returncode, out, err
 
 
 @pytest.fixture(scope="module")
-def first_stage(tmp_path_factory) -> Path:
+def first_stage(shared) -> Path:
     "A folder with what stage 1 starts from"
-    folder = tmp_path_factory.mktemp("first") / "run"
     quick = ["--data.num_train", 16, "--data.num_val", 8, "--batch-size", 8]
-    for stage, key in ((0, "stage0"), ("lr_direct", "lr_direct")):
-        words = ["--stage", stage, f"--progressive_training.{key}.epochs", 1]
-        assert run("train", "--no-tensorboard", "--save-dir", folder, *TINY, *quick, *words).code == 0
-    return folder
+    begin = lambda folder, stage: run("train", "--no-tensorboard", "--save-dir", folder, *TINY, *quick, "--stage", stage, f"--progressive_training.{stage}.epochs", 1)
+    return shared("first", lambda folder: max((begin(folder, stage) for stage in ("stage0", "lr_direct")), key=lambda outcome: outcome.code))[0]
 
 
+@pytest.mark.xdist_group("first_stage")  # which is trained once
 def test_interrupted_and_resumed_is_as_if_nothing_had_been(first_stage, tmp_path):
     words = ["train", "--stage", 1, "--no-tensorboard", *TINY, *STEPS, *EPOCHS]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -129,7 +127,7 @@ def test_tensorboard_lives_as_long_as_the_run(tmp_path):
             wait_for(lambda: answers(url), process)
             wait_for(lambda: list((tmp_path / "run" / "tensorboard" / "stage0").glob("events.*")), process)
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130
+            assert process.wait(300) == 130
         finally:
             process.kill()
     assert not answers(url)
@@ -138,6 +136,7 @@ def test_tensorboard_lives_as_long_as_the_run(tmp_path):
         s.bind(("127.0.0.1", port + 1))  # free again
 
 
+@pytest.mark.xdist_group("first_stage")
 def test_no_tensorboard_writes_no_logs(first_stage):
     assert not (first_stage / "tensorboard").exists()
 
@@ -148,6 +147,6 @@ def test_an_ablation_is_interrupted(tmp_path):
         if line.startswith("stage0"):
             break
     process.send_signal(signal.SIGINT)
-    err = process.communicate(timeout=120)[1]
+    err = process.communicate(timeout=300)[1]
     assert process.returncode == 130 and "Traceback" not in err
     assert err.splitlines()[-1].endswith("Go on with the same command") and not list((tmp_path / "results").glob("*"))

@@ -58,13 +58,13 @@ BUILD = [sys.executable, "-c", "from lp_asrn.models.deform_cpp import build; pri
 @pytest.mark.skipif(not COMPILER, reason="no compiler")
 def test_a_killed_builder_and_two_at_once(empty):
     first = subprocess.Popen(BUILD, env=environment(), start_new_session=True)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not list(empty.rglob("build.ninja")) and time.monotonic() < end:
         time.sleep(0.02)
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL and list(empty.glob("*/work-*/*")) and not list(empty.glob("*/kernel.so"))
     both = [subprocess.Popen(BUILD, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [p.communicate(timeout=120)[0].strip() for p in both] == ["None", "None"]
+    assert [p.communicate(timeout=600)[0].strip() for p in both] == ["None", "None"]
     assert len(list(empty.glob("*/kernel.so"))) == 1
 
 

@@ -31,7 +31,7 @@ def test_killed_at_random_moments(tmp_path):
     assert run_process(*WORDS, "--save-dir", whole).code == 0
     moment, killed, stages, resume = random.Random(seed), 0, set(), []
     while killed < KILLS:
-        process, before, end = start(*WORDS, "--save-dir", parts, *resume), newest(parts), time.monotonic() + 120
+        process, before, end = start(*WORDS, "--save-dir", parts, *resume), newest(parts), time.monotonic() + 300
         while newest(parts) == before and process.poll() is None and time.monotonic() < end:
             time.sleep(0.005)
         time.sleep(moment.uniform(0, 20 / KILLS))  # so that the kills reach into the late stages

@@ -8,7 +8,7 @@ import pytest
 from lab import CHROMIUM, ERRORS, FLAGS, Lab, drag
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: on Debian, apt-get install chromium")
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: on Debian, apt-get install chromium"), pytest.mark.xdist_group("lab")]  # one server, one browser
 
 PICTURE = ".widget-image"
 

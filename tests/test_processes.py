@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import COMMAND, TINY, environment, run_process
+from helpers import TINY, command, environment, run_process
 
 import share_work
 from lp_asrn.models.weights import load_note, load_tensors, save_tensors
@@ -55,17 +55,17 @@ def launch():
 @pytest.fixture
 def train(launch):
     "Starts so many processes of `lp_asrn train`"
-    return lambda count, folder, *args: launch(count, "--no-python", *COMMAND, *TRAIN, "--save-dir", folder, *args)
+    return lambda count, folder, *args: launch(count, "--no-python", *command(*TRAIN, "--save-dir", folder, *args))
 
 
-def finish(process: subprocess.Popen, timeout: float = 300) -> str:
+def finish(process: subprocess.Popen, timeout: float = 600) -> str:
     "What it wrote on stderr"
     return process.communicate(timeout=timeout)[1]
 
 
 def wait_for(path: Path) -> None:
     "Until a file is there"
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not path.is_file() and time.monotonic() < end:
         time.sleep(0.05)
 
@@ -120,7 +120,7 @@ def test_stopped_together_and_resumed(train, tmp_path):
     process = train(2, where[1], *stage)
     wait_for(where[1] / "stage0" / "last.safetensors")
     process.terminate()
-    err = finish(process, 60)
+    err = finish(process)
     assert "stopped in epoch" in err and err.count("Go on with: lp_asrn train") == 1, err
     assert json.loads((where[1] / "run.json").read_text())[-1]["outcome"] == "interrupted"
     for folder, more in zip(where, ([], ["--resume"])):

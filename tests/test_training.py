@@ -10,8 +10,9 @@ from lp_asrn.config import Config, EmbedderConfig, HardMiningConfig, ModelConfig
 from lp_asrn.evaluation import judges
 from lp_asrn.models.bundle import Models, load_models
 from lp_asrn.models.weights import load_tensors
-from lp_asrn.plates.datasets import PlateDataset, RenderedPlates
+from lp_asrn.plates.datasets import PlateDataset
 from lp_asrn.plates.degrade import get_severity
+from lp_asrn.plates.sources import RenderedPlates
 from lp_asrn.training.engine import run_stage
 from lp_asrn.training.state import Stage, Validation
 from lp_asrn.training.miner import HardExampleMiner
@@ -42,7 +43,7 @@ def test_the_engine_draws_by_the_weights_of_the_miner(tmp_path):
         recognizer=RecognizerConfig(channels=[8, 8, 16], hidden=16), embedder=EmbedderConfig(channels=[8, 8, 8]),
     )  # fmt: skip
     dataset = PlateDataset(RenderedPlates("train", 8, ["brazilian"]), get_severity("clean"))
-    ids = [dataset.source[i].id for i in range(8)]
+    ids = [dataset.source.draw(i).id for i in range(8)]
     miner = HardExampleMiner(HardMiningConfig(hard_share_start=0.9, hard_share_end=0.9))
     miner.update(ids, np.linspace(0, 1, 8))
     expected, drawn, models = miner.probabilities(ids, 0), [], Models.build(tiny)

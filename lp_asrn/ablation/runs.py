@@ -23,9 +23,11 @@ from .scores import OWN, REFERENCES, Sets, judge_names, judges, references, scor
 from .variants import VARIANTS, Variant, config_of
 from ..config import ModelConfig, UserError, to_dict
 from ..evaluation.combine import CombinedReader
+from ..evaluation.evaluate import super_resolve
 from ..models.bundle import Models, load_models, save_models
 from ..models.device import autocast
 from ..models.generator import bicubic
+from ..models.recognizer import Sight
 from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
 from ..settings import load_config
 from ..throughput import PlainNet, plain_net
@@ -104,8 +106,9 @@ def _begin(run: Run, shared: Path, last: str, seed: int) -> None:
         return
     torch.manual_seed(seed)
     models, trained = Models.build(run.config.model), load_models(shared / place.name / "best.safetensors")[0]
-    for name in ("recognizer", "embedder", "direct"):
-        models.modules()[name].load_state_dict(trained.modules()[name].state_dict())
+    trained.generator = models.generator
+    for name, module in models.modules().items():
+        module.load_state_dict(trained.modules()[name].state_dict())
     save_models(place / "best.safetensors", models)
 
 
@@ -127,6 +130,7 @@ class PlainGenerator(PlainNet):
     def forward(
         self,
         lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1]
+        seen: Optional[Sight] = None,  # what a reader sees in them, which does not matter
     ) -> Tensor:  # (N, 3, 2h, 2w)
         "Super-resolve (N, 3, h, w)"
         return bicubic(lr, 2) + super().forward(2 * lr - 1)
@@ -227,7 +231,7 @@ def run_one(
     mark = _shared_mark(ablation, variant, seed)
     generator, run = train_variant(ablation, variant, seed), ablation.run(variant, seed)
     with autocast(run.device, run.config.training.precision):
-        scores = score(lambda b: generator(b.lr.to(run.device)).clamp(0, 1).float().cpu(), sets, readers)
+        scores = score(lambda b: super_resolve(generator, b.to(run.device)).clamp(0, 1).float().cpu(), sets, readers)
         if variant.name == "full":
             _score_references(ablation, run, seed, readers, mark)
     parameters = sum(p.numel() for p in generator.parameters())

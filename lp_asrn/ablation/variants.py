@@ -83,9 +83,10 @@ def config_of(
     preset: str = "demo",  # whose sizes and epochs are meant
     base: Optional[Tuple[str, ...]] = None,  # differences of every run, "dotted.key=value"; None = `BASE` for demo, and none for another preset
 ) -> Config:
-    "Settings of one run; the epochs of generator stages that it leaves out go to its main stage"
+    "Settings of one run, on rectified plates; the epochs of generator stages that it leaves out go to its main stage"
     base = (BASE if preset == "demo" else ()) if base is None else base
-    config = load_config(preset, overrides=[*base, f"training.seed={seed}", *variant.settings])
+    always = "data.unrectified=0", f"training.seed={seed}"
+    config = load_config(preset, overrides=[*base, *always, *variant.settings])
     stages = config.progressive_training
     main = getattr(stages, "stage2" if "stage2" in variant.stages else "stage1")
     shared = {"stage1"} if variant.shared == "stage1" else set()

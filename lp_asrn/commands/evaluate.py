@@ -9,21 +9,82 @@ __all__ = ['evaluate']
 import hashlib
 import itertools
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, List, Optional, Sequence
 
 from ..config import Config, ConfigError, UserError, suggest
 from ..options import EvaluateOptions, parse
 
 # %% ../../nbs/64b_commands.evaluate.ipynb #c004
-def _plate_sets(o: EvaluateOptions, scale: int, num_slots: int):  # list of PlateSet, list of TrackSet
-    "The plates and tracks that options ask for, with a line on what is noteworthy"
+def _both_ways(o: EvaluateOptions, title: str, severity: str, dataset: Callable, split: str, draws: int) -> list:  # of PlateSet
+    "A set rectified by its corners, and one as it comes; `dataset` makes either by its share of unrectified plates"
+    from lp_asrn.evaluation.suite import PlateSet
+
+    found = []
+    if o.crops != "come":
+        found.append(PlateSet(title, severity, dataset(0.0), split, draws))
+    if o.crops != "rectified":
+        found.append(PlateSet(f"{title}, as they come", severity, dataset(1.0), split, draws, found=True))
+    return found
+
+
+def _rendered_sets(o: EvaluateOptions, severities: dict, splits: List[str], layouts: List[str], scale: int, num_slots: int):
+    "Rendered plates and tracks: list of PlateSet, list of TrackSet"
     from lp_asrn.evaluation.evaluate import UNSEEN
+    from lp_asrn.evaluation.suite import TrackSet
+    from lp_asrn.plates.datasets import PlateDataset, RenderedPlates
+    from lp_asrn.plates.tracksets import RenderedTracks
+
+    sets, tracks, height = [], [], 16 * scale
+    for split, (name, severity) in itertools.product(splits or ["test"], severities.items()):
+        of = lambda title: title if split == "test" else f"{title}, {split}"
+        for title, unseen in (("rendered", False), (UNSEEN, True)):
+            plates = RenderedPlates(split, o.num, layouts, height=height, wide=o.crops != "rectified", unseen_face=unseen)
+            dataset = lambda share: PlateDataset(plates, severity, num_slots, scale, unrectified=share)
+            sets += _both_ways(o, of(title), name, dataset, split, o.draws)
+        for come in (False, True) if o.frames and o.frames > 1 else ():
+            if o.crops in ("both", "come" if come else "rectified"):
+                how = dict(frames=o.frames, height=height, scale=scale, unrectified=come, unseen_face=False)
+                drawn = RenderedTracks(split, o.num, layouts, severity, **how)
+                title, counts = of("rendered tracks" + ", as they come" * come), sorted({1, min(3, o.frames), o.frames})
+                tracks.append(TrackSet(title, name, drawn, counts, split, found=come))
+    return sets, tracks
+
+
+def _file_sets(o: EvaluateOptions, severities: dict, splits: List[str], scale: int, num_slots: int, find: Callable):
+    "Plates and tracks of a data folder: list of PlateSet, list of TrackSet"
     from lp_asrn.evaluation.suite import PlateSet, TrackSet
-    from lp_asrn.plates.datasets import FilePlates, PlateDataset, RenderedPlates
+    from lp_asrn.plates.datasets import FilePlates, PlateDataset
+    from lp_asrn.plates.degrade import get_severity
+    from lp_asrn.plates.readers import read_data
+    from lp_asrn.plates.tracksets import FileTracks
+
+    sets, tracks, table = [], [], read_data(o.data_root)
+    for split in splits or ["test" if table.has_split else None]:
+        plates = FilePlates(table, split, scale, find)
+        print(table.summary())
+        title = o.data_root if len(splits) < 2 else f"{o.data_root}, {split}"
+        own = all(plates.draw(i).lr is not None for i in range(len(plates)))
+        if own:
+            print("every plate brings its own LR picture: no severity is applied")
+        for name, severity in ({"as given": get_severity("clean")} if own else severities).items():
+            dataset = lambda share: PlateDataset(plates, severity, num_slots, scale, unrectified=share)
+            marked = any(r.lr_corners for r in map(plates.row, range(len(plates))))
+            if own and not marked:
+                sets.append(PlateSet(title, name, dataset(0.0), split or "all", found=True))
+            else:
+                sets += _both_ways(o, title, name, dataset, split or "all", 1 if own else o.draws)
+            frames = FileTracks(plates, severity, unrectified=o.crops != "rectified")
+            longest = min(o.frames or 5, frames.longest)
+            if longest > 1:
+                counts = sorted({1, min(3, longest), longest})
+                tracks.append(TrackSet(f"{title}, tracks", name, frames, counts, split or "all", found=o.crops != "rectified"))
+    return sets, tracks
+
+
+def _plate_sets(o: EvaluateOptions, scale: int, num_slots: int, find: Optional[Callable] = None):  # list of PlateSet, list of TrackSet
+    "The plates and tracks that options ask for, with a line on what is noteworthy"
     from lp_asrn.plates.degrade import get_severity
     from lp_asrn.plates.layouts import SPLITS, get_layouts
-    from lp_asrn.plates.readers import read_data
-    from lp_asrn.plates.tracksets import FileTracks, RenderedTracks
 
     severities = {name: get_severity(name) for name in filter(None, o.severity.split(","))}
     if not severities:
@@ -33,34 +94,9 @@ def _plate_sets(o: EvaluateOptions, scale: int, num_slots: int):  # list of Plat
         if split not in SPLITS:
             raise ConfigError(f"--split: unknown split '{split}'" + suggest(split, SPLITS))
     named = [layout.name for layout in get_layouts(o.layouts)]
-    sets, tracks, height = [], [], 16 * scale
     if o.data_root is None:
-        layouts = named or Config().data.layouts
-        for split, (name, severity) in itertools.product(splits or ["test"], severities.items()):
-            for title, unseen in (("rendered", False), (UNSEEN, True)):
-                title = title if split == "test" else f"{title}, {split}"
-                plates = RenderedPlates(split, o.num, layouts, height=height, unseen_face=unseen)
-                sets.append(PlateSet(title, name, PlateDataset(plates, severity, num_slots, scale), split, o.draws))
-            if o.frames and o.frames > 1:
-                drawn = RenderedTracks(split, o.num, layouts, severity, frames=o.frames, height=height, scale=scale, unseen_face=False)
-                tracks.append(TrackSet(f"rendered tracks{'' if split == 'test' else ', ' + split}", name, drawn, sorted({1, min(3, o.frames), o.frames}), split))
-        return sets, tracks
-    table = read_data(o.data_root)
-    for split in splits or ["test" if table.has_split else None]:
-        plates = FilePlates(table, split, height, scale)
-        print(table.summary())
-        degradations, draws = severities, o.draws
-        if all(plates[i].lr is not None for i in range(len(plates))):
-            print("every plate brings its own LR picture: no severity is applied")
-            degradations, draws = {"as given": get_severity("clean")}, 1
-        title = o.data_root if len(splits) < 2 else f"{o.data_root}, {split}"
-        for name, severity in degradations.items():
-            sets.append(PlateSet(title, name, PlateDataset(plates, severity, num_slots, scale), split or "all", draws))
-            own = FileTracks(plates, severity)
-            longest = min(o.frames or 5, own.longest)
-            if longest > 1:
-                tracks.append(TrackSet(f"{title}, tracks", name, own, sorted({1, min(3, longest), longest}), split or "all"))
-    return sets, tracks
+        return _rendered_sets(o, severities, splits, named or Config().data.layouts, scale, num_slots)
+    return _file_sets(o, severities, splits, scale, num_slots, find)
 
 
 def evaluate(
@@ -80,6 +116,7 @@ def evaluate(
     from lp_asrn.evaluation.suite import evaluate_sets
     from lp_asrn.models.bundle import load_models
     from lp_asrn.models.device import pick_device
+    from lp_asrn.models.rectifier import find_plate
     from lp_asrn.models.weights import PRETRAINED, weights_path
 
     device = pick_device(o.device)
@@ -87,7 +124,8 @@ def evaluate(
     combined = CombinedReader(models.eval().to(device), calibrations_of(kept, o.checkpoint), device=device)
     judge = load_judge()[0].to(device)
     readers = pick_judges(o.judge, judge) | {"recognizer": readers_of(judge, models.recognizer)["recognizer"]}
-    sets, tracks = _plate_sets(o, models.config.scale, models.config.recognizer.num_slots)
+    sizes = models.config.scale, models.config.recognizer.num_slots
+    sets, tracks = _plate_sets(o, *sizes, lambda picture: find_plate(models.rectifier, picture))
     path = weights_path(o.checkpoint)
     folder = Path(o.save_dir) if o.save_dir else Path("" if o.checkpoint in PRETRAINED else path.parent, "evaluation")
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ def export(
     folder = Path(o.output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder")
-    there = sorted(p.name for p in folder.glob("*.onnx") if p.stem in ("generator", "recognizer", "reader"))
+    there = sorted(p.name for p in folder.glob("*.onnx") if p.stem in ("generator", "recognizer", "rectifier", "reader"))
     if there and not o.overwrite:
         raise UserError(f"{folder} holds {', '.join(there)} already: give --overwrite to replace them, or another folder")
     from lp_asrn.evaluation.combine import calibrations_of

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 
 from ..config import DataError
 from ..plates.body import draw_item, cells
-from ..plates.datasets import inside_bars
 from ..plates.glyphs import glyph
 from ..plates.layouts import Layout, Style, check_text, get_layout
-from ..plates.render import draw_pose
+from ..plates.pictures import whole
+from ..plates.views import draw_view
 
 # %% ../../nbs/48_evaluation.evidence.ipynb #c005
 _BLURS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.6)  # sigma, in px of a 32x96 SR crop
@@ -49,16 +49,13 @@ def _reductions(
 
 
 def departure(
-    lr: np.ndarray,  # (h, w, 3) uint8: the LR crop, fitted in 16x48
+    lr: np.ndarray,  # (h, w, 3) uint8: the rectified LR crop
     sr: np.ndarray,  # (s h, s w, 3) uint8: what the generator made of it
 ) -> float:  # RMS difference in grey levels, of the light that LR itself shows
     "How far SR, degraded again, departs from the LR it came from"
-    left, top, right, bottom = inside_bars(lr)
-    scale, sharp = sr.shape[0] // lr.shape[0], sr.shape[0] / 32
-    fine = _grey(np.ascontiguousarray(sr[top * scale : bottom * scale, left * scale : right * scale]))
-    wanted = _grey(np.ascontiguousarray(lr[top:bottom, left:right])).ravel()
+    fine, wanted, sharp = _grey(sr), _grey(lr).ravel(), sr.shape[0] / 32
     wanted -= wanted.mean()
-    rows, columns = _reductions(fine.shape[0], bottom - top, sharp), _reductions(fine.shape[1], right - left, sharp)
+    rows, columns = (_reductions(sr.shape[i], lr.shape[i], sharp) for i in (0, 1))
     parts = (rows[:, (0, 1, 0, 2)] @ fine @ columns[:, (0, 1, 2, 0)].swapaxes(2, 3)).reshape(len(_BLURS), 4, -1)  # S, S blurred, its slopes in x and y
     parts -= parts.mean(2, keepdims=True)
     gram, seen = (parts @ parts.swapaxes(1, 2)).astype(float) + 1e-3 * np.eye(4), (parts @ wanted).astype(float)
@@ -141,10 +138,8 @@ class _Crop:
     "An LR crop, and what a flat plate would look like in it"
 
     def __init__(self, lr: np.ndarray):  # (16, 48, 3) uint8
-        left, top, right, bottom = self.box = inside_bars(lr)
-        self.h, self.w = bottom - top, right - left
-        self.lr = np.ascontiguousarray(lr[top:bottom, left:right])
-        self.wanted = _strokes(_grey(self.lr)).ravel()
+        self.lr, (self.h, self.w) = lr, lr.shape[:2]
+        self.wanted = _strokes(_grey(lr)).ravel()
 
     def warp(self, flat: np.ndarray, pose: np.ndarray, fine: int) -> np.ndarray:  # (fine h, fine w, 6)
         "A flat plate at its place, not blurred"
@@ -203,23 +198,21 @@ class Hypothesis:
     departure: float  # RMS of what the rendering does not explain, grey levels
     picture: np.ndarray  # (h, w, 3) uint8: the candidate drawn, posed, blurred and exposed as the LR crop
     sharp: np.ndarray  # (4 h, 4 w, 3) uint8: the same, not blurred
-    residual: np.ndarray  # (h, w) float32: LR less the rendering, grey levels; 0 in grey bars
+    residual: np.ndarray  # (h, w) float32: LR less the rendering, grey levels
 
 
-def _poses(layout: Layout, crop: _Crop, rng: np.random.Generator, draws: int = 300, kept: int = 80) -> List[np.ndarray]:  # each (10,)
-    "Where a plate may lie in a crop, as the renderer draws it: those whose window suits the crop"
-    found = []
-    for k in range(draws):
-        pose = draw_pose(layout.aspect, rng, k % 2 == 1)
-        left, top, right, bottom = pose.window
-        misfit = abs(np.log((right - left) / (bottom - top) * crop.h / crop.w))
-        corners = (pose.corners - (left, top)) * (crop.w / (right - left), crop.h / (bottom - top))
-        found.append((misfit, k, np.r_[corners.ravel(), np.log([0.6, 0.6])]))
-    return [pose for _, _, pose in sorted(found, key=lambda f: f[:2])[:kept]]
+def _poses(layout: Layout, crop: _Crop, rng: np.random.Generator, number: int = 40) -> List[np.ndarray]:  # each (10,)
+    "Where a plate may lie in a crop: from edge to edge but for an error of the rectifier, or as crops come"
+    size, found = np.array([crop.w, crop.h]), []
+    for _ in range(number):
+        view = draw_view(layout.aspect, rng)
+        near = whole(crop.lr) + rng.normal(0, 0.04, (4, 2)) * size
+        found += [near, view.corners / view.size[::-1] * size]
+    return [np.r_[corners.ravel(), np.log([0.6, 0.6])] for corners in found]
 
 
 def weigh(
-    lr: np.ndarray,  # (16, 48, 3) uint8, fitted crop
+    lr: np.ndarray,  # (16, 48, 3) uint8, rectified
     candidates: Sequence[Tuple[str, str]],  # (text, layout name)
     seed: int = 0,  # of the poses and the furniture that are drawn
 ) -> List[Hypothesis]:  # in the order of the candidates
@@ -263,29 +256,20 @@ def weigh(
     mean = np.array([float(plate @ np.square(rest)) / size for rest in rests])
     evidence = -_SHARE * size / 2 * np.log(mean + 1 / 12)
     shares = np.exp(evidence - evidence.max())
-    pictures = [_show(crop, f, pose, lr) for f in flats]
+    pictures = [_show(crop, f, pose) for f in flats]
     return [
-        Hypothesis(texts[k], names[k], float(share), float(np.sqrt(mean[k])), *pictures[k], _framed(rests[k].reshape(crop.h, crop.w), crop, 0 * lr[..., 0], 1))
+        Hypothesis(texts[k], names[k], float(share), float(np.sqrt(mean[k])), *pictures[k], rests[k].reshape(crop.h, crop.w))
         for k, share in enumerate(shares / shares.sum())
     ]
 
 
-def _framed(picture: np.ndarray, crop: _Crop, around: np.ndarray, scale: int) -> np.ndarray:
-    "A picture of the crop's inside put between the bars of `around`"
-    left, top, right, bottom = (scale * v for v in crop.box)
-    whole = around.astype(picture.dtype).repeat(scale, 0).repeat(scale, 1)
-    whole[top:bottom, left:right] = picture
-    return whole
-
-
-def _show(crop: _Crop, flat: np.ndarray, pose: np.ndarray, lr: np.ndarray, scale: int = 4) -> Tuple[np.ndarray, np.ndarray]:  # uint8
+def _show(crop: _Crop, flat: np.ndarray, pose: np.ndarray, scale: int = 4) -> Tuple[np.ndarray, np.ndarray]:  # uint8
     "A plate in the colours and the light of a crop: as the crop shows it, and sharp"
     seen, rgb = crop.blurred(flat, pose), crop.lr.astype(np.float32)
     colours = crop.colours(_strokes(seen).reshape(-1, len(_PAINTS)), _strokes(rgb).reshape(-1, 3))
     light = _blur(rgb - seen @ colours, _LIGHT)
     sharp = crop.warp(flat, pose, scale) @ colours + cv2.resize(light, (scale * crop.w, scale * crop.h)).reshape(scale * crop.h, scale * crop.w, 3)
-    pictures = (p.round().clip(0, 255).astype(np.uint8) for p in (seen @ colours + light, sharp))
-    return tuple(_framed(p, crop, lr, s) for p, s in zip(pictures, (1, scale)))
+    return tuple(p.round().clip(0, 255).astype(np.uint8) for p in (seen @ colours + light, sharp))
 
 # %% ../../nbs/48_evaluation.evidence.ipynb #c029
 def _caption(axes, x: float, y: float, words: str, best: str = "", **style) -> None:

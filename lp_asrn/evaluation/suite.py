@@ -18,7 +18,7 @@ from .combine import CombinedReader
 from .evaluate import Outcome, ReadFn, grid_of, read_set, read_tracks
 from .report import Case, case_of, main_judge, pick_cases, write_report
 from .rows import rows_of, table, verdict, write_metrics, write_readings
-from ..models.generator import bicubic
+from ..models.recognizer import bicubic_resize
 from ..plates.datasets import PlateDataset, collate, in_order, to_pictures
 from ..plates.tracksets import FileTracks, RenderedTracks
 
@@ -31,6 +31,7 @@ class PlateSet:
     dataset: PlateDataset
     split: str = "test"
     draws: int = 1  # degradations of each plate
+    found: bool = False  # the rectifier looks for the plates, as for a user's crops
 
     def batches(
         self,
@@ -48,6 +49,7 @@ class TrackSet:
     tracks: RenderedTracks | FileTracks
     counts: Sequence[int]  # numbers of frames to read; tracks that have fewer than the largest are left out
     split: str = "test"
+    found: bool = False  # as of `PlateSet`
 
 
 ACCEPT = 0.01  # error rate for which rows say how many readings are accepted
@@ -76,7 +78,9 @@ def _cases(outcome: Outcome, plates: PlateSet, combined: CombinedReader, count: 
         for i in indices:
             draw, index = divmod(i, len(plates.dataset))
             batch = collate([plates.dataset[(draw, index)]]).to(combined.device)
-            pictures = {"lr": batch.lr, "bicubic": bicubic(batch.lr, combined.models.config.scale), "sr": combined.enhance(batch.lr), "hr": batch.hr}
+            corners = None if plates.found else batch.corners
+            look = combined.look_at(batch.native, batch.size, corners)
+            pictures = {"lr": look.lr, "bicubic": bicubic_resize(look.crop, look.sr.shape[-2:]).clamp(0, 1), "sr": look.sr, "hr": batch.hr}
             found.append(case_of(outcome, i, kind, judge, {k: to_pictures(x)[0] for k, x in pictures.items()}))
     return found
 
@@ -97,10 +101,10 @@ def evaluate_sets(
     for s in sets:
         steps = s.draws * -(-len(s.dataset) // batch_size)
         progress = tqdm(s.batches(batch_size), s.severity, steps, leave=False, disable=None)
-        found = read_set(models.generator, readers, progress, combined.device, combined.precision, combined=combined)
+        found = read_set(models.generator, readers, progress, combined.device, combined.precision, combined=combined, found=s.found)
         found.split, name = s.split, (s.name, s.severity)
         outcomes[name], these = found, rows_of(found, *name)
-        trusted = {row: _trust(found, row, combined.calibrations["lr"]), ("hr", "reader"): _trust(found, ("hr", "reader"), combined.calibrations["hr"])}
+        trusted = {key: _trust(found, key, combined.calibrations["lr"]) for key in (row, ("hr", "reader"))}
         for r in these:
             r.update(trusted.get((r["input"], r["judge"]), {}) if r["layout"] == "all" else {})
         rows += these
@@ -116,7 +120,7 @@ def evaluate_sets(
         figures[f"{s.name}, {s.severity}: abstaining"] = risk_coverage_figure({"reading": pair}, found.truth)
     for s in tracks:
         progress = tqdm((s.tracks[i] for i in range(len(s.tracks))), f"tracks {s.severity}", len(s.tracks), leave=False, disable=None)
-        several = read_tracks(combined, (t for t in progress if len(t.lr) >= max(s.counts)), s.counts)
+        several = read_tracks(combined, (t for t in progress if len(t.lr) >= max(s.counts)), s.counts, s.found)
         if not several[0].truth:
             log(f"\n{s.name}: no track has {max(s.counts)} frames")
             continue

@@ -10,7 +10,7 @@ __all__ = ['PRETRAINED', 'save_tensors', 'load_tensors', 'load_note', 'load_modu
 import json
 import os
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -38,8 +38,8 @@ def save_tensors(
     os.replace(temporary, path)
 
 
-def _load(path: str | Path, with_tensors: bool) -> Tuple[Dict[str, Tensor], dict]:
-    "Read a file, or its note alone"
+def _load(path: str | Path, prefix: Optional[str]) -> Tuple[Dict[str, Tensor], dict]:
+    "Read the tensors whose names begin so (None = none of them), and the note"
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, not a checkpoint: name the file in it (of a run, best.safetensors)")
@@ -47,7 +47,7 @@ def _load(path: str | Path, with_tensors: bool) -> Tuple[Dict[str, Tensor], dict
         raise CheckpointError(f"no such checkpoint: {path} ('lp_asrn train' writes one; the weights of the package are named {', '.join(PRETRAINED)})")
     try:
         with safe_open(path, "pt") as f:
-            tensors = {k: f.get_tensor(k) for k in f.keys()} if with_tensors else {}
+            tensors = {k: f.get_tensor(k) for k in f.keys() if prefix is not None and k.startswith(prefix)}
             return tensors, dict(json.loads((f.metadata() or {})["note"]))
     except (SafetensorError, KeyError, RecursionError, ValueError, TypeError, OSError):
         raise CheckpointError(f"{path} is not a checkpoint of LP-ASRN, or it is damaged") from None
@@ -55,16 +55,17 @@ def _load(path: str | Path, with_tensors: bool) -> Tuple[Dict[str, Tensor], dict
 
 def load_tensors(
     path: str | Path,  # of a file that `save_tensors` wrote
+    prefix: str = "",  # of the names of the tensors that are wanted
 ) -> Tuple[Dict[str, Tensor], dict]:  # tensors, note
     "Read what `save_tensors` wrote; raises `CheckpointError` naming the file"
-    return _load(path, True)
+    return _load(path, prefix)
 
 
 def load_note(
     path: str | Path,  # of a file that `save_tensors` wrote
 ) -> dict:
     "The note alone, without reading the tensors; raises `CheckpointError` as `load_tensors` does"
-    return _load(path, False)[1]
+    return _load(path, None)[1]
 
 # %% ../../nbs/21b_models.weights.ipynb #c007
 def load_module(

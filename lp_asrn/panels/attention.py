@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from ..config import DATA_DIR
 from ..evaluation.figures import to_png
 from ..models.attention import SCALES, CharacterAttention
+from ..models.bundle import load_rectifier
 from ..models.deform import DeformConv
 from ..models.deform_reference import sampling_points, unpack
 from ..models.generator import Generator
+from ..models.rectifier import find_plate
 from ..plates.datasets import to_pictures, to_tensor
-from ..plates.pictures import fit, list_images, read_image
+from ..plates.pictures import LR_SIZE, READING_SIZE, list_images, read_image, resample, whole
 
 # %% ../../nbs/66b_panels.attention.ipynb #c005
 BRANCHES = ("positional", "refine")  # deformable convolutions of an EA module
@@ -31,6 +33,7 @@ BRANCHES = ("positional", "refine")  # deformable convolutions of an EA module
 def look_inside(
     generator: Generator,  # in eval mode
     lr: Tensor,  # (1, 3, h, w) in [0, 1]
+    crop: Optional[Tensor] = None,  # (1, 3, 32, 96) the same plate from the same pixels, for the text prior; None = `lr` enlarged
 ) -> Tuple[Tensor, Dict[str, Tensor]]:  # SR (1, 3, H, W); name of a module -> what comes into it, for EA, its branches and MSCA
     "Super-resolve, and note what comes into the attention modules"
     seen: Dict[str, Tensor] = {}
@@ -39,7 +42,7 @@ def look_inside(
     wanted |= {f"attention.{i}.{b}": getattr(a, b) for i, a in enumerate(generator.attention) for b in BRANCHES}
     hooks = [module.register_forward_pre_hook(note(name)) for name, module in wanted.items()]
     try:
-        sr = generator(lr).clamp(0, 1)
+        sr = generator(lr, None if crop is None else generator.reader.see(crop)).clamp(0, 1)
     finally:
         for hook in hooks:
             hook.remove()
@@ -64,18 +67,19 @@ def taps_at(
 # %% ../../nbs/66b_panels.attention.ipynb #c007
 def attention_figure(
     generator: Generator,  # in eval mode, on the CPU
-    crop: np.ndarray,  # (16, 48, 3) uint8 RGB
+    plate: np.ndarray,  # (H, W, 3) uint8 RGB, upright, from edge to edge, any size
     block: int = 0,  # of the EA module
     branch: str = "positional",  # a name in `BRANCHES`
     position: Tuple[int, int] = (8, 24),  # row, column, LR pixels
 ) -> Figure:  # about 830 x 290 pixels
     "Taps on LR, EA's mask and SR above; MSCA's masks below"
-    sr, seen = look_inside(generator, to_tensor([crop]))
+    lr, crop = (resample(plate, whole(plate), *size) for size in (LR_SIZE, READING_SIZE))
+    sr, seen = look_inside(generator, to_tensor([lr]), to_tensor([crop]))
     figure = Figure(figsize=(11, 3.8), dpi=75, layout="constrained")
     axes = figure.subplots(2, 3)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    axes[0, 0].imshow(crop)
+    axes[0, 0].imshow(lr)
     axes[0, 0].scatter([position[1]], [position[0]], marker="+", s=90, color="black")
     axes[0, 2].imshow(to_pictures(sr)[0])
     axes[0, 2].set_title("SR")
@@ -108,13 +112,14 @@ class AttentionViewer(widgets.VBox):
     def __init__(
         self,
         generator: Optional[Generator] = None,  # in eval mode, on the CPU; None = the weights of the package
-        crops: Optional[Sequence[np.ndarray]] = None,  # each (H, W, 3) uint8 RGB, any size; None = the examples of the package
+        crops: Optional[Sequence[np.ndarray]] = None,  # each (H, W, 3) uint8 RGB, as they come, any size; None = the examples of the package, whose plates go from edge to edge
     ):
         self.generator = generator or Generator.from_pretrained()
-        crops = [read_image(p) for p in list_images(DATA_DIR / "examples")] if crops is None else crops
-        self.crops: List[np.ndarray] = [fit(c, 16, 48).picture for c in crops]
+        examples, rectifier = [read_image(p) for p in list_images(DATA_DIR / "examples")], load_rectifier().eval()
+        find = lambda c: resample(c, find_plate(rectifier, c), *READING_SIZE)
+        self.plates: List[np.ndarray] = examples if crops is None else [find(c) for c in crops]
         number = lambda name, most, value=0: widgets.IntSlider(value, min=0, max=most, description=name, layout=widgets.Layout(width="300px"))
-        self.plate, self.block = number("plate", len(self.crops) - 1), number("block", max(0, len(self.generator.attention) - 1))
+        self.plate, self.block = number("plate", len(self.plates) - 1), number("block", max(0, len(self.generator.attention) - 1))
         self.row, self.column = number("row", 15, 8), number("column", 47, 24)
         self.branch = widgets.Dropdown(options=BRANCHES, description="branch", layout=widgets.Layout(width="220px"))
         self.image = widgets.Image(format="png")
@@ -127,4 +132,4 @@ class AttentionViewer(widgets.VBox):
     def _refresh(self, change=None) -> None:
         "Draw the picture anew"
         position = self.row.value, self.column.value
-        self.image.value = to_png(attention_figure(self.generator, self.crops[self.plate.value], self.block.value, self.branch.value, position))
+        self.image.value = to_png(attention_figure(self.generator, self.plates[self.plate.value], self.block.value, self.branch.value, position))

@@ -75,6 +75,7 @@ def survey(
         raise UserError("limit and draws must be at least 1")
     combined, table, found = reader.combined, open_table(config), []
     miner = miner or HardExampleMiner(HardMiningConfig())
+    find = lambda p: combined.look_at_crops([p]).corners[0].cpu().numpy() * p.shape[1::-1]
     for split in splits:
         part = None
         if table is not None:
@@ -82,12 +83,12 @@ def survey(
             if not rows:
                 continue
             part = replace(table, rows=rows)  # opened is only what is shown
-        dataset = make_dataset(config, open_split(config, split, part), train=False)
+        dataset = make_dataset(config, open_split(config, split, part, find=find), train=False)
         some = range(min(limit, len(dataset)))
         seen: List[dict] = []
         for draw in range(draws):
             for batch in loader(dataset, [[(draw, i) for i in some[k : k + 50]] for k in range(0, len(some), 50)]):
-                sr, views = combined.look(batch.lr.to(reader.device))
+                sr, views = combined.look(batch.lr.to(reader.device), batch.crop.to(reader.device))
                 readers = {"direct": reader.direct, "recognized": combined.alone("sr"), "reading": combined}
                 read = {name: who.decode(views, count=1) for name, who in readers.items()}
                 miner.update(batch.id, slot_accuracy(views["sr"].slots, batch.target).tolist())

@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from ..config import UserError
 from ..evaluation.decoding import Decoded
 from ..evaluation.figures import to_png
-from ..plates.datasets import to_pictures, to_tensor
+from ..plates.datasets import to_pictures
 from ..plates.degrade import SEVERITIES, Camera, expose
 from ..plates.layouts import LAYOUTS, get_layout
-from ..plates.pictures import fit, read_image
+from ..plates.pictures import read_image, resample, whole
 from ..plates.render import render_plate
 from ..reader import Reader
 
@@ -37,19 +37,19 @@ def bench_figure(
     "LR, SR and HR, each with what is read in it and the probability that it is right"
     combined = reader.combined
     lr = expose(hr, camera, np.random.default_rng(seed))
-    sr, views = combined.look(to_tensor([lr]).to(reader.device))
-    read = lambda who, seen: who.decode(seen, count=1)[0]
+    seen, sharp = (combined.look_at_crops([p], [whole(p)]) for p in (lr, hr))
+    read = lambda who, looked: who.decode(looked.views, count=1)[0]
     shown = {
-        "LR, read directly": (lr, read(reader.direct, views)),
-        "SR": (to_pictures(sr)[0], read(combined.alone("sr"), views)),
-        "HR": (hr, read(combined, combined.look_hr(to_tensor([hr]).to(reader.device)))),
+        "LR, read directly": (lr, read(reader.direct, seen)),
+        "SR": (to_pictures(seen.sr)[0], read(combined.alone("sr"), seen)),
+        "HR": (hr, read(combined, sharp)),
     }
     figure = Figure(figsize=(10.6, 2.7), dpi=75, layout="constrained")
     for axis, (title, (picture, reading)) in zip(figure.subplots(1, len(shown)), shown.items()):
         axis.imshow(picture, interpolation="nearest", aspect="auto")
         axis.set(title=title, xticks=[], yticks=[])
         axis.set_xlabel(f"{reading.text}   {reading.probability:.0%}", color=_colour(reading, text), fontsize=13, family="monospace")
-    both = read(combined, views)
+    both = read(combined, seen)
     figure.suptitle(f"LR and SR together: {both.text}, right with {both.probability:.0%}", fontsize=11, color=_colour(both, text))
     return figure
 
@@ -60,8 +60,9 @@ def _colour(reading: Decoded, text: str) -> str:
 
 # %% ../../nbs/66_panels.degradation.ipynb #c008
 SLIDERS: Dict[str, Tuple[float, float, float]] = {  # field of `Camera` -> lowest, highest, step; its comments say what it is
-    "blur": (0, 3, 0.1), "motion": (0, 8, 0.25), "angle": (0, 180, 5), "dx": (-0.5, 0.5, 0.05), "dy": (-0.5, 0.5, 0.05), "sensor": (0.5, 1.5, 0.05), "gain": (0.4, 1.6, 0.05),
-    "bias": (-60, 60, 5), "shot": (0, 20, 0.5), "read": (0, 20, 0.5), "sharpen": (0, 3, 0.1), "radius": (0.5, 2, 0.1), "contrast": (0.5, 3, 0.05), "jpeg": (0, 100, 1), "grid_x": (0, 15, 1), "grid_y": (0, 15, 1),
+    "blur": (0, 3, 0.1), "motion": (0, 8, 0.25), "angle": (0, 180, 5), "dx": (-0.5, 0.5, 0.05), "dy": (-0.5, 0.5, 0.05), "sensor": (0.5, 1.5, 0.05), "aperture": (0, 1, 0.05),
+    "gain": (0.4, 1.6, 0.05), "bias": (-60, 60, 5), "shot": (0, 20, 0.5), "read": (0, 20, 0.5), "sharpen": (0, 4, 0.1),
+    "radius": (0.5, 2.5, 0.1), "contrast": (0.5, 3, 0.05), "chroma": (0, 4, 0.1), "doubling": (0, 1, 0.05), "jpeg": (0, 100, 1), "grid_x": (0, 15, 1), "grid_y": (0, 15, 1),
 }  # fmt: skip
 
 
@@ -118,17 +119,22 @@ class DegradationBench(widgets.VBox):
         return Camera(**{name: control.value for name, control in self.settings.items()})
 
     def _replate(self, change=None) -> None:
-        "Render the plate that is typed, or fit one's own picture"
+        "Render the plate that is typed, or find it in one's own picture"
         known = self.text.value.upper()
         try:
             layout = get_layout(self.layout_name.value)
             if self.own is None and not layout.fits(known):
                 raise UserError(f"'{known}' is no text of {layout.name}: {layout.mask} (L a letter, D a digit)")
-            self.hr = render_plate(known, layout, np.random.default_rng(3)) if self.own is None else fit(self.own, 32, 96).picture
+            self.hr = render_plate(known, layout, np.random.default_rng(3)) if self.own is None else self._found()
         except UserError as e:
             self.message.value = f"<b>{html.escape(str(e))}</b>"
             return
         self._refresh()
+
+    def _found(self) -> np.ndarray:
+        "The plate in one's own picture"
+        corners = self.reader.combined.look_at_crops([self.own]).corners[0].cpu().numpy()
+        return resample(self.own, corners * self.own.shape[1::-1])
 
     def _take(self, change=None) -> None:
         "One's own picture"

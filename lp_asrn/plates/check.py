@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .formats import Row, Table
 from .layouts import SPLITS
-from .pictures import KINDS
+from .pictures import KINDS, plate_size, whole
 from .readers import leaks, scan
 
 # %% ../../nbs/18_plates.check.ipynb #c005
@@ -87,12 +87,12 @@ def check_data(
         if pictures is None:
             continue
         table.rows.append(row)
-        for name, path, picture in zip(report.sizes, (row.image, row.lr), pictures):
+        for name, path, corners, picture in zip(report.sizes, (row.image, row.lr), (row.corners, row.lr_corners), pictures):
             if path is None or path in opened:
                 continue
             opened.add(path)
-            report.sizes[name].append(picture.shape[:2])
-            marks = {"file": path.read_bytes(), "picture": repr(picture.shape).encode() + picture.tobytes()}
+            report.sizes[name].append(plate_size(whole(picture) if corners is None else corners))
+            marks = {"file": path.read_bytes(), "picture": repr((picture.shape, corners)).encode() + picture.tobytes()}
             for what, content in marks.items():
                 first, other = seen.setdefault((what, blake2b(content, digest_size=16).digest()), (path, row))
                 if first != path:

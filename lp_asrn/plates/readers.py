@@ -7,7 +7,6 @@ __all__ = ['LAYOUT_NAMES', 'SPLIT_NAMES', 'NAMES', 'READERS', 'read_rodosol', 'r
            'read_mdlp', 'recognise', 'drop_repeated', 'leaks', 'hold_back', 'scan', 'read_data']
 
 # %% ../../nbs/17_plates.readers.ipynb #c003
-import json
 import os
 import re
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from ..config import DataError
+from .annotations import labelme, read_json, read_text
 from .formats import Pictures, Row, Table, check_label, read_table
 from .layouts import SPLITS, split_of
 from .pictures import SUFFIXES, Corners, Fault, check_corners, picture_size
@@ -36,43 +36,19 @@ def _layout(name: str) -> str:
     return LAYOUT_NAMES.get(name.lower(), name)
 
 
-def _text(path: Path) -> str:
-    "A text file"
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as e:
-        raise Fault("mislabelled", f"{path.name} is not UTF-8 text ({e.reason} at byte {e.start})") from None
-    except FileNotFoundError:
-        raise Fault("unmatched", f"no {path.name}, which holds the label") from None
-    except OSError as e:
-        raise Fault("unmatched", f"{path.name}: {e.strerror}") from None
-
-
 def _lines(path: Path, number: int, table: Table) -> Iterator[Tuple[str, List[str]]]:
     "The lines of a list and their `number` fields, which stand between semicolons; other lines are faults"
-    for line, text in enumerate(_text(path).splitlines(), start=1):
+    for line, text in enumerate(read_text(path).splitlines(), start=1):
         words, where = [w.strip() for w in text.split(";")], f"{path.name}, line {line}"
         if len(words) == number and all(words):
             yield where, words
         elif text.strip():
             table.mislabelled.append(f"{where}: '{text[:60]}' is not {number} fields with semicolons between them")
 
-
-def _json(path: Path) -> Dict[str, Any]:
-    "A JSON file that holds an object"
-    text = _text(path)
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as e:
-        raise Fault("mislabelled", f"{path.name} is not a JSON file ({e})") from None
-    if not isinstance(found, dict):
-        raise Fault("mislabelled", f"{path.name} holds no object")
-    return found
-
 # %% ../../nbs/17_plates.readers.ipynb #c005
 def _note(image: Path) -> Dict[str, str]:
     "The `key: value` lines of the .txt beside a picture"
-    lines = (line.partition(":") for line in _text(image.with_suffix(".txt")).splitlines())
+    lines = (line.partition(":") for line in read_text(image.with_suffix(".txt")).splitlines())
     return {key.strip().lower(): value.strip() for key, _, value in lines}
 
 
@@ -141,21 +117,6 @@ def _frames(pictures: Pictures, folder: Path) -> List[str]:
     return sorted(found | {f"{n:03d}" for n in range(1, 6)})
 
 
-def _labelme(image: Path) -> Corners:
-    "The corners in the labelme file beside a picture"
-    note = _json(image.with_suffix(".json"))
-    size = tuple(note.get(f"image{side}") for side in ("Width", "Height"))
-    if size != (None, None) and size != (there := picture_size(image)):
-        raise Fault("mislabelled", f"{image.stem}.json speaks of a picture of {size[0]} x {size[1]} pixels; {image.name} has {there[0]} x {there[1]}")
-    try:
-        quad = np.array(note["shapes"][0]["points"], float).reshape(4, 2)
-    except (KeyError, IndexError, TypeError, ValueError):
-        raise Fault("mislabelled", f"{image.stem}.json has no shape of four points") from None
-    around = quad - quad.mean(axis=0)
-    quad = quad[np.argsort(np.arctan2(around[:, 1], around[:, 0]))]  # clockwise, as y points down
-    return check_corners(np.roll(quad, -int(quad.sum(axis=1).argmin()), axis=0))
-
-
 def read_ufpr(
     root: Path,  # folder of UFPR-SR-Plates, with its list of tracks
 ) -> Table:
@@ -172,7 +133,7 @@ def read_ufpr(
             for n in _frames(pictures, folder):
                 with table.attempt(f"{track}, frame {n}"):
                     lr, hr = pictures.find(folder / f"lr-{n}", folder / f"hr-{n}")
-                    table.rows.append(Row(hr, text, layout, split, lr, table.name(folder), _labelme(hr), _labelme(lr), False))
+                    table.rows.append(Row(hr, text, layout, split, lr, table.name(folder), labelme(hr), labelme(lr), False))
             continue
         pictures.claim(folder)  # after a fault of the whole track
     beside = {p for parent in {f.parent for f in named if os.path.isdir(f.parent)} for p in parent.iterdir() if p.is_dir()}
@@ -210,7 +171,7 @@ def read_lrlpr(
     for folder in _tracks(root):
         track, blind = table.name(folder), not any(folder.glob("hr-*"))
         with table.attempt(track):
-            note = {} if blind and not (folder / "annotations.json").exists() else _json(folder / "annotations.json")
+            note = {} if blind and not (folder / "annotations.json").exists() else read_json(folder / "annotations.json")
             text, layout, split = "", _layout(folder.parent.name), "test"
             if "plate_text" in note or not blind:
                 blind = False

@@ -16,7 +16,7 @@ import numpy as np
 
 from .formats import Row, write_table
 from .layouts import LAYOUTS, SPLITS, split_of
-from .pictures import Corners, write_image
+from .pictures import Corners, whole, write_image
 from .render import render_plate
 
 PUBLISHED = {"brazilian": "Brazilian", "mercosur-br": "Mercosur"}  # our names of layouts -> those of the published sets
@@ -43,10 +43,10 @@ def paste(
     clouds = cv2.resize(rng.integers(40, 160, (9, 16), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     photo = cv2.cvtColor(clouds, cv2.COLOR_GRAY2RGB)
     h, w = plate.shape[:2]
-    upright = np.float32([(0, 0), (w - 1, 0), (w - 1, h - 1), (0, h - 1)])
+    upright, centre = whole(plate), np.float32(0.5)
     left, top = rng.integers(10, width - w - 10), rng.integers(10, height - h - 10)
     quad = np.round(upright + (left, top) + rng.uniform(-0.1, 0.1, (4, 2)) * h)
-    warp = cv2.getPerspectiveTransform(upright, np.float32(quad))
+    warp = cv2.getPerspectiveTransform(upright - centre, np.float32(quad) - centre)
     cv2.warpPerspective(plate, warp, (width, height), dst=photo, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
     return photo, tuple((float(x), float(y)) for x, y in quad)
 

@@ -9,12 +9,16 @@ __all__ = ['write_synthetic']
 from pathlib import Path
 from typing import Callable, Iterable, Sequence
 
+import numpy as np
+
 from ..config import UserError
+from .annotations import format_corners
 from .datasets import PlateDataset
 from .degrade import Mixture, Severity
 from .formats import write_table
 from .layouts import SPLITS, get_layouts
-from .pictures import write_image
+from .pictures import whole, write_image
+from .sources import RenderedPlates
 from .tracksets import RenderedTracks
 
 # %% ../../nbs/19d_plates.synth.ipynb #c004
@@ -24,7 +28,7 @@ def write_synthetic(
     layouts: Sequence[str],  # names or YAML files, taken in turn
     severity: Severity | Mixture,  # of the LR pictures
     seed: int = 0,  # of plates and degradations: another seed, other plates
-    loose_share: float = 0.0,  # how often a crop is loose, 0 to 1
+    unrectified: bool = False,  # LR as it comes: askew, at native size, with its corners in the table
     frames: int = 1,  # of each plate; more than one make a track
     progress: Callable[[Iterable[int], str], Iterable[int]] = lambda items, name: items,  # wraps the plates of a split, as `tqdm` does
 ) -> int:  # LR/HR pairs written
@@ -34,21 +38,23 @@ def write_synthetic(
         raise UserError(f"{out} exists and is not empty: choose another folder")
     held_out, rows = n // 10, []
     for split, number in zip(SPLITS, (n - 2 * held_out, held_out, held_out)):
-        tracks = RenderedTracks(split, number, layouts, severity, seed, frames, loose_share=loose_share)
-        plates, single = tracks.plates, PlateDataset(tracks.plates, severity, slots, seed=seed)
+        tracks = RenderedTracks(split, number, layouts, severity, seed, frames, unrectified=unrectified)
+        plates = RenderedPlates(split, number, layouts, seed, wide=unrectified)
+        single = PlateDataset(plates, severity, slots, seed=seed, unrectified=float(unrectified))
         for i in progress(range(number), f"synth {split}"):
             name = f"{split}_{i:06d}"
             if frames > 1:
                 track = tracks[i]
-                pairs, more = zip(track.hr, track.lr), {"track": name}
+                shown, more = list(zip(track.hr, track.lr, track.corners)), {"track": name}
             else:
-                pair = single[(0, i)]
-                pairs, more = [(pair["hr"], pair["lr"])], {}
-            for k, (hr, lr) in enumerate(pairs):
+                pair = single.pair(plates.draw(i), np.random.default_rng((seed, 0, i, 3)))
+                shown, more = [(pair.hr, pair.native, pair.corners)], {}
+            for k, (hr, lr, corners) in enumerate(shown):
                 file = f"{name}_{k + 1}.png" if more else f"{name}.png"
                 write_image(out / "hr" / file, hr)
                 write_image(out / "lr" / file, lr)
                 row = dict(image_path=f"hr/{file}", plate_text=plates.text(i), lr_path=f"lr/{file}", layout=plates.layout(i).name, split=split)
-                rows.append(row | more)
+                where = dict(corners=format_corners(whole(hr)), lr_corners=format_corners(corners)) if unrectified else {}
+                rows.append(row | more | where)
     write_table(out, rows)
     return len(rows)

@@ -11,25 +11,28 @@ from typing import List, Optional, Sequence
 
 import numpy as np
 
-from .body import draw_body
+from .body import MARGIN, WIDE_MARGIN, draw_body
 from .degrade import Camera, Mixture, Severity, expose
-from .pictures import fit
 from .layouts import Layout
-from .render import Pose, draw_pose, illuminate, photograph, take
+from .pictures import resample, whole
+from .render import NEAR, Scene, illuminate, nudge, photograph, show
+from .views import View, draw_view, see
 
 # %% ../../nbs/15_plates.tracks.ipynb #c004
 @dataclass(frozen=True, slots=True)
 class Frame:
     "One moment of a track; LR and HR show the same plate, not the same pixels"
-    lr: np.ndarray  # (H/scale, 3H/scale, 3) uint8
+    lr: np.ndarray  # (h, w, 3) uint8 as it comes, or (H/scale, 3H/scale, 3) rectified
+    corners: np.ndarray  # (4, 2) float32 of the plate in `lr`
     hr: np.ndarray  # (H, 3H, 3) uint8
     camera: Camera  # what made `lr`
 
 
-def _move(pose: Pose, rng: np.random.Generator) -> Pose:
-    "A pose a moment later: turned by a little, moved in its window by a few hundredths of the plate's height"
-    corners = pose.corners + rng.normal(0, 0.012, (4, 2)) + rng.normal(0, 0.03, 2)
-    return Pose(corners.astype(np.float32), tuple(np.array(pose.window) + rng.normal(0, 0.012, 4)))
+def _move(view: View, rng: np.random.Generator) -> View:
+    "A view a moment later: cut out anew, the plate turned and moved by fractions of a pixel"
+    size = tuple(int(n + rng.integers(-1, 2)) for n in view.size)
+    corners = view.corners * np.divide(size[::-1], view.size[::-1])
+    return View(size, (corners + rng.normal(0, 0.15, (4, 2)) + rng.normal(0, 0.5, 2)).astype(np.float32))
 
 
 def _vary(camera: Camera, nearer: float, rng: np.random.Generator) -> Camera:
@@ -48,7 +51,7 @@ def _vary(camera: Camera, nearer: float, rng: np.random.Generator) -> Camera:
         grid_y=int(rng.integers(16)),
     )
 
-
+# %% ../../nbs/15_plates.tracks.ipynb #d000
 def render_track(
     text: str,  # characters of the alphabet
     layout: Layout,
@@ -58,19 +61,29 @@ def render_track(
     height: int = 32,  # of HR, in pixels; the width is three times that
     scale: int = 2,  # HR / LR
     faces: Optional[Sequence[str]] = None,  # as of `draw_body`
-    loose_share: float = 0.0,  # how often the crops are loose
+    unrectified: bool = False,  # LR frames as they come
 ) -> List[Frame]:  # in the order of time: the car comes nearer
     "Draw a plate as a passing car shows it"
-    body = draw_body(text, layout, rng, height, faces)
-    pose, camera = draw_pose(layout.aspect, rng, rng.random() < loose_share), severity.draw(rng)
+    margin = WIDE_MARGIN if unrectified else NEAR
+    flat = show(draw_body(text, layout, rng, height, faces, max(margin, MARGIN)), height, margin)
+    view, camera = draw_view(layout.aspect, rng), severity.draw(rng)
     light, growth = int(rng.integers(2**62)), rng.uniform(1.01, 1.05)
 
-    def crop() -> np.ndarray:
-        seen = illuminate(take(body, _move(pose, rng), height), np.random.default_rng(light))
-        return fit(photograph(seen, rng), height, 3 * height).picture
+    def shot() -> Scene:
+        lit = illuminate(flat.picture, np.random.default_rng(light))
+        return Scene(photograph(lit, rng, height), flat.corners)
+
+    def rectified(scene: Scene) -> np.ndarray:
+        return resample(scene.picture, nudge(scene.corners, rng), height, 3 * height)
 
     track = []
     for k in range(frames):
         moment = _vary(camera, growth ** (k - (frames - 1) / 2), rng)
-        track.append(Frame(expose(crop(), moment, rng, scale), crop(), moment))
+        if unrectified:
+            scene, here = shot(), _move(view, rng)
+            lr, corners = see(scene.picture, scene.corners, here, moment, rng), here.corners
+        else:
+            lr = expose(rectified(shot()), moment, rng, scale)
+            corners = whole(lr)
+        track.append(Frame(lr, corners, rectified(shot()), moment))
     return track

@@ -24,8 +24,9 @@ class Track:
     id: str  # unique within the data set
     text: str
     layout: str  # its name
-    lr: List[np.ndarray]  # each (H/scale, 3H/scale, 3) uint8
-    hr: List[np.ndarray]  # each (H, 3H, 3) uint8; one for each of `lr`, or none if the set has LR alone
+    lr: List[np.ndarray]  # each (h, w, 3) uint8: crops as they come, or rectified ones
+    corners: List[np.ndarray]  # (4, 2) float32 of the plate in each of `lr`
+    hr: List[np.ndarray]  # each (H, 3H, 3) uint8; one for each of `lr`
 
 # %% ../../nbs/19c_plates.tracksets.ipynb #c006
 class RenderedTracks:
@@ -41,21 +42,25 @@ class RenderedTracks:
         frames: int = 5,  # of a track
         height: int = 32,  # of HR, in pixels
         scale: int = 2,  # HR / LR
-        loose_share: float = 0.0,  # how often the crops of a track are loose
+        unrectified: bool = False,  # LR frames as they come
         unseen_face: Optional[bool] = None,  # as of `RenderedPlates`
     ):
-        self.plates = RenderedPlates(split, num, layouts, seed, height, loose_share, unseen_face=unseen_face)
-        self.severity, self.frames, self.scale = severity, frames, scale
+        self.plates = RenderedPlates(split, num, layouts, seed, height, unseen_face=unseen_face)
+        self.severity, self.frames, self.scale, self.unrectified = severity, frames, scale, unrectified
 
     def __len__(self) -> int:
         return len(self.plates)
 
     def __getitem__(self, index: int) -> Track:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         plates = self.plates
         text, layout = plates.text(index), plates.layout(index)
         rng = np.random.default_rng((plates.seed, SPLITS.index(plates.split), index, 4))  # 0 to 3 draw single plates
-        shown = render_track(text, layout, self.severity, rng, self.frames, plates.height, self.scale, plates.faces, plates.loose_share)
-        return Track(f"{plates.split}/{index:06d}", text, layout.name, [f.lr for f in shown], [f.hr for f in shown])
+        how = self.frames, plates.height, self.scale, plates.faces, self.unrectified
+        shown = render_track(text, layout, self.severity, rng, *how)
+        columns = ([getattr(f, name) for f in shown] for name in ("lr", "corners", "hr"))
+        return Track(f"{plates.split}/{index:06d}", text, layout.name, *columns)
 
 # %% ../../nbs/19c_plates.tracksets.ipynb #c013
 def _gather(plates: FilePlates) -> List[List[int]]:  # indices of plates, those of a track together
@@ -75,10 +80,10 @@ class FileTracks:
         severity: Severity | Mixture,  # for frames that have no LR of their own
         seed: int = 0,  # of the degradations
         draw: int = 0,  # number of the degradation, as of `in_order`
+        unrectified: bool = False,  # frames that have no LR of their own are shown as they come
     ):
         self.plates, self.draw, self._tracks = plates, draw, _gather(plates)
-        slots = max(len(plates.row(i).text) for i in range(len(plates)))
-        self._pairs = PlateDataset(plates, severity, slots, plates.scale, seed)
+        self._pairs, self._seed = PlateDataset(plates, severity, scale=plates.scale, unrectified=float(unrectified)), seed
 
     @property
     def longest(self) -> int:
@@ -89,6 +94,12 @@ class FileTracks:
         return len(self._tracks)
 
     def __getitem__(self, index: int) -> Track:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         frames = self._tracks[index]
-        row, pairs = self.plates.row(frames[0]), [self._pairs[(self.draw, i)] for i in frames]
-        return Track(row.track or pairs[0]["id"], row.text, row.layout, [p["lr"] for p in pairs], [p["hr"] for p in pairs])
+        row, shown = self.plates.row(frames[0]), []
+        for i in frames:
+            rng = np.random.default_rng((self._seed, self.draw, i, 3))  # as of `PlateDataset`
+            shown.append(self._pairs.pair(self.plates.draw(i), rng))
+        columns = ([getattr(p, name) for p in shown] for name in ("native", "corners", "hr"))
+        return Track(row.track or self.plates.draw(frames[0]).id, row.text, row.layout, *columns)

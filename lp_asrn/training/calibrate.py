@@ -15,7 +15,7 @@ from ..evaluation.combine import CombinedReader, calibration_note
 from ..evaluation.decoding import Posterior
 from ..evaluation.fusion import fit_tracks, middle_frames
 from ..models.bundle import load_models, save_models
-from ..plates.datasets import in_order, make_dataset, open_split, to_tensor
+from ..plates.datasets import in_order, make_dataset, open_split
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates, Source
 from ..plates.tracksets import FileTracks, RenderedTracks, Track
@@ -39,9 +39,9 @@ def _validation_tracks(run: Run, source: Source) -> List[Track]:
     c = run.config
     severity = get_severity(c.data.severity)
     if isinstance(source, FilePlates):
-        tracks = FileTracks(source, severity, c.training.seed)
+        tracks = FileTracks(source, severity, c.training.seed, unrectified=c.data.unrectified > 0)
     else:
-        tracks = RenderedTracks("val", TRACKS, c.data.layouts, severity, c.training.seed, 5, source.height, c.model.scale, c.data.loose_share)
+        tracks = RenderedTracks("val", TRACKS, c.data.layouts, severity, c.training.seed, 5, 16 * c.model.scale, c.model.scale, c.data.unrectified > 0)
     return [t for t in (tracks[i] for i in range(min(TRACKS, len(tracks)))) if len(t.lr) > 1]
 
 
@@ -49,8 +49,7 @@ def _fit_tracks(combined: CombinedReader, single: Calibration, tracks: List[Trac
     "The calibration of tracks, on two, three and five of their frames; each frame is looked at once"
     lengths, views = [len(t.lr) for t in tracks], []
     for i in range(0, len(tracks), 20):
-        x = to_tensor([f for t in tracks[i : i + 20] for f in t.lr]).to(combined.device)
-        views.append(combined.look(x)[1])
+        views.append(combined.look_at_crops([f for t in tracks[i : i + 20] for f in t.lr]).views)
     seen, index, counts, texts = _gather(views), [], [], []
     for most in (2, 3, 5):
         some = [min(most, n) for n in lengths]
@@ -58,21 +57,20 @@ def _fit_tracks(combined: CombinedReader, single: Calibration, tracks: List[Trac
     return fit_tracks(single, {v: p[index] for v, p in seen.items()}, counts, texts, combined.grammar)
 
 
-def calibrate(run: Run) -> Dict[str, Calibration]:  # by kind: lr, hr, tracks
+def calibrate(run: Run) -> Dict[str, Calibration]:  # by kind: lr, tracks
     "Fit the run's calibrations and keep them in its best.safetensors"
     path = run.folder / "best.safetensors"
     models, note = load_models(path)
     combined = CombinedReader(models.eval().to(run.device), device=run.device, precision=run.config.training.precision)
     source = _validation_plates(run)
-    plates = make_dataset(run.config, source, train=False, soften=True)
-    fixed = run.table is not None and all(source[i].lr is not None for i in range(len(source)))  # LR of their own: the same in each draw
-    lr, hr, texts = [], [], []
+    plates = make_dataset(run.config, source, train=False)
+    fixed = run.table is not None and all(source.draw(i).lr is not None for i in range(len(source)))  # LR of their own: the same in each draw
+    views, texts = [], []
     for batch in itertools.islice((b for draw in range(1 if fixed else 8) for b in in_order(plates, 100, draw)), -(-READINGS // 100)):
         batch = batch.to(run.device)
-        lr.append(combined.look(batch.lr)[1])
-        hr.append(combined.look_hr(batch.view))
+        views.append(combined.look_at(batch.native, batch.size).views)
         texts += batch.texts
-    fitted = {kind: fit_calibration(_gather(views), texts, combined.grammar) for kind, views in (("lr", lr), ("hr", hr))}
+    fitted = {"lr": fit_calibration(_gather(views), texts, combined.grammar)}
     if tracks := _validation_tracks(run, source):
         fitted["tracks"] = _fit_tracks(combined, fitted["lr"], tracks)
     keep = {k: v for k, v in note.items() if k not in ("kind", "model", "calibration")}

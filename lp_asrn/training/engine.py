@@ -82,7 +82,7 @@ def train_step(
 def _give_up(stage: Stage, state: StageState, batch: PlateBatch, folder: Path) -> None:
     "Keep the batch whose loss is not finite (each process its share), and stop"
     p, path = state.position, folder / f"skipped{processes.rank() or ''}.safetensors"
-    tensors = {k: v for k in ("lr", "hr", "view", "near", "target", "registered") if (v := getattr(batch, k)) is not None}
+    tensors = {k: v for k in ("lr", "crop", "hr", "native", "size", "corners", "view", "near", "target", "registered") if (v := getattr(batch, k)) is not None}
     save_tensors(path, tensors, {"kind": "batch", "id": list(batch.id), "epoch": p.epoch, "step": p.step})
     hint = "try a smaller learning rate, or --training.precision fp32"
     raise TrainingError(f"{stage.tag}: the loss or its gradient was not finite in {p.skipped_in_row} steps in a row; the batch is in {path}; {hint}")
@@ -128,7 +128,7 @@ def run_stage(
         raise TrainingError(f"{stage.tag}: the processes do not start from the same state: {folder} must be the same folder for all of them")
     p, epochs = state.position, stage.config.epochs
     order = BatchOrder(len(dataset), t.batch_size, t.seed)
-    steps, ids = order.steps_per_epoch, [dataset.source[i].id for i in range(len(dataset))] if stage.miner else []
+    steps, ids = order.steps_per_epoch, [dataset.source.draw(i, 0).id for i in range(len(dataset))] if stage.miner else []
     monitor = Monitor(logdir, stage.tag, purge_step=p.epoch * steps + p.step)
     progress = Progress(epochs, steps, stage.tag)
     begun, asked = time.monotonic() - p.seconds, False

@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
+import numpy as np
 import torch
 
 from ..config import CheckpointError, Config, ConfigError, StageConfig, suggest, to_dict
 from ..settings import save_config
 from ..evaluation.judges import Judge, load_judge, save_judge
-from ..models.bundle import Models, load_models, save_models
+from ..models.bundle import Models, load_models, load_rectifier, save_models
+from ..models.rectifier import Rectifier, find_plate
 from ..models.weights import load_note, weights_path
 from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
@@ -48,7 +50,7 @@ STAGES = {
     s.key: s
     for s in (
         StageInfo("stage0", "stage0", "OCR pretrain", ocr_objective, ("recognizer", "embedder")),
-        StageInfo("lr_direct", "lr_direct", "direct LR reading", direct_objective, ("direct",), "stage0"),
+        StageInfo("lr_direct", "lr_direct", "direct LR reading", direct_objective, ("direct", "rectifier"), "stage0"),
         StageInfo("stage1", "stage1_warmup", "warm-up", pixel_objective, ("generator",), "lr_direct"),
         StageInfo("stage2", "stage2_lcofl", "LCOFL", lcofl_objective, ("generator",), "stage1"),
         StageInfo("stage3", "stage3_finetune", "fine-tune", joint_objective, ("generator", "recognizer"), "stage2"),
@@ -122,6 +124,16 @@ class Run:
         self.table = open_table(config)
         self._sources: Dict[str, Source] = {}
         self._val: Optional[List[PlateBatch]] = None
+        self._rectifier: Optional[Rectifier] = None
+
+    def find(
+        self,
+        picture: np.ndarray,  # (H, W, 3) uint8, a crop of the user's
+    ) -> np.ndarray:  # (4, 2) corners in pixels
+        "Where the plate lies in a picture whose labels do not say it"
+        if self._rectifier is None:
+            self._rectifier = load_rectifier(self.config.training.start_from or "small").eval()
+        return find_plate(self._rectifier, picture)
 
     def open_data(self) -> None:
         "Read the user's folder whole, so that what is wrong with it is said before a run starts; rendered plates need no opening"
@@ -130,7 +142,7 @@ class Run:
                 self.source(split)
             self.log(self.table.summary())
             train = self.source("train")
-            if not any(train[i].registered for i in range(len(train))):
+            if not any(train.draw(i).registered for i in range(len(train))):
                 self.log("no LR picture has the size of its HR / scale: the L1 warm-up (stage 1) has nothing to learn from these pairs")
 
     def source(
@@ -139,7 +151,7 @@ class Run:
     ) -> Source:
         "Plates of a split, opened once"
         if split not in self._sources:
-            self._sources[split] = open_split(self.config, split, self.table)
+            self._sources[split] = open_split(self.config, split, self.table, find=self.find, fresh=True)
         return self._sources[split]
 
     def validation(self) -> List[PlateBatch]:
@@ -200,8 +212,6 @@ class Run:
         if (info.after or given) and info.key != "judge" and not (resume and has_ended(self.folder / info.tag)):
             self.start(info)
 
-
-
 # %% ../../nbs/57_training.stages.ipynb #c011
 def psnr_floor(run: Run) -> Optional[float]:
     "The guardrail's floor in dB: PSNR of stage 1 less `loss.guardrail_drop`; None if there is no stage 1 in the run's folder, or it saw no registered pair"
@@ -215,7 +225,7 @@ def judge_stage(run: Run) -> Stage:
     config, device = run.config, run.device
     torch.manual_seed(config.training.seed + JUDGE_SEED)
     judge = Judge().to(device, memory_format=torch.channels_last)
-    validate = lambda: validate_judge(judge, run.validation(), config.model.scale, device, config.training.precision)
+    validate = lambda: validate_judge(judge, run.validation(), device, config.training.precision)
     command = " ".join(["lp_asrn", *sys.argv[1:]])
     save = lambda path, note: save_judge(path, judge, command=command, **note)
     return Stage("judge", config.progressive_training.judge, judge_objective, {"judge": judge}, judge, validate, save)
@@ -259,10 +269,12 @@ def training_set(run: Run, info: StageInfo) -> PlateDataset:
     config = run.config
     if info.key == "judge":
         other = replace(config, training=replace(config.training, seed=config.training.seed + JUDGE_SEED))
-        return make_dataset(other, open_split(other, "train", run.table), train=True, soften=True)
+        source = open_split(other, "train", run.table, find=run.find, fresh=True)
+        return make_dataset(other, source, train=True, soften=True)
     embeds = config.loss.lambda_embed > 0 and info.key not in ("stage1", "lr_direct")
     soften = "recognizer" in info.trains
-    return make_dataset(config, run.source("train"), train=True, soften=soften, near_misses=embeds)
+    source = run.source("train") if info.key != "stage4" else open_split(config, "train", run.table, find=run.find)
+    return make_dataset(config, source, train=True, soften=soften, near_misses=embeds)
 
 # %% ../../nbs/57_training.stages.ipynb #c013
 def has_ended(

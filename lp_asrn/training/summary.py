@@ -6,7 +6,9 @@
 __all__ = ['stage_line', 'conclude']
 
 # %% ../../nbs/59_training.summary.ipynb #c003
+import itertools
 import json
+from dataclasses import replace
 from typing import Dict
 
 import numpy as np
@@ -50,7 +52,12 @@ def conclude(run: Run) -> None:
     models, note = load_models(run.folder / "best.safetensors")
     combined = CombinedReader(models.eval().to(run.device), calibrations_of(note, "best.safetensors"), device=run.device, precision=c.training.precision)
     readers = readers_of(judge, models.recognizer)
-    held_out = [PlateSet(name, c.data.severity, make_dataset(c, source, train=False)) for name, source in sets.items()]
+    held_out = []
+    for (name, source), share in itertools.product(sets.items(), (0.0, 1.0)):
+        dataset = make_dataset(replace(c, data=replace(c.data, unrectified=share)), source, train=False)
+        if not share or c.data.unrectified:
+            come = ", as they come" * bool(share)
+            held_out.append(PlateSet(name + come, c.data.severity, dataset, found=bool(share)))
     run.log("the judge is frozen and was never trained with a generator")
     evaluate_sets(combined, readers, held_out, run.folder, {"after": note["stage"]}, log=run.log)
     stages, before, batches = {}, {}, list(held_out[0].batches(100))

@@ -17,8 +17,8 @@ from ..evaluation.judges import Judge, judge_read
 from ..evaluation.metrics import character_accuracy, confusion_matrix
 from ..models.bundle import Models
 from ..models.device import autocast
-from ..models.generator import bicubic
-from ..models.recognizer import read
+from ..models.recognizer import bicubic_resize, read
+from ..models.rectifier import warp
 from ..plates.datasets import PlateBatch
 from .processes import gather_list, is_main
 from .state import Validation
@@ -61,7 +61,7 @@ def validate_readers(
         batch = batch.to(device)
         with autocast(device, precision):
             texts += [r.text for r in read(models.recognizer, batch.hr)]
-            up, hr = models.embedder(bicubic(batch.lr, models.config.scale)), models.embedder(batch.hr)
+            up, hr = models.embedder(bicubic_resize(batch.crop, batch.hr.shape[-2:])), models.embedder(batch.hr)
         nearest += (torch.cdist(up, hr).argmin(1) == torch.arange(len(up), device=device)).tolist()
         truth += batch.texts
     truth, texts, nearest = map(gather_list, (truth, texts, nearest))
@@ -77,27 +77,30 @@ def validate_direct(
     device: torch.device,
     precision: str,  # auto, bf16 or fp32
 ) -> Validation:
-    "The direct reader on LR"
-    truth, texts = [t for b in batches for t in b.texts], []
+    "The direct reader on what the rectifier finds, and how far off its corners are, in pixels of 32x96"
+    truth, texts, far = [t for b in batches for t in b.texts], [], []
     for batch in batches:
+        batch = batch.to(device)
+        found = models.rectifier(batch.native, batch.size)
+        far += (96 * (found.corners - batch.corners)).div(batch.corners.new_tensor([1, 3])).norm(dim=-1).mean(1).tolist()
         with autocast(device, precision):
-            texts += [r.text for r in read(models.direct, batch.lr.to(device))]
-    truth, texts = gather_list(truth), gather_list(texts)
+            texts += [r.text for r in read(models.direct, warp(batch.native, batch.size, found.corners))]
+    truth, texts, far = map(gather_list, (truth, texts, far))
     word = float(np.mean([a == b for a, b in zip(truth, texts)]))
     figures = {"confusion": confusion_figure(confusion_matrix(truth, texts))}
-    return Validation(word, {"word": word, "char": character_accuracy(truth, texts)}, word, figures=figures)
+    scalars = {"word": word, "char": character_accuracy(truth, texts), "corners": float(np.median(far))}
+    return Validation(word, scalars, word, figures=figures)
 
 
 def validate_judge(
     judge: Judge,
     batches: List[PlateBatch],  # this process's share of the validation plates
-    scale: int,  # HR / LR, for bicubic
     device: torch.device,
     precision: str,  # auto, bf16 or fp32
 ) -> Validation:
     "The judge on HR and on bicubic LR, equally weighted: it must be fair to both"
     truth = gather_list([t for b in batches for t in b.texts])
-    pictures = {"hr": lambda b: b.hr, "bicubic": lambda b: bicubic(b.lr, scale)}
+    pictures = {"hr": lambda b: b.hr, "bicubic": lambda b: b.crop}
     scalars = {}
     for name, make in pictures.items():
         with autocast(device, precision):
