@@ -133,7 +133,7 @@ class ModelConfig:
     use_character_attention: bool = True
     "multi-scale character attention (MSCA) after the last block"
     use_text_prior: bool = True
-    "what the direct reader sees in LR is a further input of the generator"
+    "what the LR reader sees in LR is a further input of the generator"
     prior_channels: int = 64
     "channels in which the text prior is drawn"
     recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
@@ -224,10 +224,10 @@ class ProgressiveConfig:
     "fine-tune: generator and recogniser jointly"
     stage4: MiningStageConfig = field(default_factory=lambda: MiningStageConfig(epochs=50, learning_rate=5e-6))
     "hard mining: generator on the plates it reads worst"
-    lr_direct: StageConfig = field(
+    lr_reader: StageConfig = field(
         default_factory=lambda: StageConfig(epochs=530, learning_rate=1e-3, weight_decay=0.05, lr_schedule="cosine")
     )
-    "direct LR reading: a recogniser that reads LR itself, the rival of super-resolution and its text prior"
+    "LR reading: a recogniser that reads LR itself, the rival of super-resolution and its text prior"
     judge: StageConfig = field(
         default_factory=lambda: StageConfig(epochs=20, learning_rate=2e-3, weight_decay=0.01, lr_schedule="cosine")
     )
@@ -258,7 +258,7 @@ class TrainingConfig:
     ema_decay: float = 0.999
     "memory of the moving average of the generator's weights, which is what is validated and kept; 0 = none"
     deterministic: bool = False
-    "on a GPU, use only algorithms that give the same bits each time, and stop where torch has none: it has them for the readers (stage 0, lr_direct), not for the generator (attention, sampling; tried with torch 2.11); on a CPU all do"
+    "on a GPU, use only algorithms that give the same bits each time, and stop where torch has none: it has them for the readers (stage 0, lr_reader), not for the generator (attention, sampling; tried with torch 2.11); on a CPU all do"
     max_skipped: int = 10
     "steps in a row that may be skipped because the loss or its gradient is not finite; then the run stops"
     deform_backend: Literal["auto", "package", "cpp", "reference"] = "auto"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from lp_asrn.cli import main
+from lp_asrn.tools.cli import main
 from lp_asrn.training import calibrate
 
 ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-c", "from lp_asrn.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from lp_asrn.tools.cli import main; main()"]
 FEW = {"READINGS": 200, "TRACKS": 20}  # to calibrate on; thousands take longer than all stages of a tiny run
 QUICKLY = [*COMMAND[:2], f"from lp_asrn.training import calibrate; vars(calibrate).update({FEW}); {COMMAND[2]}"]
 TINY = (

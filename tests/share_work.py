@@ -6,30 +6,30 @@ import torch
 
 from lp_asrn.config import EmbedderConfig, LossConfig, ModelConfig, RecognizerConfig
 from lp_asrn.evaluation.judges import Judge, load_judge
-from lp_asrn.models.bundle import Models
+from lp_asrn.models.model_set import ModelSet
 from lp_asrn.models.weights import save_tensors
 from lp_asrn.plates.datasets import PlateBatch, PlateDataset, in_order, loader
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
 from lp_asrn.training import processes
 from lp_asrn.training.miner import BatchOrder
-from lp_asrn.training.objectives import Weights, direct_objective, joint_objective, judge_objective, lcofl_objective, ocr_objective, pixel_objective
+from lp_asrn.training.objectives import LossWeights, lr_reader_objective, joint_objective, judge_objective, lcofl_objective, ocr_objective, pixel_objective
 from lp_asrn.training.validation import validate_direct, validate_generator, validate_judge, validate_readers
 
 LAYOUTS = ["brazilian", "argentina-old"]  # seven and six characters: shares have other denominators
-OBJECTIVES = (ocr_objective, direct_objective, pixel_objective, lcofl_objective, joint_objective)
+OBJECTIVES = (ocr_objective, lr_reader_objective, pixel_objective, lcofl_objective, joint_objective)
 
 
-def tiny_models() -> Models:
+def tiny_models() -> ModelSet:
     "The same in each process"
     torch.manual_seed(0)
     sizes = dict(num_channels=8, growth_channels=8, num_rrdb_blocks=1, dense_layers=2, prior_channels=8)
-    return Models.build(ModelConfig(**sizes, recognizer=RecognizerConfig(channels=[8, 8, 16], hidden=16), embedder=EmbedderConfig(channels=[8, 8, 8])))
+    return ModelSet.build(ModelConfig(**sizes, recognizer=RecognizerConfig(channels=[8, 8, 16], hidden=16), embedder=EmbedderConfig(channels=[8, 8, 8])))
 
 
 def own_batch() -> PlateBatch:
     "This process's share of the first twelve plates; five of them are registered"
-    dataset = PlateDataset(RenderedPlates("train", 12, LAYOUTS), get_severity("medium"), soften=True, near_misses=True)
+    dataset = PlateDataset(RenderedPlates("train", 12, LAYOUTS), get_severity("medium"), soften=True, hard_negatives=True)
     batch = next(iter(loader(dataset, BatchOrder(12, 12, 0))))
     batch.registered[:] = torch.tensor([i in {dataset.source.draw(k).id for k in range(5)} for i in batch.id])
     return batch
@@ -41,7 +41,7 @@ def work(path: Path) -> None:
     batch, out = own_batch(), {}
     for objective in OBJECTIVES:
         models = tiny_models()
-        terms = objective(models, batch, Weights(LossConfig(), embed=0.3))
+        terms = objective(models, batch, LossWeights(LossConfig(), embed=0.3))
         terms.loss.backward()
         together = torch.nn.ModuleDict(models.modules())
         processes.add_up(together.parameters())
@@ -51,7 +51,7 @@ def work(path: Path) -> None:
             out[f"accuracy.{objective.__name__}"] = terms.accuracy
     torch.manual_seed(1)
     judge = Judge()
-    judge_objective(judge, batch, Weights(LossConfig())).loss.backward()
+    judge_objective(judge, batch, LossWeights(LossConfig())).loss.backward()
     processes.add_up(judge.parameters())
     out |= {f"judge.{n}": p.grad for n, p in judge.named_parameters()}
     val = list(in_order(PlateDataset(RenderedPlates("val", 25, LAYOUTS), get_severity("medium")), 10, share=processes.share))
@@ -59,7 +59,7 @@ def work(path: Path) -> None:
     found = {
         "generator": validate_generator(models, load_judge()[0], val, cpu, "fp32"),
         "readers": validate_readers(models, val, cpu, "fp32"),
-        "direct": validate_direct(models, val, cpu, "fp32"),
+        "lr_reader": validate_direct(models, val, cpu, "fp32"),
         "judge": validate_judge(load_judge()[0], val, cpu, "fp32"),
     }
     out |= {f"val.{k}.{name}": torch.tensor(v, dtype=torch.float64) for k, f in found.items() for name, v in f.scalars.items()}

@@ -10,7 +10,7 @@ from helpers import ROOT, TINY, refused, run, run_process
 from lp_asrn.config import DATA_DIR
 from lp_asrn.plates.layouts import LAYOUTS
 from lp_asrn.settings import load_config, presets
-from lp_asrn.models.bundle import load_models
+from lp_asrn.models.model_set import load_models
 from lp_asrn.models.weights import load_tensors, save_tensors
 
 # ---- help
@@ -267,14 +267,14 @@ def test_a_file_where_a_folder_should_be(tmp_path, checkpoint, picture):
 def test_train_all_stages(trained_run):
     folder, outcome = trained_run
     assert "Warning" not in outcome.err and "Traceback" not in outcome.err, outcome.err
-    for stage in ("stage1_warmup", "stage2_lcofl", "stage3_finetune", "stage4_hard_mining", "lr_direct"):
+    for stage in ("stage1_warmup", "stage2_lcofl", "stage3_finetune", "stage4_hard_mining", "lr_reader"):
         assert any(line.startswith(f"{stage}: ") and f"starts from {folder}" in line for line in outcome.out.splitlines())
-    for row in ("bicubic", "lr_direct", "sr", "hr"):
+    for row in ("bicubic", "lr_reader", "sr", "hr"):
         assert f"\n{row}" in outcome.out, outcome.out
     assert (folder / "samples.png").stat().st_size > 1000 and "<h1" in (folder / "report.html").read_text()
     assert "calibrated on 4000 readings" in outcome.out, "as many as a user's run"
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert {(r["input"], r["judge"]) for r in metrics["rows"]} == {("lr_direct", "direct"), ("both", "reader"), ("hr", "reader")} | {
+    assert {(r["input"], r["judge"]) for r in metrics["rows"]} == {("lr_reader", "lr_reader"), ("both", "reader"), ("hr", "reader")} | {
         (i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "recognizer")
     }
     assert {r["dataset"] for r in metrics["rows"]} == {name + how for name in ("rendered", "rendered, unseen face") for how in ("", ", as they come")}
@@ -364,7 +364,7 @@ def test_synth_folder_trains_and_evaluates(plates, checkpoint, tmp_path):
     words = ("--data-root", plates, "--save-dir", tmp_path / "run", "--no-tensorboard", "--debug", *TINY)
     trained = run("train", "--stage", 0, *words)
     assert trained.code == 0 and "40 plates" in trained.out, trained
-    for stage in ("lr_direct", 1):
+    for stage in ("lr_reader", 1):
         assert run("train", "--stage", stage, *words).code == 0
     outcome = run("evaluate", "--data-root", plates, "--checkpoint", checkpoint, "--save-dir", tmp_path / "scores")
     assert outcome.code == 0 and "4 plates x 1 draws" in outcome.out, outcome
@@ -417,7 +417,7 @@ def test_real_plates(checkpoint, tmp_path):
     outcome = run("evaluate", "--checkpoint", checkpoint, "--data-root", folder, "--severity", "medium", "--save-dir", tmp_path)
     assert outcome.code == 0, outcome.err
     rows = json.loads((tmp_path / "metrics.json").read_text())["rows"]
-    assert {r["n"] for r in rows} == {59} and {r["input"] for r in rows} == {"bicubic", "lr_direct", "sr", "both", "hr"}
+    assert {r["n"] for r in rows} == {59} and {r["input"] for r in rows} == {"bicubic", "lr_reader", "sr", "both", "hr"}
 
 
 @pytest.mark.parametrize("preset", presets())
@@ -443,12 +443,12 @@ def test_overwriting_a_stage_removes_what_came_after_it(trained, tmp_path):
     assert {p.name for p in folder.iterdir() if p.is_dir()} >= {"stage0", "stage1_warmup", "stage2_lcofl"}
     assert not (folder / "stage3_finetune").exists() and not (folder / "stage4_hard_mining").exists()
     assert set(json.loads((folder / "stages.json").read_text())) == {"stage1", "stage2"}
-    assert (folder / "lr_direct").exists(), "it comes before stage 1"
+    assert (folder / "lr_reader").exists(), "it comes before stage 1"
 
 
 def test_training_the_direct_reader_again_removes_the_generators_that_were_drawn_by_it(trained, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "copy")
-    outcome = run("train", "--debug", "--stage", "lr_direct", "--overwrite", "--no-tensorboard", "--save-dir", folder)
+    outcome = run("train", "--debug", "--stage", "lr_reader", "--overwrite", "--no-tensorboard", "--save-dir", folder)
     assert outcome.code == 0 and f"starts from {folder / 'stage0'}" in outcome.out and not (folder / "stage1_warmup").exists(), outcome
 
 

@@ -16,10 +16,10 @@ import lp_asrn.plates.layouts
 from lp_asrn.config import DATA_DIR, DataError
 from lp_asrn.plates.datasets import PlateDataset
 from lp_asrn.plates.degrade import get_severity
-from lp_asrn.plates.formats import write_table
+from lp_asrn.plates.folder import write_table
 from lp_asrn.plates.layouts import LAYOUTS
 from lp_asrn.plates.pictures import KINDS, read_image, resample, whole, write_image
-from lp_asrn.plates.readers import read_data, scan
+from lp_asrn.plates.public_sets import read_data, scan
 from lp_asrn.plates.sources import FilePlates, Plate
 from lp_asrn.plates.specimens import SPECIMENS, paste
 
@@ -154,7 +154,7 @@ def test_layouts_of_ones_own(picture, tmp_path, monkeypatch):
     own = OmegaConf.load(DATA_DIR / "layouts.yaml").brazilian
     OmegaConf.save({"five": {**own, "mask": "DDDDD"}}, tmp_path / "five.yaml")
     monkeypatch.setattr("lp_asrn.plates.layouts.LAYOUTS", dict(LAYOUTS))
-    monkeypatch.setattr("lp_asrn.plates.formats.LAYOUTS", lp_asrn.plates.layouts.LAYOUTS)
+    monkeypatch.setattr("lp_asrn.plates.folder.LAYOUTS", lp_asrn.plates.layouts.LAYOUTS)
     outcome = run("data", "check", tmp_path / "set", "--layouts", tmp_path / "five.yaml")
     assert outcome.code == 0 and " 1 plates" in outcome.out and "five" in outcome.out, outcome
 

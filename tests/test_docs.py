@@ -15,7 +15,7 @@ from fastcore.docments import docments
 from helpers import ROOT
 from test_package import NOTEBOOKS, ORDER
 
-from lp_asrn.ablation.readme import sections
+from lp_asrn.tools.ablation_readme import sections
 from lp_asrn.config import DATA_DIR
 from lp_asrn.plates.pictures import read_image
 

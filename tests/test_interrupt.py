@@ -62,7 +62,7 @@ def first_stage(shared) -> Path:
     "A folder with what stage 1 starts from"
     quick = ["--data.num_train", 16, "--data.num_val", 8, "--batch-size", 8]
     begin = lambda folder, stage: run("train", "--no-tensorboard", "--save-dir", folder, *TINY, *quick, "--stage", stage, f"--progressive_training.{stage}.epochs", 1)
-    return shared("first", lambda folder: max((begin(folder, stage) for stage in ("stage0", "lr_direct")), key=lambda outcome: outcome.code))[0]
+    return shared("first", lambda folder: max((begin(folder, stage) for stage in ("stage0", "lr_reader")), key=lambda outcome: outcome.code))[0]
 
 
 @pytest.mark.xdist_group("first_stage")  # which is trained once

@@ -55,7 +55,7 @@ def changes(page, act) -> None:
     page.wait_for_function("([selector, old]) => document.querySelector(selector).src != old", arg=[PICTURE, before], polling=100)
 
 
-SLIDERS = {"66_panels.degradation.ipynb": ("blur", 0.95), "66b_panels.attention.ipynb": ("column", 0.1), "66d_panels.browser.ipynb": ("page", 0.5)}
+SLIDERS = {"66_tools.degradation_bench.ipynb": ("blur", 0.95), "66b_tools.attention_viewer.ipynb": ("column", 0.1), "66d_tools.dataset_browser.ipynb": ("page", 0.5)}
 
 
 @pytest.mark.parametrize("name", SLIDERS)
@@ -68,7 +68,7 @@ def test_a_slider_changes_the_picture(lab, page, name):
 
 
 def test_a_training_is_started_paused_and_stopped(lab, page):
-    lab.run_all(page, "66c_panels.training.ipynb")
+    lab.run_all(page, "66c_tools.training_panel.ipynb")
     state = lambda words: page.locator(".widget-html b", has_text=words).first.wait_for()
     press = lambda name: page.locator("button.jupyter-button", has_text=name).first.click()
     shoot(page, "66c_before")

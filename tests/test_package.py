@@ -94,9 +94,9 @@ def test_public_names_are_documented(name):
 def test_no_batch_norm():
     from lp_asrn.config import ModelConfig
     from lp_asrn.evaluation.judges import Judge
-    from lp_asrn.models.bundle import Models
+    from lp_asrn.models.model_set import ModelSet
 
-    for m in [Judge(), *Models.build(ModelConfig(num_rrdb_blocks=1)).modules().values()]:
+    for m in [Judge(), *ModelSet.build(ModelConfig(num_rrdb_blocks=1)).modules().values()]:
         assert not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in m.modules())
     assert not [p for p in MODULES if "BatchNorm" in p.read_text(encoding="utf-8")]
 
@@ -111,11 +111,11 @@ def watch(event, args):
 sys.addaudithook(watch)
 from lp_asrn.settings import load_config, presets
 from lp_asrn.evaluation.judges import Judge, load_judge
-from lp_asrn.models.bundle import Models
+from lp_asrn.models.model_set import ModelSet
 for preset in presets():
-    Models.build(load_config(preset).model)
+    ModelSet.build(load_config(preset).model)
 for change in ("model.scale=4", "model.use_dcnv4=false", "model.use_character_attention=false", "model.use_enhanced_attention=false"):
-    Models.build(load_config("demo", overrides=[change]).model)
+    ModelSet.build(load_config("demo", overrides=[change]).model)
 Judge()
 load_judge()
 print(calls)

@@ -11,7 +11,7 @@ from helpers import TINY, environment
 
 KERNEL = """
 import sys, time
-from lp_asrn.panels.training import TrainingPanel
+from lp_asrn.tools.training_panel import TrainingPanel
 panel = TrainingPanel(sys.argv[1], sys.argv[3:], "0", every=0.1)
 panel.start.click()
 while not (panel.child and any("epoch 1" in line for line in panel.lines)):

@@ -139,7 +139,7 @@ def test_processes_with_folders_of_their_own(launch, tmp_path):
         other = tmp_path / str(rank) / "stage0" / "last.safetensors"
         tensors, note = load_tensors(other)
         save_tensors(other, tensors, note | {"position": note["position"] | {"done": False}})
-    code = "import os, sys; from lp_asrn.cli import main; main([*sys.argv[2:], '--save-dir', sys.argv[1] + '/' + os.environ['RANK']])"
+    code = "import os, sys; from lp_asrn.tools.cli import main; main([*sys.argv[2:], '--save-dir', sys.argv[1] + '/' + os.environ['RANK']])"
     process = launch(2, "--no-python", sys.executable, "-c", code, tmp_path, *TRAIN, "--stage", "0", "--progressive_training.stage0.epochs", 3, "--resume")
     err = finish(process)
     assert process.returncode != 0 and "lp_asrn: error: stage0: the processes do not start from the same state" in err, err

@@ -8,7 +8,7 @@ import cv2
 import pytest
 from helpers import refused, run
 
-from lp_asrn.commands.read import COLUMNS
+from lp_asrn.tools.read_command import COLUMNS
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def test_json_and_csv_say_the_same(picture, tmp_path, checkpoint):
         r = found[row["file"]]
         assert row["text"] == r["text"] and abs(float(row["confidence"]) - r["confidence"]) < 1e-4
         assert [x.split(":")[0] for x in row["alternatives"].split()] == [t for t, _ in r["alternatives"]] and len(r["characters"]) == len(r["text"])
-        assert row["direct"] == (r["direct"] or "") and r["calibrated"] is True
-    assert found["small.png"]["departure"] >= 0 and found["large.jpg"]["departure"] is None
+        assert row["lr_text"] == (r["lr_text"] or "") and r["calibrated"] is True
+    assert found["small.png"]["lr_consistency"] >= 0 and found["large.jpg"]["lr_consistency"] is None
     refused(run("read", tmp_path / "in", "--checkpoint", checkpoint, "--json", "--csv"), "--json", "--csv")
 
 

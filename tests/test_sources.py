@@ -10,7 +10,7 @@ import pytest
 
 from lp_asrn.plates.datasets import PlateDataset, loader
 from lp_asrn.plates.degrade import get_severity
-from lp_asrn.plates.readers import read_data
+from lp_asrn.plates.public_sets import read_data
 from lp_asrn.plates.sources import FilePlates, PictureStore, RenderedPlates
 
 HOLDER = """

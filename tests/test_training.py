@@ -8,12 +8,12 @@ from helpers import TINY, refused, run
 
 from lp_asrn.config import Config, EmbedderConfig, HardMiningConfig, ModelConfig, RecognizerConfig, StageConfig, TrainingConfig
 from lp_asrn.evaluation import judges
-from lp_asrn.models.bundle import Models, load_models
+from lp_asrn.models.model_set import ModelSet, load_models
 from lp_asrn.models.weights import load_tensors
 from lp_asrn.plates.datasets import PlateDataset
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
-from lp_asrn.training.engine import run_stage
+from lp_asrn.training.trainer import run_stage
 from lp_asrn.training.state import Stage, Validation
 from lp_asrn.training.miner import HardExampleMiner
 from lp_asrn.training.objectives import pixel_objective
@@ -46,7 +46,7 @@ def test_the_engine_draws_by_the_weights_of_the_miner(tmp_path):
     ids = [dataset.source.draw(i).id for i in range(8)]
     miner = HardExampleMiner(HardMiningConfig(hard_share_start=0.9, hard_share_end=0.9))
     miner.update(ids, np.linspace(0, 1, 8))
-    expected, drawn, models = miner.probabilities(ids, 0), [], Models.build(tiny)
+    expected, drawn, models = miner.probabilities(ids, 0), [], ModelSet.build(tiny)
 
     def objective(models, batch, weights):
         drawn.extend(batch.id)
@@ -66,7 +66,7 @@ def test_the_engine_draws_by_the_weights_of_the_miner(tmp_path):
 def test_no_scores_without_a_trained_judge(checkpoint, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(judges.load_judge, "__defaults__", (tmp_path / "judge.safetensors",))
     refused(run("evaluate", "--checkpoint", checkpoint, "--num", 4, "--save-dir", tmp_path / "scores"), "no trained judge")
-    for before in ("stage0", "lr_direct"):
+    for before in ("stage0", "lr_reader"):
         shutil.copytree(trained / before, tmp_path / "run" / before)
     words = ("--debug", "--stage", 1, "--no-tensorboard", "--save-dir", tmp_path / "run", *TINY)
     refused(run("train", *words), "no trained judge")

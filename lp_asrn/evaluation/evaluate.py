@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ConfigError, suggest
-from .combine import CombinedReader, Looked
-from .decoding import Decoded
+from ..reading.combine import CombinedReader, Looked
+from ..reading.decoding import Decoded
 from .figures import plate_grid
-from .fusion import average_frames, majority, middle_frames
+from ..reading.fusion import average_frames, majority, middle_frames
 from .judges import Judge, judge_read, load_rapidocr, snap
 from ..losses.pixel import psnr, ssim
 from ..models.device import autocast
@@ -30,7 +30,7 @@ from ..plates.tracksets import Track
 
 ReadFn = Callable[[Tensor], List[Reading]]  # (N, 3, H, W) in [0, 1] to N readings
 UNSEEN = "rendered, unseen face"  # name of the rendered test plates whose face training never sees
-INPUTS = ("bicubic", "sr", "hr")  # read by each reader; `lr_direct` is what the direct reader makes of LR, `both` what it and SR give together
+INPUTS = ("bicubic", "sr", "hr")  # read by each reader; `lr_reader` is what the LR reader makes of LR, `both` what it and SR give together
 
 # %% ../../nbs/45_evaluation.evaluate.ipynb #c005
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ def super_resolve(
 ) -> Tensor:  # (N, 3, H, W), not clamped
     "SR of a batch by its corners; a generator with a text prior is told what its reader sees in the crop"
     reader = getattr(generator, "reader", None)
-    return generator(batch.lr) if reader is None else generator(batch.lr, reader.see(batch.crop))
+    return generator(batch.lr) if reader is None else generator(batch.lr, reader.encode(batch.crop))
 
 
 @torch.no_grad()
@@ -130,7 +130,7 @@ def read_set(
                 for name, reader in readers.items():
                     out.add(key, name, reader(pictures[key]))
             if combined is not None:
-                out.add("lr_direct", "direct", read(combined.models.direct, look.crop))
+                out.add("lr_reader", "lr_reader", read(combined.models.lr_reader, look.crop))
         if combined is not None:
             out.add("both", "reader", _plain(combined.decode(look.views)))
             if "hr" in inputs:
@@ -157,7 +157,7 @@ def read_tracks(
     found: bool = False,  # the rectifier looks for the plates; otherwise they are cut out by their true corners
 ) -> List[Outcome]:  # one for each count
     "Read tracks by the product of posteriors, by majority vote and as one averaged picture; and by each view alone"
-    alone = {"sr": combined.alone("sr"), "lr_direct": combined.alone("direct")}
+    alone = {"sr": combined.alone("sr"), "lr_reader": combined.alone("lr_reader")}
     out = [Outcome(frames=count) for count in counts]
     tracks = iter(tracks)
     while some := list(itertools.islice(tracks, 20)):

@@ -22,7 +22,7 @@ from .figures import confusion_figure, mark_errors, pixels
 from .metrics import Paired, compare, confusion_matrix
 from ..plates.layouts import ALPHABET
 
-NAMES = {"bicubic": "bicubic", "lr_direct": "LR directly", "sr": "SR", "both": "combined", "hr": "HR"}  # inputs, in the order of the page
+NAMES = {"bicubic": "bicubic", "lr_reader": "LR directly", "sr": "SR", "both": "combined", "hr": "HR"}  # inputs, in the order of the page
 
 # %% ../../nbs/46_evaluation.report.ipynb #c005
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def finding(
     if (judge := main_judge(o)) is None:
         return None
     sr, base = o.readings["sr", judge], o.readings["bicubic", judge]
-    direct, both = (o.readings.get((k, _reader(o, k, judge))) for k in ("lr_direct", "both"))
+    direct, both = (o.readings.get((k, _reader(o, k, judge))) for k in ("lr_reader", "both"))
     versus = lambda ours, theirs: compare(o.truth, ours, theirs, o.truth)
     right = lambda texts: np.array([t == r for t, r in zip(o.truth, texts)])
     better = sr if direct is None or right(sr).sum() > right(direct).sum() else direct
@@ -111,7 +111,7 @@ class Case:
     title: str  # id, layout
     truth: str  # what stands on the plate
     pictures: Dict[str, np.ndarray]  # lr, bicubic, sr, hr -> (h, w, 3) uint8
-    readings: Dict[str, str]  # bicubic, lr_direct, sr, both, hr -> text as read; those that are there
+    readings: Dict[str, str]  # bicubic, lr_reader, sr, both, hr -> text as read; those that are there
 
 
 def pick_cases(
@@ -196,7 +196,7 @@ def _lines(found: Sequence[Finding]) -> str:
     n, better, worse, won, lost = (sum(v) for v in zip(*((f.n, f.sr.better, f.sr.worse, f.won, f.lost) for f in found)))
     harm = f"{worse} of {n} plates ({100 * worse / n:.1f}\u00a0%) read worse, {better} better; {lost} whole plates lost, {won} won"
     lines = [_tally("SR against bicubic:", [f.sr for f in found]), _line("good" if not worse else "warn" if worse < better else "bad", "Harm by SR:", harm)]
-    missing = _line("none", "Reading LR directly:", "not measured, this checkpoint has no direct reader")
+    missing = _line("none", "Reading LR directly:", "not measured, this checkpoint has no LR reader")
     lines += [_tally("SR against reading LR directly:", [f.direct for f in found]) or missing]
     lines += [_tally("Combined against the better of the two:", [f.both for f in found])]
     lines += [_line("bad", "SR is worse than bicubic", _text(", ".join(f.against))) for f in found if f.against and len(found) == 1]
@@ -266,7 +266,7 @@ def _marked(truth: str, reading: str) -> str:
 def _plate(case: Case) -> str:
     "A plate to show"
     cells = []
-    for key, source in (("lr", "lr_direct"), ("bicubic", "bicubic"), ("sr", "sr"), ("hr", "hr")):
+    for key, source in (("lr", "lr_reader"), ("bicubic", "bicubic"), ("sr", "sr"), ("hr", "hr")):
         name = NAMES.get(key, "LR")
         picture = _image(case.pictures[key], f"{name} picture of {case.truth}") if key in case.pictures else ""
         read = _marked(case.truth, case.readings[source]) if source in case.readings else ""
@@ -310,7 +310,7 @@ h3 { margin: 1.2rem 0 .3rem; font-size: 1.05rem; } h4 { margin: .9rem 0 .3rem; f
 td.good, td.bad { color: var(--tone); font-weight: 600; } .cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
 .card { padding: .8rem 1rem; background: var(--card); border: 1px solid var(--line); border-top: .3rem solid var(--tone, var(--soft)); border-radius: .4rem; font-size: .9rem; } .card, figure { break-inside: avoid; }
 .card h3 { margin-top: 0; } svg { display: block; width: 100%; max-width: 27rem; margin-bottom: .5rem; } svg text { font-size: 11px; fill: var(--ink); } .name, .value { text-anchor: end; }
-svg .tick { text-anchor: middle; fill: var(--soft); font-size: 9px; } .grid { stroke: var(--line); } .whisker { stroke: var(--ink); stroke-width: 1.2; fill: none; } .bar { fill: var(--bicubic); } .lr_direct { fill: var(--direct); }
+svg .tick { text-anchor: middle; fill: var(--soft); font-size: 9px; } .grid { stroke: var(--line); } .whisker { stroke: var(--ink); stroke-width: 1.2; fill: none; } .bar { fill: var(--bicubic); } .lr_reader { fill: var(--direct); }
 .sr { fill: var(--sr); } .both { fill: var(--both); } .hr { fill: var(--hr); } dl { display: grid; grid-template-columns: minmax(5rem, max-content) 1fr; gap: .1rem .8rem; font-size: .9rem; } dt { font-weight: 600; } dd { margin: 0; }
 details { margin: .4rem 0; padding: .4rem .8rem; border: 1px solid var(--line); border-radius: .4rem; } summary { cursor: pointer; font-weight: 600; } .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; } caption { text-align: left; padding: .4rem 0; }
@@ -358,7 +358,7 @@ def write_report(
         f'<h1 class="{tone}">{_text(sentence)}</h1>\n{_lines(list(found.values())) if len(found) > 1 else ""}\n',
         part("Plates read without a mistake", f'<div class="cards">{cards}</div>{terms(_TERMS)}'),
         part("Numbers", tables),
-        part("Pictures", plates and f"<p>Below LR: as the direct reader reads it. Mistakes are underlined, _ is a missing character.</p>{plates}"),
+        part("Pictures", plates and f"<p>Below LR: as the LR reader reads it. Mistakes are underlined, _ is a missing character.</p>{plates}"),
         part("Characters taken for others", _confusions(outcomes)),
         part("How far to trust a reading", more and f'<div class="figures">{more}</div>'),
         f"</main>\n<footer>{part('About this report', terms(note))}</footer>\n</body>\n</html>\n",

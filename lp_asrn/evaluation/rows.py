@@ -34,7 +34,7 @@ def rows_of(
     found = []
     for layout, index in groups:
         for key, reader in outcome.readings:
-            against = ("bicubic", first if key in ("lr_direct", "both") or reader == "reader" else reader)
+            against = ("bicubic", first if key in ("lr_reader", "both") or reader == "reader" else reader)
             compared = outcome.readings.get(against) if base is None else base.get((key, reader), base.get((key, "product")))
             compared_with = None if compared is None else "bicubic" if base is None else "one frame"
             head = dict(input=key, compared_with=compared_with, judge=reader, dataset=dataset, severity=severity, split=outcome.split, layout=layout, frames=outcome.frames)
@@ -57,7 +57,7 @@ def _row(outcome: Outcome, key: str, reader: str, index: np.ndarray, base: Optio
         paired = compare(truth, texts, pick(base), truth)
         row |= dict(better=paired.better, equal=paired.equal, worse=paired.worse, gain=paired.difference, gain_ci=[paired.low, paired.high])
         row["mcnemar"] = paired.p_value
-    rival = outcome.readings.get(("lr_direct", "direct"))
+    rival = outcome.readings.get(("lr_reader", "lr_reader"))
     if rival is not None and key in ("sr", "both"):
         against = compare(truth, texts, pick(rival), truth)
         row |= dict(direct_gain=against.difference, direct_gain_ci=[against.low, against.high])
@@ -68,7 +68,7 @@ def verdict(
     outcome: Outcome,
 ) -> str:  # "" if nobody read LR directly
     "In a line for each judge: does super-resolution beat reading LR directly?"
-    rival = outcome.readings.get(("lr_direct", "direct"))
+    rival = outcome.readings.get(("lr_reader", "lr_reader"))
     lines = []
     for (key, reader), texts in outcome.readings.items() if rival else ():
         if key in ("sr", "both") and reader != "recognizer":

@@ -13,8 +13,8 @@ from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 from tqdm import tqdm
 
 from ..config import UserError
-from .calibration import Calibration, expected_calibration_error, reliability_figure, risk_coverage_figure
-from .combine import CombinedReader
+from ..reading.calibration import Calibration, expected_calibration_error, reliability_figure, risk_coverage_figure
+from ..reading.combine import CombinedReader
 from .evaluate import Outcome, ReadFn, grid_of, read_set, read_tracks
 from .report import Case, case_of, main_judge, pick_cases, write_report
 from .rows import rows_of, table, verdict, write_metrics, write_readings

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig, RecognizerConfig, to_dict
 from .attention import CharacterAttention, EnhancedAttention
-from .recognizer import Recognizer, Sight, bicubic_resize
+from .recognizer import Recognizer, RecognizerOutput, bicubic_resize
 from .weights import architecture_of, load_module, load_tensors, named_tensors, save_tensors, weights_path
 from ..plates.layouts import ALPHABET
 
@@ -157,7 +157,7 @@ class TextPrior(nn.Module):
 
     def forward(
         self,
-        seen: Sight,
+        seen: RecognizerOutput,
         size: Tuple[int, int],  # h, w: rows and columns of the LR pictures
     ) -> Tensor:  # (N, channels, h, w)
         "Draw a sight of N pictures of h rows and w columns"
@@ -195,7 +195,7 @@ class Generator(nn.Module):
 
     @property
     def reader(self) -> Recognizer:
-        "The direct reader, which is not trained with the generator"
+        "The LR reader, which is not trained with the generator"
         return self._reader[0]
 
     def _apply(self, fn, recurse: bool = True) -> "Generator":
@@ -206,14 +206,14 @@ class Generator(nn.Module):
     def features(
         self,
         lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1], any size
-        seen: Optional[Sight] = None,
+        seen: Optional[RecognizerOutput] = None,
     ) -> Tensor:  # (N, channels, h, w)
         "Features at LR size, after the character attention"
         shallow = self.shallow(2 * lr - 1)
         if self.prior is not None:
             if seen is None:
                 with torch.no_grad():
-                    seen = self.reader.see(lr)
+                    seen = self.reader.encode(lr)
             shallow = shallow + self.prior(seen, lr.shape[-2:])
         x = shallow
         for i, block in enumerate(self.blocks):
@@ -225,7 +225,7 @@ class Generator(nn.Module):
     def forward(
         self,
         lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1], any size
-        seen: Optional[Sight] = None,
+        seen: Optional[RecognizerOutput] = None,
     ) -> Tensor:  # (N, 3, scale*h, scale*w) float32, not clamped
         "Super-resolve (N, 3, h, w) pictures in [0, 1]; h and w as you like. `seen`: what `reader` sees in them, if that is known already"
         return bicubic(lr, self.config.scale) + self.upscale(self.features(lr, seen)).float()
@@ -236,7 +236,7 @@ class Generator(nn.Module):
         dtype: torch.dtype = torch.float32,  # of the tensors in the file
     ) -> None:
         "Write its weights, its reader's and their architecture"
-        tensors = named_tensors(self, "generator") | named_tensors(self.reader, "direct")
+        tensors = named_tensors(self, "generator") | named_tensors(self.reader, "lr_reader")
         save_tensors(path, {k: v.to(dtype) for k, v in tensors.items()}, {"kind": "generator", "model": to_dict(self.config)})
 
     @classmethod
@@ -248,6 +248,6 @@ class Generator(nn.Module):
         path = weights_path(path)
         tensors, note = load_tensors(path)
         generator = cls(architecture_of(note, path, "generator", "models"))
-        for name, module in (("generator", generator), ("direct", generator.reader)):
+        for name, module in (("generator", generator), ("lr_reader", generator.reader)):
             load_module(module, tensors, name, path).eval().requires_grad_(False).to(memory_format=torch.channels_last)
         return generator

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..config import DataError
 from .car import cast_shadow, draw_car, mount, small_print
-from .glyphs import HELD_OUT, TRAIN_FONTS, WEIGHTS, glyph
+from .fonts import HELD_OUT, TRAIN_FONTS, WEIGHTS, glyph
 from .layouts import Item, Layout, Style
 from .styles import GlyphStyle, styled
 

@@ -15,10 +15,10 @@ from typing import Dict, List, Tuple
 import numpy as np
 from tqdm import tqdm
 
-from .formats import Row, Table
+from .folder import Row, Table
 from .layouts import SPLITS
 from .pictures import KINDS, plate_size, whole
-from .readers import leaks, scan
+from .public_sets import leaks, scan
 
 # %% ../../nbs/18_plates.check.ipynb #c005
 @dataclass(slots=True)

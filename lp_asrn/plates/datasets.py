@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..config import Config
 from .degrade import Mixture, Severity, degrade, get_severity, photometric, soften
-from .formats import Table
+from .folder import Table
 from .layouts import decode, encode, get_layouts
 from .pictures import LR_SIZE, READING_SIZE, letterbox, plate_size, resample, whole
-from .readers import read_data
+from .public_sets import read_data
 from .render import nudge
 from .sources import FilePlates, Find, Plate, RenderedPlates, Source
 from .views import cut_view, draw_view, follow, see
@@ -44,8 +44,8 @@ class PlateBatch:
     native: Tensor  # (N, 3, 64, 128) LR crops as they are, going on as their border
     size: Tensor  # (N, 2) height, width of each crop in `native`, in pixels
     corners: Tensor  # (N, 4, 2) of the plate, in shares of its crop's width and height
-    view: Optional[Tensor] = None  # (N, 3, H, W) softened HR, for readers in training
-    near: Optional[Tensor] = None  # (N, 3, H, W) near misses, for the embedding loss
+    softened: Optional[Tensor] = None  # (N, 3, H, W) softened HR, for readers in training
+    hard_negatives: Optional[Tensor] = None  # (N, 3, H, W) near misses, for the embedding loss
 
     @property
     def texts(self) -> List[str]:
@@ -105,13 +105,13 @@ class PlateDataset(Dataset):
         seed: int = 0,  # of degradations, photometric changes and softening
         train: bool = False,  # corners are nudged, views spread widely
         augment: bool = False,  # `photometric` changes, for training only
-        soften: bool = False,  # also give `view`, HR with light blur and noise
-        near_misses: bool = False,  # also give `near`, if the source has near misses
+        soften: bool = False,  # also give `softened`, HR with light blur and noise
+        hard_negatives: bool = False,  # also give `hard_negatives`, if the source has near misses
         unrectified: float = 0.0,  # share of plates shown as they come
         boxed: bool = False,  # the protocol of published sets: `letterbox` in the place of corners
     ):
         self.source, self.severity, self.num_slots, self.scale, self.seed = source, severity, num_slots, scale, seed
-        self.train, self.augment, self.soften, self.near_misses = train, augment, soften, near_misses
+        self.train, self.augment, self.soften, self.hard_negatives = train, augment, soften, hard_negatives
         self.unrectified, self.boxed, self.height = unrectified, boxed, 16 * scale
 
     def __len__(self) -> int:
@@ -167,8 +167,8 @@ class PlateDataset(Dataset):
             native=native,
             size=size,
             corners=pair.corners / np.float32(pair.native.shape[1::-1]),
-            view=soften(pair.hr, rng) if self.soften else None,
-            near=self.source.near_miss(index, epoch) if self.near_misses else None,
+            softened=soften(pair.hr, rng) if self.soften else None,
+            hard_negatives=self.source.hard_negative(index, epoch) if self.hard_negatives else None,
             target=encode(plate.text, self.num_slots),
             registered=plate.registered,
             layout=plate.layout,
@@ -181,7 +181,7 @@ def collate(
 ) -> PlateBatch:
     "Samples of a `PlateDataset` to a batch"
     column = {k: [s[k] for s in samples] for k in samples[0]}
-    for k in ("hr", "lr", "crop", "native", "view", "near"):
+    for k in ("hr", "lr", "crop", "native", "softened", "hard_negatives"):
         column[k] = None if column[k][0] is None else to_tensor(column[k])
     for k in ("target", "registered", "size"):
         column[k] = torch.tensor(column[k])
@@ -238,7 +238,7 @@ def make_dataset(
     config: Config,
     source: Source,
     train: bool,  # training plates are augmented (if the settings say so); others never
-    **extras: bool,  # `soften`, `near_misses`
+    **extras: bool,  # `soften`, `hard_negatives`
 ) -> PlateDataset:
     "Pairs at the severity of the settings"
     data, slots = config.data, config.model.recognizer.num_slots

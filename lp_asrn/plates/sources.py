@@ -19,8 +19,8 @@ import numpy as np
 
 from ..config import DataError
 from .body import WIDE_MARGIN
-from .formats import Row, Table
-from .glyphs import TEST_FACES, VAL_FACES
+from .folder import Row, Table
+from .fonts import TEST_FACES, VAL_FACES
 from .layouts import ALPHABET, SPLITS, Layout, get_layouts, split_of
 from .pictures import Corners, plate_size, whole
 from .render import NEAR, draw_scene, render_plate
@@ -80,7 +80,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
     def draw(self, index: int, epoch: int) -> Plate: ...
-    def near_miss(self, index: int, epoch: int) -> Optional[np.ndarray]: ...
+    def hard_negative(self, index: int, epoch: int) -> Optional[np.ndarray]: ...
 
 # %% ../../nbs/19a_plates.sources.ipynb #c012
 class RenderedPlates:
@@ -152,7 +152,7 @@ class RenderedPlates:
         name = f"{self.split}/{number:06d}"
         return Plate(name, text, layout.name, scene.picture, scene.corners, aspect=layout.aspect)
 
-    def near_miss(
+    def hard_negative(
         self,
         index: int,  # of the plate, from 0
         epoch: int = 0,  # only fresh plates change with it
@@ -269,7 +269,7 @@ class FilePlates:
         lr = None if low is None else self._pictures[low]
         return Plate(name, row.text, row.layout, self._pictures[high], corners, lr, lr_corners, registered)
 
-    def near_miss(
+    def hard_negative(
         self,
         index: int,  # of the plate; all have the same answer
         epoch: int = 0,  # the same

@@ -14,7 +14,7 @@ from typing import Callable, Dict, Iterator, List, Tuple
 import cv2
 import numpy as np
 
-from .formats import Row, write_table
+from .folder import Row, write_table
 from .layouts import LAYOUTS, SPLITS, split_of
 from .pictures import Corners, whole, write_image
 from .render import render_plate

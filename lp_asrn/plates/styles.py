@@ -12,7 +12,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from .glyphs import GLYPH_HEIGHT, PEN, PLATE_FACES, TRAIN_FONTS, cut, distance, shape_of
+from .fonts import GLYPH_HEIGHT, PEN, PLATE_FACES, TRAIN_FONTS, cut, distance, shape_of
 
 RIM = 14  # pixels of a field around the ink
 _STEPS = 256  # of a field for each pixel of distance

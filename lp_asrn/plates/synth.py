@@ -15,7 +15,7 @@ from ..config import UserError
 from .annotations import format_corners
 from .datasets import PlateDataset
 from .degrade import Mixture, Severity
-from .formats import write_table
+from .folder import write_table
 from .layouts import SPLITS, get_layouts
 from .pictures import whole, write_image
 from .sources import RenderedPlates

@@ -10,11 +10,11 @@ import itertools
 from dataclasses import replace
 from typing import Dict, List
 
-from ..evaluation.calibration import Calibration, fit_calibration
-from ..evaluation.combine import CombinedReader, calibration_note
-from ..evaluation.decoding import Posterior
-from ..evaluation.fusion import fit_tracks, middle_frames
-from ..models.bundle import load_models, save_models
+from ..reading.calibration import Calibration, fit_calibration
+from ..reading.combine import CombinedReader, calibration_note
+from ..reading.decoding import Posterior
+from ..reading.fusion import fit_tracks, middle_frames
+from ..models.model_set import load_models, save_models
 from ..plates.datasets import in_order, make_dataset, open_split
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates, Source

@@ -33,7 +33,7 @@ if os.name == "posix" and os.getppid() != parent:
 
 
 def start_child(
-    code: str,  # Python, such as "from lp_asrn.cli import main; main()"
+    code: str,  # Python, such as "from lp_asrn.tools.cli import main; main()"
     options: Sequence[str],  # its sys.argv[1:]
     **how: object,  # for `subprocess.Popen`
 ) -> subprocess.Popen:

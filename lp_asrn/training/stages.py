@@ -19,7 +19,7 @@ import torch
 from ..config import CheckpointError, Config, ConfigError, StageConfig, suggest, to_dict
 from ..settings import save_config
 from ..evaluation.judges import Judge, load_judge, save_judge
-from ..models.bundle import Models, load_models, load_rectifier, save_models
+from ..models.model_set import ModelSet, load_models, load_rectifier, save_models
 from ..models.rectifier import Rectifier, find_plate
 from ..models.weights import load_note, weights_path
 from ..models.deform import DeformConv, prepare_backend
@@ -28,9 +28,9 @@ from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_d
 from ..plates.layouts import SPLITS, get_layouts
 from . import processes
 from .checkpoint import position_of, readable
-from .engine import run_stage
+from .trainer import run_stage
 from .miner import HardExampleMiner
-from .objectives import direct_objective, joint_objective, judge_objective, lcofl_objective, ocr_objective, pixel_objective
+from .objectives import lr_reader_objective, joint_objective, judge_objective, lcofl_objective, ocr_objective, pixel_objective
 from .state import Stage
 from .validation import validate_direct, validate_generator, validate_judge, validate_readers
 
@@ -38,7 +38,7 @@ from .validation import validate_direct, validate_generator, validate_judge, val
 @dataclass(frozen=True, slots=True)
 class StageInfo:
     "A row of the table above"
-    key: str  # as in the settings: stage0 ... stage4, lr_direct, judge
+    key: str  # as in the settings: stage0 ... stage4, lr_reader, judge
     tag: str  # folder, and first part of TensorBoard tags
     title: str
     objective: Callable
@@ -50,8 +50,8 @@ STAGES = {
     s.key: s
     for s in (
         StageInfo("stage0", "stage0", "OCR pretrain", ocr_objective, ("recognizer", "embedder")),
-        StageInfo("lr_direct", "lr_direct", "direct LR reading", direct_objective, ("direct", "rectifier"), "stage0"),
-        StageInfo("stage1", "stage1_warmup", "warm-up", pixel_objective, ("generator",), "lr_direct"),
+        StageInfo("lr_reader", "lr_reader", "LR reading", lr_reader_objective, ("lr_reader", "rectifier"), "stage0"),
+        StageInfo("stage1", "stage1_warmup", "warm-up", pixel_objective, ("generator",), "lr_reader"),
         StageInfo("stage2", "stage2_lcofl", "LCOFL", lcofl_objective, ("generator",), "stage1"),
         StageInfo("stage3", "stage3_finetune", "fine-tune", joint_objective, ("generator", "recognizer"), "stage2"),
         StageInfo("stage4", "stage4_hard_mining", "hard mining", lcofl_objective, ("generator",), "stage3"),
@@ -61,7 +61,7 @@ STAGES = {
 
 
 def parse_stages(
-    text: str,  # "all" (but the judge), "judge", "lr_direct", a number 0 to 4, or a name: stage2, lcofl, stage2_lcofl
+    text: str,  # "all" (but the judge), "judge", "lr_reader", a number 0 to 4, or a name: stage2, lcofl, stage2_lcofl
 ) -> List[StageInfo]:  # in order
     "The stages a user means; raises `ConfigError` with the nearest name"
     if text == "all":
@@ -178,20 +178,20 @@ class Run:
         before, given = self.best(info.after) if info.after else None, self.config.training.start_from
         return weights_path(given) if given and not (before and before.is_file()) else before
 
-    def start(self, info: StageInfo) -> Models:
+    def start(self, info: StageInfo) -> ModelSet:
         "The models a stage starts from; raises `CheckpointError` if the stage before has not run, or had another architecture"
         path, given = self.start_path(info), self.config.training.start_from
         torch.manual_seed(self.config.training.seed)
         if path is None:
-            return Models.build(self.config.model)
+            return ModelSet.build(self.config.model)
         if not path.is_file() and not given:
             raise CheckpointError(f"{info.tag} starts from {STAGES[info.after].tag}, but there is no {path}: run 'lp_asrn train --stage {info.after.removeprefix('stage')}' first")
         models, _ = load_models(path)
         if models.config != self.config.model:
             own = "that of small is --preset small, that of a run is in its config.yaml" if path == weights_path(given or "") else f"see 'model' in {self.folder / 'config.yaml'}"
             raise CheckpointError(f"{path} has another architecture than these settings: {_difference(to_dict(models.config), to_dict(self.config.model))} ({own})")
-        if "direct" in info.trains and not given:
-            models.direct.load_state_dict(models.recognizer.state_dict())
+        if "lr_reader" in info.trains and not given:
+            models.lr_reader.load_state_dict(models.recognizer.state_dict())
         return models
 
     def check_start(
@@ -240,7 +240,7 @@ def make_stage(run: Run, info: StageInfo) -> Stage:
     save = lambda path, note: save_models(path, models, stage=info.tag, **note)
     if info.key == "stage0":
         validate = lambda: validate_readers(models, run.validation(), device, precision)
-    elif info.key == "lr_direct":
+    elif info.key == "lr_reader":
         validate = lambda: validate_direct(models, run.validation(), device, precision)
     else:
         prepare_kernel(config, device, run.log)
@@ -271,10 +271,10 @@ def training_set(run: Run, info: StageInfo) -> PlateDataset:
         other = replace(config, training=replace(config.training, seed=config.training.seed + JUDGE_SEED))
         source = open_split(other, "train", run.table, find=run.find, fresh=True)
         return make_dataset(other, source, train=True, soften=True)
-    embeds = config.loss.lambda_embed > 0 and info.key not in ("stage1", "lr_direct")
+    embeds = config.loss.lambda_embed > 0 and info.key not in ("stage1", "lr_reader")
     soften = "recognizer" in info.trains
     source = run.source("train") if info.key != "stage4" else open_split(config, "train", run.table, find=run.find)
-    return make_dataset(config, source, train=True, soften=soften, near_misses=embeds)
+    return make_dataset(config, source, train=True, soften=soften, hard_negatives=embeds)
 
 # %% ../../nbs/57_training.stages.ipynb #c013
 def has_ended(

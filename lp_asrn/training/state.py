@@ -80,7 +80,7 @@ class StageState:
         if stage.schedule:
             self.schedule.load_state_dict(stage.schedule)
         self.first_epoch = self.schedule.epoch + 1  # of this stage, in the schedule's count
-        self.weights = Weights(c)
+        self.weights = LossWeights(c)
         self.miner_at_epoch: dict = {}  # the miner when the epoch's order was drawn
         self.settings, self.keep, decay = to_dict(config), config.training.keep_last, config.training.ema_decay
         self.average = moving_average(stage.trains["generator"], decay) if "generator" in stage.trains and decay > 0 else None

@@ -13,12 +13,12 @@ from typing import Dict
 
 import numpy as np
 
-from ..evaluation.combine import CombinedReader, calibrations_of
+from ..reading.combine import CombinedReader, calibrations_of
 from ..evaluation.evaluate import UNSEEN, Outcome, read_set, readers_of
 from ..evaluation.judges import load_judge
 from ..evaluation.metrics import compare
 from ..evaluation.suite import PlateSet, evaluate_sets
-from ..models.bundle import load_models
+from ..models.model_set import load_models
 from ..plates.datasets import make_dataset, open_split
 from .calibrate import calibrate
 from .stages import STAGES, Run

@@ -15,7 +15,7 @@ from ..evaluation.evaluate import grid_of, read_set, readers_of
 from ..evaluation.figures import confusion_figure
 from ..evaluation.judges import Judge, judge_read
 from ..evaluation.metrics import character_accuracy, confusion_matrix
-from ..models.bundle import Models
+from ..models.model_set import ModelSet
 from ..models.device import autocast
 from ..models.recognizer import bicubic_resize, read
 from ..models.rectifier import warp
@@ -25,7 +25,7 @@ from .state import Validation
 
 # %% ../../nbs/56b_training.validation.ipynb #c004
 def validate_generator(
-    models: Models,
+    models: ModelSet,
     judge: Judge,
     batches: List[PlateBatch],  # this process's share of the validation plates
     device: torch.device,
@@ -50,7 +50,7 @@ def validate_generator(
 
 @torch.no_grad()
 def validate_readers(
-    models: Models,
+    models: ModelSet,
     batches: List[PlateBatch],  # this process's share of the validation plates
     device: torch.device,
     precision: str,  # auto, bf16 or fp32
@@ -72,19 +72,19 @@ def validate_readers(
 
 @torch.no_grad()
 def validate_direct(
-    models: Models,
+    models: ModelSet,
     batches: List[PlateBatch],  # this process's share of the validation plates
     device: torch.device,
     precision: str,  # auto, bf16 or fp32
 ) -> Validation:
-    "The direct reader on what the rectifier finds, and how far off its corners are, in pixels of 32x96"
+    "The LR reader on what the rectifier finds, and how far off its corners are, in pixels of 32x96"
     truth, texts, far = [t for b in batches for t in b.texts], [], []
     for batch in batches:
         batch = batch.to(device)
         found = models.rectifier(batch.native, batch.size)
         far += (96 * (found.corners - batch.corners)).div(batch.corners.new_tensor([1, 3])).norm(dim=-1).mean(1).tolist()
         with autocast(device, precision):
-            texts += [r.text for r in read(models.direct, warp(batch.native, batch.size, found.corners))]
+            texts += [r.text for r in read(models.lr_reader, warp(batch.native, batch.size, found.corners))]
     truth, texts, far = map(gather_list, (truth, texts, far))
     word = float(np.mean([a == b for a, b in zip(truth, texts)]))
     figures = {"confusion": confusion_figure(confusion_matrix(truth, texts))}

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from ..config import DATA_DIR, Config, ConfigError, to_dict
 from ..settings import load_config
 from ..evaluation.figures import to_png
-from ..models.bundle import Models
+from ..models.model_set import ModelSet
 from ..models.weights import load_tensors
 from .stages import STAGES, Run, StageInfo, parse_stages, train_stage
 
@@ -35,7 +35,7 @@ SHORT = (  # for any model: a few hundred plates
     "training.num_workers=0", "training.val_every=1", "loss.embed_warmup_epochs=4",
     *(f"progressive_training.stage{i}.epochs={n}" for i, n in enumerate((6, 3, 4, 2, 2))),
     *(f"progressive_training.stage{i}.lr_schedule=cosine" for i in range(5)),
-    "progressive_training.lr_direct.epochs=6",
+    "progressive_training.lr_reader.epochs=6",
 )  # fmt: skip
 TINY = (  # where there is no run of yours: small models, one layout, more plates in fewer rounds, high learning rates
     "model.num_channels=16", "model.growth_channels=8", "model.num_rrdb_blocks=1", "model.attention_channels=8", "model.prior_channels=16",
@@ -44,7 +44,7 @@ TINY = (  # where there is no run of yours: small models, one layout, more plate
     *(f"progressive_training.stage{i}.epochs={n}" for i, n in enumerate((6, 2, 2, 2, 2))),
     *(f"progressive_training.stage{i}.learning_rate={lr}" for i, lr in enumerate((3e-3, 3e-3, 2e-3, 1e-3, 1e-3))),
 )  # fmt: skip
-CHAIN = (*SHORT, *TINY, "training.val_every=100", *(f"progressive_training.stage{i}.epochs=1" for i in (2, 3, 4)), "progressive_training.lr_direct.epochs=4")  # predecessors: shorter still
+CHAIN = (*SHORT, *TINY, "training.val_every=100", *(f"progressive_training.stage{i}.epochs=1" for i in (2, 3, 4)), "progressive_training.lr_reader.epochs=4")  # predecessors: shorter still
 
 # %% ../../nbs/58_training.workbook.ipynb #c007
 def _place(runs: Path, config: Config) -> Path:
@@ -93,7 +93,7 @@ def _before(key: str) -> List[StageInfo]:
 
 
 def open_run(
-    key: str,  # stage0 ... stage4, lr_direct: the stage that the notebook trains
+    key: str,  # stage0 ... stage4, lr_reader: the stage that the notebook trains
     quick: bool = True,  # False: the length and the settings of your own run, or of the preset demo
     save_dir: str | Path = SAVE_DIR,  # your run: read, never written
     runs: str | Path = "runs",  # folder of all that notebooks train
@@ -120,7 +120,7 @@ def open_run(
 def trained(
     save_dir: str | Path = SAVE_DIR,  # your run: read, never written
     runs: str | Path = "runs",  # folder of all that notebooks train
-) -> Path:  # a checkpoint with generator, recogniser, embedder and direct reader (in your run, if it has come so far)
+) -> Path:  # a checkpoint with generator, recogniser, embedder and LR reader (in your run, if it has come so far)
     "best.safetensors of your run or, without one, of a tiny run"
     own = Path(save_dir) / "best.safetensors"
     if own.is_file():
@@ -131,7 +131,7 @@ def trained(
     return place / "best.safetensors"
 
 # %% ../../nbs/58_training.workbook.ipynb #c011
-def changed(before: Models, after: Models) -> Set[str]:
+def changed(before: ModelSet, after: ModelSet) -> Set[str]:
     "Names of the models whose weights differ"
     a, b = before.modules(), after.modules()
     same = lambda m, n: all(torch.equal(x, y) for x, y in zip(m.state_dict().values(), n.state_dict().values()))
