@@ -21,7 +21,7 @@ from ..config import Config, StageConfig, to_dict
 from ..losses.lcofl import ConfusionWeights
 from .checkpoint import Position, load_state, readable, save_state
 from .miner import HardExampleMiner
-from .objectives import Weights
+from .objectives import LossWeights
 from .processes import is_main
 from .schedule import EmbedSchedule, guardrail_scale
 
