@@ -1,4 +1,5 @@
 "Build from settings.ini, the one place where name, version and requirements are written."
+
 from configparser import ConfigParser
 from pathlib import Path
 

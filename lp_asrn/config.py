@@ -9,10 +9,11 @@ __all__ = ['DATA_DIR', 'UserError', 'ConfigError', 'DataError', 'TrainingError',
 
 # %% ../nbs/00_config.ipynb #c003
 import difflib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Literal, Optional
+from typing import Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -53,9 +54,10 @@ def suggest(
 @dataclass(slots=True)
 class DataConfig:
     "Which plates are read or drawn, and how they are degraded"
-    data_root: Optional[str] = None
+
+    data_root: str | None = None
     "folder of one's own data (labels.csv and pictures); none = plates are rendered"
-    layouts: List[str] = field(default_factory=lambda: ["brazilian", "mercosur-br"])
+    layouts: list[str] = field(default_factory=lambda: ["brazilian", "mercosur-br"])
     "layouts to render, in equal shares: names, or YAML files of one's own (nbs/10_plates.layouts.ipynb)"
     severity: str = "medium"
     "degradation of training and validation plates: clean, medium, hard, surveillance, sampled, soft, plain, paper, or mixture (for training)"
@@ -80,14 +82,20 @@ class DataConfig:
 @dataclass(slots=True)
 class RecognizerConfig:
     "The recogniser that guides the generator (stage 0)"
+
     num_slots: int = 7
     "character slots read in parallel: the longest plate text"
-    channels: List[int] = field(default_factory=lambda: [32, 64, 128])
+    channels: list[int] = field(default_factory=lambda: [32, 64, 128])
     "widths of the three stages of its trunk"
     hidden: int = 256
     "width of the classifier's hidden layer"
-    layouts: Dict[str, str] = field(
-        default_factory=lambda: {"brazilian": "LLLDDDD", "mercosur-br": "LLLDLDD", "mercosur-ar": "LLDDDLL", "argentina-old": "LLLDDD"}
+    layouts: dict[str, str] = field(
+        default_factory=lambda: {
+            "brazilian": "LLLDDDD",
+            "mercosur-br": "LLLDLDD",
+            "mercosur-ar": "LLDDDLL",
+            "argentina-old": "LLLDDD",
+        }
     )
     "layouts that its layout head tells apart, with their masks; those of data.layouts are added"
 
@@ -95,15 +103,17 @@ class RecognizerConfig:
 @dataclass(slots=True)
 class EmbedderConfig:
     "The Siamese embedder of the embedding-consistency loss"
+
     dim: int = 128
     "length of the embedding"
-    channels: List[int] = field(default_factory=lambda: [16, 32, 64])
+    channels: list[int] = field(default_factory=lambda: [16, 32, 64])
     "widths of the three stages of its trunk"
 
 # %% ../nbs/00_config.ipynb #c009f
 @dataclass(slots=True)
 class ModelConfig:
     "Architecture of the generator, recogniser and embedder"
+
     scale: int = 2
     "upscaling factor, 2 or 4"
     num_channels: int = 64
@@ -143,6 +153,7 @@ class ModelConfig:
 @dataclass(slots=True)
 class LossConfig:
     "Weights of LCOFL-EC: L1 + lambda_lcofl (lambda_char L_C + lambda_layout L_P + lambda_ssim (1 - SSIM)) + lambda_embed L_EC"
+
     lambda_lcofl: float = 0.02
     "weight of the whole LCOFL term, for pictures in [0, 1]"
     lambda_char: float = 1.0
@@ -178,6 +189,7 @@ class LossConfig:
 @dataclass(slots=True)
 class StageConfig:
     "One training stage"
+
     epochs: int = 50
     "epochs (passes over the training plates)"
     learning_rate: float = 1e-4
@@ -193,6 +205,7 @@ class StageConfig:
 @dataclass(slots=True)
 class HardMiningConfig:
     "The hard-example miner of stage 4"
+
     difficulty_alpha: float = 2.0
     "a sample's weight is (1 - accuracy + 0.1) ** difficulty_alpha"
     ema: float = 0.9
@@ -206,12 +219,14 @@ class HardMiningConfig:
 @dataclass(slots=True)
 class MiningStageConfig(StageConfig):
     "Stage 4, with its miner"
+
     hard_mining: HardMiningConfig = field(default_factory=HardMiningConfig)
 
 
 @dataclass(slots=True)
 class ProgressiveConfig:
     "The five stages, their rival that reads LR directly, and the judge that scores them all"
+
     stage0: StageConfig = field(
         default_factory=lambda: StageConfig(epochs=50, learning_rate=1e-3, weight_decay=0.05, lr_schedule="cosine")
     )
@@ -237,9 +252,10 @@ class ProgressiveConfig:
 @dataclass(slots=True)
 class TrainingConfig:
     "What all stages share"
+
     seed: int = 0
     "seed of plates, degradations, weights and sample order"
-    start_from: Optional[str] = None
+    start_from: str | None = None
     "trained weights to go on from: a file such as best.safetensors of another run, or small, the weights of the package; of the same architecture, layouts included; none = untrained ones"
     batch_size: int = 32
     "plates in a step"
@@ -268,6 +284,7 @@ class TrainingConfig:
 @dataclass(slots=True)
 class Config:
     "All settings of a run"
+
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -7,22 +7,23 @@ __all__ = ['LEAST', 'MOST', 'presets', 'load_config', 'is_plain_name', 'check', 
 
 # %% ../nbs/01_settings.ipynb #c003
 import re
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any, Iterable, List, Optional
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from .config import DATA_DIR, Config, ConfigError, ProgressiveConfig, merge, suggest
 
 # %% ../nbs/01_settings.ipynb #c004
-def presets() -> List[str]:  # names, sorted
+def presets() -> list[str]:  # names, sorted
     "Presets that ship with the package"
     return sorted(p.stem for p in (DATA_DIR / "presets").glob("*.yaml"))
 
 
-def _keys(obj: Any, prefix: str = "") -> List[str]:
+def _keys(obj: Any, prefix: str = "") -> list[str]:
     "All dotted leaf keys of a dataclass"
     out = []
     for f in fields(obj):
@@ -46,13 +47,15 @@ def _read_yaml(path: Path) -> Any:
 
 def load_config(
     preset: str = "full",  # name of a preset that ships with the package
-    file: Optional[str | Path] = None,  # YAML file of further differences
+    file: str | Path | None = None,  # YAML file of further differences
     overrides: Iterable[str] = (),  # "dotted.key=value", the last word
 ) -> Config:  # the resolved settings
     "Merge defaults, preset, file and overrides; raises `ConfigError` naming the key (and the nearest valid one)"
     if preset not in presets():
         raise ConfigError(f"unknown preset '{preset}'" + suggest(preset, presets()))
-    merged = merge(OmegaConf.structured(Config), _read_yaml(DATA_DIR / "presets" / f"{preset}.yaml"), f"preset {preset}")
+    merged = merge(
+        OmegaConf.structured(Config), _read_yaml(DATA_DIR / "presets" / f"{preset}.yaml"), f"preset {preset}"
+    )
     if file is not None:
         merged = merge(merged, _read_yaml(Path(file)), str(file))
     for item in overrides:
@@ -75,7 +78,10 @@ MOST = {  # far beyond any use: most likely an error, or a file that is not mean
     "model.attention_channels": 2048, "model.prior_channels": 2048, "model.recognizer.num_slots": 32, "model.recognizer.hidden": 8192, "model.embedder.dim": 8192,
 }  # fmt: skip
 for _stage in fields(ProgressiveConfig):
-    LEAST |= {f"progressive_training.{_stage.name}.{key}": least for key, least in dict(epochs=1, patience=1, learning_rate=0, weight_decay=0).items()}
+    LEAST |= {
+        f"progressive_training.{_stage.name}.{key}": least
+        for key, least in dict(epochs=1, patience=1, learning_rate=0, weight_decay=0).items()
+    }
 
 
 def is_plain_name(
@@ -95,14 +101,20 @@ def check(config: Config) -> Config:
         if value(key) > most:
             raise ConfigError(f"{key} must be at most {most}")
     mining, share = "progressive_training.stage4.hard_mining", config.progressive_training.stage4.hard_mining
-    m, widths = config.model, lambda channels: len(channels) == 3 and all(0 < c <= 2048 and c % 8 == 0 for c in channels)
+    m, widths = (
+        config.model,
+        lambda channels: len(channels) == 3 and all(0 < c <= 2048 and c % 8 == 0 for c in channels),
+    )
     rules = {
         "model.scale": (m.scale in (2, 4), "2 or 4"),
         "model.deform_groups": (m.attention_channels % m.deform_groups == 0, "a divisor of model.attention_channels"),
         "model.num_channels": (m.num_channels >= 4 and m.num_channels % 4 == 0, "a positive multiple of 4"),
         "model.recognizer.channels": (widths(m.recognizer.channels), "three multiples of 8 from 8 to 2048"),
         "model.embedder.channels": (widths(m.embedder.channels), "three multiples of 8 from 8 to 2048"),
-        "model.recognizer.layouts": (all(is_plain_name(n) and set(mask) <= set("LD") for n, mask in m.recognizer.layouts.items()), "plain names with masks of L and D"),
+        "model.recognizer.layouts": (
+            all(is_plain_name(n) and set(mask) <= set("LD") for n, mask in m.recognizer.layouts.items()),
+            "plain names with masks of L and D",
+        ),
         "data.layouts": (len(config.data.layouts) >= 1, "at least one layout"),
         "training.ema_decay": (0 <= config.training.ema_decay < 1, "at least 0 and below 1"),
         "data.unrectified": (0 <= config.data.unrectified <= 1, "between 0 and 1"),

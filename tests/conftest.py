@@ -1,4 +1,5 @@
 "Fixtures: a tiny trained run, a folder of rendered plates"
+
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ from filelock import FileLock
 from helpers import TINY, Outcome, run, run_process
 
 torch.set_num_threads(1)  # the thread count changes the last bits
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C, and so would the commands that tests start
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a shell's background job ignores Ctrl-C, and so would the commands that tests start
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +33,9 @@ def shared(tmp_path_factory):
             if not place.exists():
                 place.mkdir()
                 (place / "outcome.json").write_text(json.dumps(asdict(command(place / name))))
-            assert (place / "outcome.json").is_file(), f"{place} could not be made: the error of the test that asked first, perhaps in another worker, says why"
+            assert (place / "outcome.json").is_file(), (
+                f"{place} could not be made: the error of the test that asked first, perhaps in another worker, says why"
+            )
             outcome = Outcome(**json.loads((place / "outcome.json").read_text()))
         assert outcome.code == 0, outcome.err
         return place / name, outcome
@@ -41,7 +46,10 @@ def shared(tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained_run(shared) -> tuple[Path, Outcome]:
     "All five stages of the smallest models: folder, and how the command ended"
-    return shared("run", lambda folder: run_process("train", "--debug", "--no-tensorboard", "--save-dir", folder, *TINY, whole=True))
+    return shared(
+        "run",
+        lambda folder: run_process("train", "--debug", "--no-tensorboard", "--save-dir", folder, *TINY, whole=True),
+    )
 
 
 @pytest.fixture(scope="session")

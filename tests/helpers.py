@@ -1,4 +1,5 @@
 "Running the command line, in this process or as one of its own"
+
 import contextlib
 import io
 import os
@@ -26,6 +27,7 @@ TINY = (
 @dataclass
 class Outcome:
     "How a command ended"
+
     code: int
     out: str
     err: str
@@ -54,7 +56,14 @@ def run(*args) -> Outcome:
 
 def run_process(*args, whole: bool = False) -> Outcome:
     "The command as a process of its own; `whole`: a training calibrates as a user's"
-    done = subprocess.run([*COMMAND, *map(str, args)] if whole else command(*args), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(), timeout=600)
+    done = subprocess.run(
+        [*COMMAND, *map(str, args)] if whole else command(*args),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=600,
+    )
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 

@@ -1,4 +1,5 @@
 "A notebook in a real JupyterLab, in a real Chromium"
+
 import json
 import os
 import secrets
@@ -11,10 +12,23 @@ from pathlib import Path
 
 from helpers import ROOT, quiet_port
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 
-NOTEBOOK = "const w = window.jupyterapp.shell.currentWidget, cells = [...w.content.model.cells].filter(c => c.type == 'code');"
+NOTEBOOK = (
+    "const w = window.jupyterapp.shell.currentWidget, cells = [...w.content.model.cells].filter(c => c.type == 'code');"
+)
 ERRORS = f"() => {{{NOTEBOOK} return cells.flatMap(c => c.outputs.toJSON().filter(o => o.output_type == 'error').map(o => o.ename + ': ' + o.evalue))}}"
 DONE = f"() => {{{NOTEBOOK} return cells.some(c => c.outputs.toJSON().some(o => o.output_type == 'error')) || (w.sessionContext.session.kernel.status == 'idle' && cells.every(c => !c.sharedModel.source.trim() || (c.executionCount != null && c.executionState != 'running')))}}"
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'"
@@ -27,16 +41,42 @@ class Lab:
         self.folder, self.token, self.port = folder, secrets.token_hex(16), quiet_port()
         settings = folder / ".lab" / "@jupyterlab" / "apputils-extension"
         settings.mkdir(parents=True)
-        (settings / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))  # no question at the start
+        (settings / "notification.jupyterlab-settings").write_text(
+            json.dumps({"fetchNews": "false", "checkForUpdates": False})
+        )  # no question at the start
         (folder / "runs").mkdir()
         (ROOT / "nbs" / "runs" / "tiny").mkdir(parents=True, exist_ok=True)
-        (folder / "runs" / "tiny").symlink_to(ROOT / "nbs" / "runs" / "tiny")  # what other notebooks have trained already
-        places = {f"JUPYTER{name}": str(folder / f".{name.lower()}") for name in ("LAB_WORKSPACES_DIR", "_RUNTIME_DIR", "_CONFIG_DIR")}
+        (folder / "runs" / "tiny").symlink_to(
+            ROOT / "nbs" / "runs" / "tiny"
+        )  # what other notebooks have trained already
+        places = {
+            f"JUPYTER{name}": str(folder / f".{name.lower()}")
+            for name in ("LAB_WORKSPACES_DIR", "_RUNTIME_DIR", "_CONFIG_DIR")
+        }
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        env = {**os.environ, **places, "JUPYTERLAB_SETTINGS_DIR": str(folder / ".lab"), "IPYTHONDIR": str(folder / ".ipython"), "PATH": path, "OMP_NUM_THREADS": "1"}
-        options = [f"--port={self.port}", "--ip=127.0.0.1", f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None", "--ServerApp.port_retries=0"]
+        env = {
+            **os.environ,
+            **places,
+            "JUPYTERLAB_SETTINGS_DIR": str(folder / ".lab"),
+            "IPYTHONDIR": str(folder / ".ipython"),
+            "PATH": path,
+            "OMP_NUM_THREADS": "1",
+        }
+        options = [
+            f"--port={self.port}",
+            "--ip=127.0.0.1",
+            f"--IdentityProvider.token={self.token}",
+            f"--ServerApp.root_dir={folder}",
+            "--LabApp.news_url=None",
+            "--ServerApp.port_retries=0",
+        ]
         self.log = open(folder / "server.log", "w")
-        self.process = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser", *options], env=env, stdout=self.log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser", *options],
+            env=env,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
 
     def __enter__(self) -> "Lab":
         end = time.monotonic() + 60
@@ -68,7 +108,9 @@ class Lab:
             page.locator(".jp-Dialog .jp-mod-accept").first.click()
         page.wait_for_function(IDLE)
         whole = "{...w.content.notebookConfig, windowingMode: 'none'}"  # cells out of sight, too
-        page.evaluate(f"() => {{const w = window.jupyterapp.shell.currentWidget; window.jupyterapp.shell.collapseLeft(); w.content.notebookConfig = {whole}}}")
+        page.evaluate(
+            f"() => {{const w = window.jupyterapp.shell.currentWidget; window.jupyterapp.shell.collapseLeft(); w.content.notebookConfig = {whole}}}"
+        )
         page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
         page.wait_for_function(DONE, polling=250)
         assert not page.evaluate(ERRORS)

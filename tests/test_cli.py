@@ -1,4 +1,5 @@
 "The verbs as a user types them"
+
 import json
 import shutil
 from importlib.util import find_spec
@@ -8,10 +9,10 @@ import pytest
 from helpers import ROOT, TINY, refused, run, run_process
 
 from lp_asrn.config import DATA_DIR
-from lp_asrn.plates.layouts import LAYOUTS
-from lp_asrn.settings import load_config, presets
 from lp_asrn.models.model_set import load_models
 from lp_asrn.models.weights import load_tensors, save_tensors
+from lp_asrn.plates.layouts import LAYOUTS
+from lp_asrn.settings import load_config, presets
 
 # ---- help
 
@@ -50,7 +51,11 @@ def test_help_of_the_command_names_the_verbs():
 def result(folder, name, seed, digits):
     "A text file as a run leaves it"
     folder.mkdir(exist_ok=True)
-    read = {f"rendered/{severity}/{reader}": digits for severity in ("medium", "hard", "surveillance") for reader in ("judge", "rapidocr")}
+    read = {
+        f"rendered/{severity}/{reader}": digits
+        for severity in ("medium", "hard", "surveillance")
+        for reader in ("judge", "rapidocr")
+    }
     (folder / f"{name}-{seed}.json").write_text(json.dumps({"variant": name, "seed": seed, "read": read}))
 
 
@@ -62,7 +67,9 @@ def test_ablate_makes_its_tables_from_text_files(tmp_path):
     assert table.code == 0 and "90.0" in table.out and "+10.0 (" in table.out
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     left = run("ablate", "--list", "--results", tmp_path / "r", "--variants", "no_ec", "no_lp")
-    assert left.code == 0 and [line.split()[:3] for line in left.out.splitlines()] == [[n, "seed", s] for n, s in (("no_lp", "0"), ("no_lp", "1"), ("no_lp", "2"), ("no_ec", "3"), ("no_ec", "4"))]
+    assert left.code == 0 and [line.split()[:3] for line in left.out.splitlines()] == [
+        [n, "seed", s] for n, s in (("no_lp", "0"), ("no_lp", "1"), ("no_lp", "2"), ("no_ec", "3"), ("no_ec", "4"))
+    ]
 
 
 def test_ablate_refuses(tmp_path):
@@ -74,9 +81,15 @@ def test_ablate_refuses(tmp_path):
     result(tmp_path / "rival", "edsr", 0, "1")
     refused(run("ablate", "--table", "--results", tmp_path / "rival", "--figure", tmp_path / "f.png"), "full method")
     (tmp_path / "rival" / "full-0.json").write_text("half a fi")
-    refused(run("ablate", "--variants", "no_ec", "--results", tmp_path / "rival", "--save-dir", tmp_path / "s"), "full-0.json")
+    refused(
+        run("ablate", "--variants", "no_ec", "--results", tmp_path / "rival", "--save-dir", tmp_path / "s"),
+        "full-0.json",
+    )
     refused(run("ablate", "--table", "--results", tmp_path / "alone", "--readme", tmp_path / "page.md"), "metrics.json")
-    refused(run("ablate", "--photographs", tmp_path / "gone", "--save-dir", tmp_path / "s", "--results", tmp_path / "r"), "gone")
+    refused(
+        run("ablate", "--photographs", tmp_path / "gone", "--save-dir", tmp_path / "s", "--results", tmp_path / "r"),
+        "gone",
+    )
     assert not (tmp_path / "s").exists()
 
 
@@ -123,7 +136,11 @@ def test_text_named_png(tmp_path, text_png, checkpoint):
 @pytest.mark.parametrize("verb", ["train", "evaluate"])
 def test_bad_data_folder(verb, tmp_path, table, checkpoint):
     def attempt(folder):
-        more = ["--checkpoint", checkpoint] if verb == "evaluate" else ["--no-tensorboard", "--save-dir", tmp_path / "run", *TINY]
+        more = (
+            ["--checkpoint", checkpoint]
+            if verb == "evaluate"
+            else ["--no-tensorboard", "--save-dir", tmp_path / "run", *TINY]
+        )
         return run(verb, "--data-root", folder, *more)
 
     refused(attempt(tmp_path / "gone"), "no such folder", "gone")
@@ -158,7 +175,9 @@ def test_checkpoint_of_another_architecture(tmp_path, trained, checkpoint):
     refused(run("evaluate", "--checkpoint", tmp_path / "other.safetensors"), "another architecture")
     shutil.copytree(trained / "stage1_warmup", tmp_path / "run" / "stage1_warmup")
     wider = [*TINY, "--model.num_channels", 16]
-    refused(run("train", "--stage", 2, "--no-tensorboard", "--save-dir", tmp_path / "run", *wider), "another architecture")
+    refused(
+        run("train", "--stage", 2, "--no-tensorboard", "--save-dir", tmp_path / "run", *wider), "another architecture"
+    )
     for stage in ("all", "2"):
         words = ["--stage", stage, "--no-tensorboard", "--save-dir", tmp_path / "new", *TINY, "--training.start-from"]
         refused(run("train", *words, "small"), "another architecture", "--preset small")
@@ -169,13 +188,28 @@ def test_checkpoint_of_another_architecture(tmp_path, trained, checkpoint):
 def test_going_on_from_a_file_that_the_run_would_replace(tmp_path, trained):
     shutil.copytree(trained, tmp_path / "run")
     own = tmp_path / "run" / "stage4_hard_mining" / "best.safetensors"
-    refused(run("train", "--overwrite", "--no-tensorboard", "--save-dir", tmp_path / "run", *TINY, "--training.start-from", own), "start_from", "save dir")
+    refused(
+        run(
+            "train",
+            "--overwrite",
+            "--no-tensorboard",
+            "--save-dir",
+            tmp_path / "run",
+            *TINY,
+            "--training.start-from",
+            own,
+        ),
+        "start_from",
+        "save dir",
+    )
     assert own.is_file()
 
 
 def test_a_stage_that_others_were_built_on_is_not_started_unasked(tmp_path, trained):
     shutil.copytree(trained / "stage2_lcofl", tmp_path / "stage2_lcofl")
-    refused(run("train", "--stage", 0, "--no-tensorboard", "--save-dir", tmp_path, *TINY), "stage2_lcofl", "--overwrite")
+    refused(
+        run("train", "--stage", 0, "--no-tensorboard", "--save-dir", tmp_path, *TINY), "stage2_lcofl", "--overwrite"
+    )
 
 
 @pytest.mark.parametrize(
@@ -239,7 +273,11 @@ def test_bad_verb_and_bad_synth(tmp_path, plates):
 
 
 def test_stage_without_the_one_before(tmp_path):
-    refused(run("train", "--stage", 2, "--no-tensorboard", "--save-dir", tmp_path / "run", *TINY), "stage1_warmup", "--stage 1")
+    refused(
+        run("train", "--stage", 2, "--no-tensorboard", "--save-dir", tmp_path / "run", *TINY),
+        "stage1_warmup",
+        "--stage 1",
+    )
 
 
 def test_a_run_is_never_overwritten_unasked(trained, tmp_path):
@@ -247,7 +285,9 @@ def test_a_run_is_never_overwritten_unasked(trained, tmp_path):
     state = lambda: {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
     before = state()
     for stage in ("all", "2", "hard_mining"):
-        refused(run("train", "--stage", stage, "--no-tensorboard", "--save-dir", folder, *TINY), "--resume", "--overwrite")
+        refused(
+            run("train", "--stage", stage, "--no-tensorboard", "--save-dir", folder, *TINY), "--resume", "--overwrite"
+        )
     assert state() == before
 
 
@@ -268,17 +308,26 @@ def test_train_all_stages(trained_run):
     folder, outcome = trained_run
     assert "Warning" not in outcome.err and "Traceback" not in outcome.err, outcome.err
     for stage in ("stage1_warmup", "stage2_lcofl", "stage3_finetune", "stage4_hard_mining", "lr_reader"):
-        assert any(line.startswith(f"{stage}: ") and f"starts from {folder}" in line for line in outcome.out.splitlines())
+        assert any(
+            line.startswith(f"{stage}: ") and f"starts from {folder}" in line for line in outcome.out.splitlines()
+        )
     for row in ("bicubic", "lr_reader", "sr", "hr"):
         assert f"\n{row}" in outcome.out, outcome.out
     assert (folder / "samples.png").stat().st_size > 1000 and "<h1" in (folder / "report.html").read_text()
     assert "calibrated on 4000 readings" in outcome.out, "as many as a user's run"
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert {(r["input"], r["judge"]) for r in metrics["rows"]} == {("lr_reader", "lr_reader"), ("both", "reader"), ("hr", "reader")} | {
-        (i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "recognizer")
+    assert {(r["input"], r["judge"]) for r in metrics["rows"]} == {
+        ("lr_reader", "lr_reader"),
+        ("both", "reader"),
+        ("hr", "reader"),
+    } | {(i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "recognizer")}
+    assert {r["dataset"] for r in metrics["rows"]} == {
+        name + how for name in ("rendered", "rendered, unseen face") for how in ("", ", as they come")
     }
-    assert {r["dataset"] for r in metrics["rows"]} == {name + how for name in ("rendered", "rendered, unseen face") for how in ("", ", as they come")}
-    assert "against a recogniser trained on LR" in outcome.out and len((folder / "readings.csv").read_text().splitlines()) == 1 + 4 * 32
+    assert (
+        "against a recogniser trained on LR" in outcome.out
+        and len((folder / "readings.csv").read_text().splitlines()) == 1 + 4 * 32
+    )
     config = load_config("full", folder / "config.yaml")
     assert config.model == load_models(folder / "best.safetensors")[0].config and config.model.num_channels == 8
 
@@ -306,7 +355,9 @@ def test_evaluate_writes_the_same_bytes_twice(checkpoint, tmp_path):
     out, first = once("a")
     assert once("b")[1] == first
     rows = json.loads(first)["rows"]
-    assert {r["severity"] for r in rows} == {"medium", "hard"} and {r["n"] for r in rows if r["layout"] == "all"} == {12}
+    assert {r["severity"] for r in rows} == {"medium", "hard"} and {r["n"] for r in rows if r["layout"] == "all"} == {
+        12
+    }
     assert len({r["dataset"] for r in rows}) == 4 and "rendered: 6 plates x 2 draws, severity hard" in out
     assert "rendered, as they come: 6 plates x 2 draws, severity hard" in out
     which = ("sr", "judge", "all", "rendered")
@@ -320,7 +371,10 @@ def test_enhance_takes_any_size_and_suffix(checkpoint, picture, tmp_path):
         picture(f"in/{name}", *size)
     assert run("enhance", tmp_path / "in", tmp_path / "out", "--checkpoint", checkpoint).code == 0
     shapes = {p.name: cv2.imread(str(p)).shape[:2] for p in (tmp_path / "out").iterdir()}
-    assert set(shapes) == {"lr.png", "photo.png", "wide.png", "tall.png"} and set(shapes.values()) <= {(32, 96), (32, 73)}, "as wide as the layout"
+    assert set(shapes) == {"lr.png", "photo.png", "wide.png", "tall.png"} and set(shapes.values()) <= {
+        (32, 96),
+        (32, 73),
+    }, "as wide as the layout"
     assert run("enhance", tmp_path / "in" / "lr.png", tmp_path / "one.png", "--checkpoint", checkpoint).code == 0
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "out" / "lr.png").read_bytes()
 
@@ -406,7 +460,9 @@ def test_pictures_may_lie_outside_the_data_folder(checkpoint, picture, tmp_path)
     paths = picture("elsewhere/a.jpg", 32, 96), picture("b.png", 32, 96)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "labels.csv").write_text(f"image_path,plate_text\n{paths[0]},ABC1234\n../b.png,ABC1D23\n")
-    outcome = run("evaluate", "--checkpoint", checkpoint, "--data-root", tmp_path / "data", "--save-dir", tmp_path / "scores")
+    outcome = run(
+        "evaluate", "--checkpoint", checkpoint, "--data-root", tmp_path / "data", "--save-dir", tmp_path / "scores"
+    )
     assert outcome.code == 0 and "2 plates" in outcome.out, outcome
 
 
@@ -414,7 +470,9 @@ def test_real_plates(checkpoint, tmp_path):
     folder = ROOT.parent / "shared" / "real" / "openalpr_br"
     if not folder.is_dir():
         pytest.skip("../shared/real, which is not part of the project, is not here")
-    outcome = run("evaluate", "--checkpoint", checkpoint, "--data-root", folder, "--severity", "medium", "--save-dir", tmp_path)
+    outcome = run(
+        "evaluate", "--checkpoint", checkpoint, "--data-root", folder, "--severity", "medium", "--save-dir", tmp_path
+    )
     assert outcome.code == 0, outcome.err
     rows = json.loads((tmp_path / "metrics.json").read_text())["rows"]
     assert {r["n"] for r in rows} == {59} and {r["input"] for r in rows} == {"bicubic", "lr_reader", "sr", "both", "hr"}
@@ -449,7 +507,11 @@ def test_overwriting_a_stage_removes_what_came_after_it(trained, tmp_path):
 def test_training_the_direct_reader_again_removes_the_generators_that_were_drawn_by_it(trained, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "copy")
     outcome = run("train", "--debug", "--stage", "lr_reader", "--overwrite", "--no-tensorboard", "--save-dir", folder)
-    assert outcome.code == 0 and f"starts from {folder / 'stage0'}" in outcome.out and not (folder / "stage1_warmup").exists(), outcome
+    assert (
+        outcome.code == 0
+        and f"starts from {folder / 'stage0'}" in outcome.out
+        and not (folder / "stage1_warmup").exists()
+    ), outcome
 
 
 def test_judges_are_picked_by_name(checkpoint, tmp_path):
@@ -461,23 +523,50 @@ def test_judges_are_picked_by_name(checkpoint, tmp_path):
     outcome = run(*words, "--judge", "all")
     assert outcome.code == 0, outcome
     rows = {(r["input"], r["judge"]) for r in json.loads((tmp_path / "metrics.json").read_text())["rows"]}
-    assert rows >= {(i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "rapidocr", "rapidocr_snapped", "recognizer")}
+    assert rows >= {
+        (i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "rapidocr", "rapidocr_snapped", "recognizer")
+    }
 
 
 def test_data_without_a_split_is_refused_before_training_and_broken_pictures_are_named(tmp_path):
     assert run("synth", tmp_path / "data", "--n", 20).code == 0
     (tmp_path / "data" / "hr" / "train_000003.png").write_text("no picture")
-    words = ("train", "--stage", 0, "--data-root", tmp_path / "data", "--no-tensorboard", *TINY, "--progressive_training.stage0.epochs", 1)
+    words = (
+        "train",
+        "--stage",
+        0,
+        "--data-root",
+        tmp_path / "data",
+        "--no-tensorboard",
+        *TINY,
+        "--progressive_training.stage0.epochs",
+        1,
+    )
     outcome = run(*words, "--save-dir", tmp_path / "run")
     assert outcome.code == 0 and "19 plates" in outcome.out and "train_000003.png" in outcome.out, outcome
     assert run("synth", tmp_path / "few", "--n", 5).code == 0
-    refused(run("train", "--data-root", tmp_path / "few", "--no-tensorboard", *TINY, "--save-dir", tmp_path / "none"), "split 'val'")
+    refused(
+        run("train", "--data-root", tmp_path / "few", "--no-tensorboard", *TINY, "--save-dir", tmp_path / "none"),
+        "split 'val'",
+    )
     assert not (tmp_path / "none").exists()
 
 
 def test_plates_that_bring_their_lr_get_no_severity(checkpoint, tmp_path):
     assert run("synth", tmp_path / "data", "--n", 10, "--severity", "clean").code == 0
-    outcome = run("evaluate", "--checkpoint", checkpoint, "--data-root", tmp_path / "data", "--severity", "medium,hard", "--draws", 3, "--save-dir", tmp_path)
+    outcome = run(
+        "evaluate",
+        "--checkpoint",
+        checkpoint,
+        "--data-root",
+        tmp_path / "data",
+        "--severity",
+        "medium,hard",
+        "--draws",
+        3,
+        "--save-dir",
+        tmp_path,
+    )
     assert outcome.code == 0 and "no severity is applied" in outcome.out
     rows = json.loads((tmp_path / "metrics.json").read_text())["rows"]
     assert {r["severity"] for r in rows} == {"as given"} and max(r["n"] for r in rows) == 1

@@ -1,4 +1,5 @@
 "Data sets of every form, whole and broken, through `lp_asrn data check` and through loading"
+
 import io
 import json
 import os
@@ -98,7 +99,9 @@ def test_the_plate_of_a_photograph_comes_back(specimen):
     note = folder / "images" / "cars-br" / "img_000000.txt"
     write_image(note.with_suffix(".png"), photo)
     note.with_suffix(".jpg").unlink()  # the list still says .jpg
-    note.write_text("type: car\nplate: ABC-1234\nlayout: Brazilian\ncorners: " + " ".join(f"{x:.0f},{y:.0f}" for x, y in corners))
+    note.write_text(
+        "type: car\nplate: ABC-1234\nlayout: Brazilian\ncorners: " + " ".join(f"{x:.0f},{y:.0f}" for x, y in corners)
+    )
     (loaded,) = [p for p in drawn(folder) if p.text == "ABC1234"]
     alike = lambda a, b: np.corrcoef(a.ravel(), b.ravel())[0, 1]
     hr, plate = resample(loaded.picture, loaded.corners), resample(PLATE, whole(PLATE))
@@ -161,7 +164,9 @@ def test_layouts_of_ones_own(picture, tmp_path, monkeypatch):
 
 # ---- broken pictures
 
-PLATE = np.asarray(Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 12, 3), dtype=np.uint8)).resize((120, 40)))
+PLATE = np.asarray(
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 12, 3), dtype=np.uint8)).resize((120, 40))
+)
 EXIF = Image.Exif()
 EXIF[0x0112] = 3  # upside down
 
@@ -180,9 +185,15 @@ READ = {  # name: content, the picture that it shows
     "one_pixel.png": (encoded(PLATE[:1, :1], "PNG"), PLATE[:1, :1]),
     "wide.png": (encoded(np.resize(PLATE, (3, 20000, 3)), "PNG"), np.resize(PLATE, (3, 20000, 3))),
     "high.png": (encoded(np.resize(PLATE, (20000, 3, 3)), "PNG"), np.resize(PLATE, (20000, 3, 3))),
-    "cmyk.jpg": (encoded(Image.fromarray(np.dstack([255 - PLATE, 0 * PLATE[..., 0]]), "CMYK"), "JPEG", quality=100), PLATE),
+    "cmyk.jpg": (
+        encoded(Image.fromarray(np.dstack([255 - PLATE, 0 * PLATE[..., 0]]), "CMYK"), "JPEG", quality=100),
+        PLATE,
+    ),
     "sixteen.png": (encoded(PLATE[..., 0].astype(np.uint16) * 257, "PNG"), GREY3),
-    "rgba.png": (encoded(np.dstack([PLATE, np.where(OPAQUE, 255, 0).astype(np.uint8)]), "PNG"), np.where(OPAQUE, PLATE, 127)),
+    "rgba.png": (
+        encoded(np.dstack([PLATE, np.where(OPAQUE, 255, 0).astype(np.uint8)]), "PNG"),
+        np.where(OPAQUE, PLATE, 127),
+    ),
     "palette.png": (encoded(FOUR, "PNG"), GREY3 // 64 * 64),
     "turned.jpg": (encoded(PLATE, "JPEG", quality=95, exif=EXIF), PLATE[::-1, ::-1]),
     "really_png.jpg": (PNG, PLATE),
@@ -300,7 +311,10 @@ def test_repeated_and_contradicting_rows(specimen):
         (HEADER.replace(",", ";").encode(), "no column"),
         (HEADER.encode() + "\nhr/0.png,ABÇ1234".encode("latin-1"), "UTF-8"),
         (HEADER.encode("utf-16"), "UTF-8"),
-        (HEADER.encode() + b'\n"hr/0.png,ABC1234\nhr/1.png,ABC1235\n', "not a UTF-8 CSV file"),  # a quote that is never closed
+        (
+            HEADER.encode() + b'\n"hr/0.png,ABC1234\nhr/1.png,ABC1235\n',
+            "not a UTF-8 CSV file",
+        ),  # a quote that is never closed
         (HEADER.encode() + b"\n" + b"x" * 200_000, "not a UTF-8 CSV file"),
     ],
 )
@@ -324,7 +338,9 @@ def test_a_byte_order_mark_and_windows_lines_change_nothing(specimen):
     for form, name in (("labels.csv", "labels.csv"), ("RodoSol-ALPR", "split.txt"), ("UFPR-SR-Plates", "tracks.txt")):
         folder = specimen(form)
         before = found(folder)
-        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+        (folder / name).write_bytes(
+            b"\xef\xbb\xbf" + (folder / name).read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        )
         assert found(folder) == before, form
 
 
@@ -354,7 +370,10 @@ NOTES = [  # content of img_000000.txt, kind of fault
     ("plate: {text}\nlayout: Mercosur\ncorners: 10,10 90,10 90,50 10,50", "mislabelled"),
     ("plate: {text}\nlayout: Klingon\ncorners: 10,10 90,10 90,50 10,50", "skipped"),
     ("type: motorcycle\nplate: {text}\nlayout: Brazilian\ncorners: 10,10 90,10 90,50 10,50", "skipped"),
-    ("city: S\xe3o Paulo\nplate: {text}\nlayout: Brazilian\ncorners: 10,10 90,10 90,50 10,50", "mislabelled"),  # latin-1
+    (
+        "city: S\xe3o Paulo\nplate: {text}\nlayout: Brazilian\ncorners: 10,10 90,10 90,50 10,50",
+        "mislabelled",
+    ),  # latin-1
     ("plate: {text}\nlayout: brazilian\ncorners: -3,-2 90,10 90,50 10,50", None),  # a little outside: legal
 ]
 
@@ -395,7 +414,9 @@ JSON = [
 
 
 @pytest.mark.parametrize("content", JSON, ids=range(len(JSON)))
-@pytest.mark.parametrize("form, name, lost", [("UFPR-SR-Plates", "hr-002.json", 1), ("LRLPR-26", "annotations.json", 5)])
+@pytest.mark.parametrize(
+    "form, name, lost", [("UFPR-SR-Plates", "hr-002.json", 1), ("LRLPR-26", "annotations.json", 5)]
+)
 def test_broken_json_costs_its_own_frames_alone(form, name, lost, content, specimen):
     folder = specimen(form)
     before, path = found(folder), sorted(folder.rglob(name))[0]
@@ -490,9 +511,16 @@ def test_names_that_cannot_be_printed(specimen):
     folder = specimen("labels.csv")
     for name in (b"caf\xe9.png", b"two\nlines.png"):
         Path(os.fsdecode(os.path.join(os.fsencode(folder), b"hr", name))).write_bytes(PNG)
-    done = subprocess.run([*COMMAND, "data", "check", str(folder)], capture_output=True, env={**environment(), "PYTHONIOENCODING": "utf-8:strict"})
+    done = subprocess.run(
+        [*COMMAND, "data", "check", str(folder)],
+        capture_output=True,
+        env={**environment(), "PYTHONIOENCODING": "utf-8:strict"},
+    )
     out = done.stdout.decode()
-    assert done.returncode == 1 and not done.stderr and "caf\\udce9.png" in out and "two\\nlines.png" in out, (out, done.stderr)
+    assert done.returncode == 1 and not done.stderr and "caf\\udce9.png" in out and "two\\nlines.png" in out, (
+        out,
+        done.stderr,
+    )
 
 
 def test_the_leaks_of_a_published_split_are_reported_and_held_back(specimen):
@@ -505,7 +533,11 @@ def test_the_leaks_of_a_published_split_are_reported_and_held_back(specimen):
         write_image(path, 255 - read_image(path))
     check(folder, 1, "leaks: 1", lines[1].split(";")[0], "1 fault")
     table = read_data(folder)
-    assert len(table.held_back) == 5 and not any(r.track == "tracks/new" for r in table.rows) and "5 held back" in table.summary()
+    assert (
+        len(table.held_back) == 5
+        and not any(r.track == "tracks/new" for r in table.rows)
+        and "5 held back" in table.summary()
+    )
     assert len(FilePlates(table)) == 25
 
 
@@ -513,7 +545,11 @@ def test_tracks_of_one_plate_stay_together_where_the_set_has_no_split(specimen):
     track = sorted(specimen("LRLPR-26").rglob("annotations.json"))[0].parent
     for i in range(20):
         shutil.copytree(track, track.with_name(f"track_9{i:04d}"))
-    rows = [r for r in scan(track.parents[2]).rows if r.text == json.loads((track / "annotations.json").read_text())["plate_text"]]
+    rows = [
+        r
+        for r in scan(track.parents[2]).rows
+        if r.text == json.loads((track / "annotations.json").read_text())["plate_text"]
+    ]
     assert len(rows) == 21 * 5 and len({r.track for r in rows}) == 21 and len({r.split for r in rows}) == 1
     check(track.parents[2], 1, "duplicates: 200")
 
@@ -527,7 +563,9 @@ def test_everything_at_once_ends_in_time_and_adds_up(specimen):
     with open(folder / "labels.csv", "a", encoding="utf-8") as f:
         f.write("\n".join([*lines, *LINES]) + "\n")
     command = [*COMMAND, "data", "check", str(folder), "--all"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(), stdin=subprocess.DEVNULL, timeout=60
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     counts = found(folder)
     assert sum(counts.values()) == 10 + len(lines) + len(LINES) and counts["unreadable"] == len(UNREADABLE)

@@ -1,4 +1,5 @@
 "What is written for readers: no dead link, no missing picture, no name of a file that is not there, nothing public without words"
+
 import ast
 import dataclasses
 import importlib
@@ -6,6 +7,7 @@ import inspect
 import json
 import re
 import shutil
+import types
 import typing
 
 import numpy as np
@@ -15,10 +17,10 @@ from fastcore.docments import docments
 from helpers import ROOT
 from test_package import NOTEBOOKS, ORDER
 
-from lp_asrn.tools.ablation_readme import sections
 from lp_asrn import Reader
 from lp_asrn.config import DATA_DIR
 from lp_asrn.plates.pictures import read_image
+from lp_asrn.tools.ablation_readme import sections
 
 PROSE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "lp_asrn/data/small.md")]
 
@@ -40,7 +42,9 @@ def slugs(text: str) -> set[str]:
 @pytest.mark.parametrize("path", [*PROSE, *NOTEBOOKS], ids=lambda p: p.stem)
 def test_links_lead_somewhere(path):
     text = prose(path)
-    links = re.findall(r"\]\(([^)\s]+)", re.sub(r"`[^`\n]*`|\$[^$]*\$", "", text)) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    links = re.findall(r"\]\(([^)\s]+)", re.sub(r"`[^`\n]*`|\$[^$]*\$", "", text)) + re.findall(
+        r'(?:src|href)="([^"]+)"', text
+    )
     dead = []
     for link in links:
         place, _, anchor = link.partition("#")
@@ -59,7 +63,14 @@ def test_links_lead_somewhere(path):
 
 def test_the_checker_finds_what_is_dead(tmp_path):
     page = tmp_path / "x.md"
-    for words in ("[a](gone.md)", "![a](gone.png)", "[a](#gone)", '<img src="gone.png">', "see nbs/99_gone.ipynb", "see `99_gone`"):
+    for words in (
+        "[a](gone.md)",
+        "![a](gone.png)",
+        "[a](#gone)",
+        '<img src="gone.png">',
+        "see nbs/99_gone.ipynb",
+        "see `99_gone`",
+    ):
         page.write_text(f"# Here\n\n[fine](#here) {words}\n")
         with pytest.raises(AssertionError):
             test_links_lead_somewhere(page)
@@ -69,9 +80,11 @@ def test_the_checker_finds_what_is_dead(tmp_path):
 
 def speaks_for_itself(annotation) -> bool:
     "A type of this package, which has a docstring of its own, or one of two whose parameters need no words"
-    if typing.get_origin(annotation) is typing.Union:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return all(speaks_for_itself(a) or a is type(None) for a in typing.get_args(annotation))
-    return annotation in (torch.device, np.random.Generator) or (inspect.isclass(annotation) and annotation.__module__.startswith("lp_asrn"))
+    return annotation in (torch.device, np.random.Generator) or (
+        inspect.isclass(annotation) and annotation.__module__.startswith("lp_asrn")
+    )
 
 
 def public_functions(module):
@@ -97,7 +110,9 @@ def test_public_functions_have_docstrings_and_docments(name):
         if not function.__doc__ and not key.endswith((".__init__", ".forward")):  # these two the class speaks for
             bare.append(key)
         for p in list(inspect.signature(function).parameters.values()):
-            known = p.name in ("self", "cls") or p.kind is p.VAR_KEYWORD  # docments does not see the comment of a ** parameter
+            known = (
+                p.name in ("self", "cls") or p.kind is p.VAR_KEYWORD
+            )  # docments does not see the comment of a ** parameter
             if not known and not said.get(p.name) and not speaks_for_itself(p.annotation):
                 bare.append(f"{key}({p.name})")
     assert not bare
@@ -116,14 +131,22 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 def test_results_of_the_readme_are_those_of_the_files():
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, text in sections(ROOT / "nbs" / "evidence").items():
-        assert f"<!-- {name} -->\n{text.strip()}\n<!-- /{name} -->" in page, f"{name}: lp_asrn ablate --table --readme README.md"
+        assert f"<!-- {name} -->\n{text.strip()}\n<!-- /{name} -->" in page, (
+            f"{name}: lp_asrn ablate --table --readme README.md"
+        )
 
 
 @pytest.mark.parametrize("notebook", [n for n in NOTEBOOKS if n.name.startswith("66")], ids=lambda n: n.stem)
 def test_a_panel_has_a_figure_for_pages_without_a_kernel(notebook):
-    outputs = [o.get("data", {}) for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] for o in c.get("outputs", [])]
+    outputs = [
+        o.get("data", {})
+        for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        for o in c.get("outputs", [])
+    ]
     assert any("image/png" in data for data in outputs)
-    assert not any("widget-view" in mime for data in outputs for mime in data), "outputs of widgets have random names: clear them"
+    assert not any("widget-view" in mime for data in outputs for mime in data), (
+        "outputs of widgets have random names: clear them"
+    )
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
@@ -137,4 +160,6 @@ def test_each_notebook_tells_its_part(notebook):
     code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     lines = "\n".join(line for c in code for line in c.splitlines() if not re.match(r"\s*[%!]", line))
     tested = any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(lines)))
-    assert tested or re.search(r"tests/\w|[Ll]aws .*nbs/\d", "".join("".join(c["source"]) for c in words)), "a test, or where it is"
+    assert tested or re.search(r"tests/\w|[Ll]aws .*nbs/\d", "".join("".join(c["source"]) for c in words)), (
+        "a test, or where it is"
+    )

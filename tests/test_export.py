@@ -1,4 +1,5 @@
 "lp_asrn export and the weights of the package: what a user types"
+
 import json
 import shutil
 
@@ -10,6 +11,7 @@ from helpers import refused, run
 from lp_asrn.config import DATA_DIR
 from lp_asrn.models.weights import PRETRAINED
 
+
 @pytest.fixture(scope="module")
 def graphs(checkpoint, shared):
     "A folder that `lp_asrn export` wrote"
@@ -20,9 +22,14 @@ def graphs(checkpoint, shared):
 
 def test_read_and_enhance_by_a_graph(graphs, checkpoint, picture, tmp_path):
     picture("in/small.png"), picture("in/large.jpg", 64, 192), picture("in/odd.png", 9, 61)
-    both = [json.loads(run("read", tmp_path / "in", "--checkpoint", path, "--json").out) for path in (checkpoint, graphs / "reader.onnx")]
+    both = [
+        json.loads(run("read", tmp_path / "in", "--checkpoint", path, "--json").out)
+        for path in (checkpoint, graphs / "reader.onnx")
+    ]
     for a, b in zip(*both):
-        assert all(a[key] == b[key] for key in ("file", "frames", "calibrated", "super_resolved"))  # of noise, texts may differ: PyTorch may compute in bf16 here
+        assert all(
+            a[key] == b[key] for key in ("file", "frames", "calibrated", "super_resolved")
+        )  # of noise, texts may differ: PyTorch may compute in bf16 here
         assert abs(a["doubt"] - b["doubt"]) < 0.1 and np.allclose(a["corners"], b["corners"], atol=0.5)
     assert run("enhance", tmp_path / "in", tmp_path / "out", "--checkpoint", graphs / "reader.onnx").code == 0
     assert len(list((tmp_path / "out").iterdir())) == 3
@@ -30,7 +37,9 @@ def test_read_and_enhance_by_a_graph(graphs, checkpoint, picture, tmp_path):
 
 def test_graphs_say_what_they_are(graphs):
     for name in ("generator", "recognizer", "rectifier", "reader"):
-        note = json.loads(onnxruntime.InferenceSession(graphs / f"{name}.onnx").get_modelmeta().custom_metadata_map["lp_asrn"])
+        note = json.loads(
+            onnxruntime.InferenceSession(graphs / f"{name}.onnx").get_modelmeta().custom_metadata_map["lp_asrn"]
+        )
         assert note["graph"] == name and set(note["calibration"]) == {"lr", "tracks"} and len(note["alphabet"]) == 36
 
 
@@ -55,7 +64,10 @@ def test_mistakes_are_one_line(graphs, checkpoint, picture, tmp_path):
         shutil.copy(graphs / name, tmp_path / "few" / name)
     refused(run("bench", "--checkpoint", graphs / "reader.onnx"), "not a checkpoint")
     refused(run("bench", "--plot", "x.png"), "bench deform")
-    refused(run("evaluate", "--checkpoint", graphs / "reader.onnx", "--num", 4, "--save-dir", tmp_path / "scores"), "not a checkpoint")
+    refused(
+        run("evaluate", "--checkpoint", graphs / "reader.onnx", "--num", 4, "--save-dir", tmp_path / "scores"),
+        "not a checkpoint",
+    )
 
 
 def test_the_weights_of_the_package_read_its_examples():
@@ -64,6 +76,8 @@ def test_the_weights_of_the_package_read_its_examples():
     assert outcome.code == 0, outcome
     found = json.loads(outcome.out)
     assert len(found) >= 4 and all(r["calibrated"] for r in found)
-    assert sum(r["text"] == r["file"].split(".")[0] for r in found) >= len(found) / 2, "they are named by their true texts"
+    assert sum(r["text"] == r["file"].split(".")[0] for r in found) >= len(found) / 2, (
+        "they are named by their true texts"
+    )
     refused(run("read"), "--example")
     refused(run("read", "crop.png", "--example"), "not both")

@@ -1,4 +1,5 @@
 "Files that someone else has made: refused in one line, nothing executed, nothing overwritten"
+
 import hashlib
 import pickle
 import shutil
@@ -12,7 +13,19 @@ from safetensors.torch import save_file
 
 from lp_asrn.models.weights import load_tensors, save_tensors, weights_path
 
-QUICK = ["--no-tensorboard", "--data.num_train", 8, "--data.num_val", 8, "--data.num_test", 8, "--batch-size", 4, "--progressive_training.stage0.epochs", 1]
+QUICK = [
+    "--no-tensorboard",
+    "--data.num_train",
+    8,
+    "--data.num_val",
+    8,
+    "--data.num_test",
+    8,
+    "--batch-size",
+    4,
+    "--progressive_training.stage0.epochs",
+    1,
+]
 TRAIN = ["train", "--stage", "0", *TINY, *QUICK]
 
 
@@ -91,14 +104,29 @@ FILES = {
     "truncated": (truncated, "is not a checkpoint of LP-ASRN, or it is damaged"),
     "foreign": (foreign, "is not a checkpoint of LP-ASRN, or it is damaged"),
     "missing tensor": (small(lambda t, n: t.pop(first(t))), "has no tensor"),
-    "surplus tensor": (small(lambda t, n: t.update({"generator.extra": torch.zeros(1)})), "has a surplus tensor 'extra'"),
+    "surplus tensor": (
+        small(lambda t, n: t.update({"generator.extra": torch.zeros(1)})),
+        "has a surplus tensor 'extra'",
+    ),
     "wrong shape": (small(lambda t, n: t.update({first(t): torch.zeros(1, 2)})), "has shape (1, 2), expected"),
     "unknown setting": (small(lambda t, n: n["model"].update(evil=1)), "evil"),
-    "a name that leads elsewhere": (small(lambda t, n: n["model"]["recognizer"]["layouts"].update({"../../evil": "LLLDDDD"})), "model.recognizer.layouts"),
-    "a size beyond reason": (small(lambda t, n: n["model"].update(num_rrdb_blocks=10**9)), "model.num_rrdb_blocks must be at most"),
+    "a name that leads elsewhere": (
+        small(lambda t, n: n["model"]["recognizer"]["layouts"].update({"../../evil": "LLLDDDD"})),
+        "model.recognizer.layouts",
+    ),
+    "a size beyond reason": (
+        small(lambda t, n: n["model"].update(num_rrdb_blocks=10**9)),
+        "model.num_rrdb_blocks must be at most",
+    ),
     "a note without end": (endless, "is not a checkpoint of LP-ASRN, or it is damaged"),
-    "a look at the environment": (small(lambda t, n: n["model"].update(deform_alternative="${oc.env:HOME}")), "may not occur in it"),
-    "a calibration that is none": (small(lambda t, n: n["calibration"].update(lr="x")), "its calibration cannot be read"),
+    "a look at the environment": (
+        small(lambda t, n: n["model"].update(deform_alternative="${oc.env:HOME}")),
+        "may not occur in it",
+    ),
+    "a calibration that is none": (
+        small(lambda t, n: n["calibration"].update(lr="x")),
+        "its calibration cannot be read",
+    ),
 }
 
 
@@ -109,7 +137,12 @@ def test_checkpoint_of_someone_else(name, tmp_path):
     out.mkdir()
     (out / "mine.png").write_bytes(b"mine")
     before = contents(tmp_path)
-    for args in (["read", crop], ["enhance", crop, out / "sr.png"], ["export", out, "--overwrite"], ["evaluate", "--num", 4, "--save-dir", out / "new"]):
+    for args in (
+        ["read", crop],
+        ["enhance", crop, out / "sr.png"],
+        ["export", out, "--overwrite"],
+        ["evaluate", "--num", 4, "--save-dir", out / "new"],
+    ):
         refused(run(*args, "--checkpoint", bad), words)
     if name != "a calibration that is none":
         refused(run(*TRAIN, "--training.start-from", bad, "--save-dir", tmp_path / "run"), words)
@@ -154,7 +187,10 @@ def test_state_of_someone_else(name, stage0, tmp_path):
 
 def test_settings_that_lead_elsewhere(tmp_path):
     layouts = (SMALL.parent / "layouts.yaml").read_text()
-    for old, new, words in (("brazilian:", "../../evil:", "its name must be letters"), ("mandatory:", "../../evil.ttf:", "must lie beside the layout's file")):
+    for old, new, words in (
+        ("brazilian:", "../../evil:", "its name must be letters"),
+        ("mandatory:", "../../evil.ttf:", "must lie beside the layout's file"),
+    ):
         path = tmp_path / "layouts.yaml"
         path.write_text(layouts.replace(old, new, 1))
         before = contents(tmp_path)

@@ -1,4 +1,5 @@
 "Ctrl-C, going on, and TensorBoard: with real processes"
+
 import http.client
 import shutil
 import signal
@@ -61,8 +62,24 @@ def finish(process) -> tuple[int, str, str]:
 def first_stage(shared) -> Path:
     "A folder with what stage 1 starts from"
     quick = ["--data.num_train", 16, "--data.num_val", 8, "--batch-size", 8]
-    begin = lambda folder, stage: run("train", "--no-tensorboard", "--save-dir", folder, *TINY, *quick, "--stage", stage, f"--progressive_training.{stage}.epochs", 1)
-    return shared("first", lambda folder: max((begin(folder, stage) for stage in ("stage0", "lr_reader")), key=lambda outcome: outcome.code))[0]
+    begin = lambda folder, stage: run(
+        "train",
+        "--no-tensorboard",
+        "--save-dir",
+        folder,
+        *TINY,
+        *quick,
+        "--stage",
+        stage,
+        f"--progressive_training.{stage}.epochs",
+        1,
+    )
+    return shared(
+        "first",
+        lambda folder: max(
+            (begin(folder, stage) for stage in ("stage0", "lr_reader")), key=lambda outcome: outcome.code
+        ),
+    )[0]
 
 
 @pytest.mark.xdist_group("first_stage")  # which is trained once
@@ -75,7 +92,9 @@ def test_interrupted_and_resumed_is_as_if_nothing_had_been(first_stage, tmp_path
 
     process = start(*words, "--save-dir", parts)
     last = parts / "stage1_warmup" / "last.safetensors"
-    wait_for(lambda: last.is_file() and load_tensors(last)[1]["position"]["epoch"] == 1, process)  # the second has begun
+    wait_for(
+        lambda: last.is_file() and load_tensors(last)[1]["position"]["epoch"] == 1, process
+    )  # the second has begun
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     code, _, err = finish(process)
@@ -85,10 +104,14 @@ def test_interrupted_and_resumed_is_as_if_nothing_had_been(first_stage, tmp_path
     assert position["epoch"] == 1 and 0 < position["step"] < 160 and not position["done"]
 
     refused(run(*words, "--save-dir", parts), "--resume")
-    resumed = run_process("train", "--save-dir", parts, "--stage", 1, "--resume", "--no-tensorboard", "--device", "cpu")  # as it said
+    resumed = run_process(
+        "train", "--save-dir", parts, "--stage", 1, "--resume", "--no-tensorboard", "--device", "cpu"
+    )  # as it said
     assert resumed.code == 0, resumed.err
     want, got = load_tensors(whole / "stage1_warmup" / "last.safetensors")[0], load_tensors(last)[0]
-    assert want.keys() == got.keys() and all(torch.equal(want[k], got[k]) for k in want), "weights or optimiser moments differ"
+    assert want.keys() == got.keys() and all(torch.equal(want[k], got[k]) for k in want), (
+        "weights or optimiser moments differ"
+    )
 
 
 def test_one_run_a_folder_and_a_record_of_each_start(tmp_path):

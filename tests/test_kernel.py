@@ -1,4 +1,5 @@
 "The C++ kernel of the deformable convolution: built by training, never by reading"
+
 import shutil
 import signal
 import subprocess
@@ -45,11 +46,19 @@ def test_training_goes_on_without_a_compiler(empty, trained, tmp_path, monkeypat
     monkeypatch.setenv("CXX", "no-such-compiler")
     run_dir = shutil.copytree(trained, tmp_path / "run")
     outcome = run_process(*TRAIN, "--overwrite", "--save-dir", run_dir)
-    assert outcome.code == 0 and outcome.out.count("no C++ kernel: ") == 1 and "no-such-compiler" in outcome.out, outcome
+    assert outcome.code == 0 and outcome.out.count("no C++ kernel: ") == 1 and "no-such-compiler" in outcome.out, (
+        outcome
+    )
     assert "WARNING" not in outcome.err
     before = sorted(p.name for p in (run_dir / "stage1_warmup").iterdir())
-    refused(run_process(*TRAIN, "--overwrite", "--save-dir", run_dir, "--training.deform-backend", "cpp"), "backend 'cpp'", "no-such-compiler")
-    assert sorted(p.name for p in (run_dir / "stage1_warmup").iterdir()) == before, "nothing is deleted by a run that cannot start"
+    refused(
+        run_process(*TRAIN, "--overwrite", "--save-dir", run_dir, "--training.deform-backend", "cpp"),
+        "backend 'cpp'",
+        "no-such-compiler",
+    )
+    assert sorted(p.name for p in (run_dir / "stage1_warmup").iterdir()) == before, (
+        "nothing is deleted by a run that cannot start"
+    )
 
 
 BUILD = [sys.executable, "-c", "from lp_asrn.models.deform_cpp import build; print(build())"]
@@ -63,7 +72,10 @@ def test_a_killed_builder_and_two_at_once(empty):
         time.sleep(0.02)
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL and list(empty.glob("*/work-*/*")) and not list(empty.glob("*/kernel.so"))
-    both = [subprocess.Popen(BUILD, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen(BUILD, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     assert [p.communicate(timeout=600)[0].strip() for p in both] == ["None", "None"]
     assert len(list(empty.glob("*/kernel.so"))) == 1
 
@@ -78,13 +90,24 @@ def test_stages_without_a_generator_need_no_kernel(empty, tmp_path, monkeypatch)
 def test_bench_compares_what_is_here():
     outcome = run("bench", "deform", "--batch", 1, "--channels", 8, "--height", 4, "--width", 6, "--groups", 2)
     there = build() is None
-    assert outcome.code == 0 and "conv 3x3" in outcome.out and "DCNv4 reference" in outcome.out and ("DCNv4 cpp" in outcome.out) == there
+    assert (
+        outcome.code == 0
+        and "conv 3x3" in outcome.out
+        and "DCNv4 reference" in outcome.out
+        and ("DCNv4 cpp" in outcome.out) == there
+    )
     assert "peak memory" in outcome.out and not outcome.err
 
 
 @pytest.mark.parametrize(
     "words, fragment",
-    [(("--groups", 5), "divisor"), (("--plot", "x.jpg"), ".png"), (("--plot", "nowhere/x.png"), "exists"), (("--batch", 0), "at least 1"), (("--batch", 10**6, "--height", 10**4, "--width", 10**4), "cannot be timed")],
+    [
+        (("--groups", 5), "divisor"),
+        (("--plot", "x.jpg"), ".png"),
+        (("--plot", "nowhere/x.png"), "exists"),
+        (("--batch", 0), "at least 1"),
+        (("--batch", 10**6, "--height", 10**4, "--width", 10**4), "cannot be timed"),
+    ],
 )
 def test_bench_refuses_what_makes_no_sense(words, fragment):
     refused(run("bench", "deform", *words), fragment)

@@ -1,4 +1,5 @@
 "A training killed again and again ends as if nothing had been"
+
 import os
 import random
 import time
@@ -10,7 +11,18 @@ from lp_asrn.models.weights import load_tensors
 from lp_asrn.training.stages import parse_stages
 
 KILLS = int(os.environ.get("LP_ASRN_KILLS", 4))  # the long form: LP_ASRN_KILLS=20 pytest tests/test_kill.py
-QUICK = ["--data.num_train", 48, "--data.num_val", 8, "--data.num_test", 8, "--batch-size", 4, "--training.save_every", 2]
+QUICK = [
+    "--data.num_train",
+    48,
+    "--data.num_val",
+    8,
+    "--data.num_test",
+    8,
+    "--batch-size",
+    4,
+    "--training.save_every",
+    2,
+]
 EPOCHS = [w for s in parse_stages("all") for w in (f"--progressive_training.{s.key}.epochs", 2)]
 WORDS = ["train", "--no-tensorboard", "--device", "cpu", *TINY, *QUICK, *EPOCHS]
 
@@ -48,6 +60,9 @@ def test_killed_at_random_moments(tmp_path):
     assert killed >= min(KILLS, 3)
     final = run_process(*WORDS, "--save-dir", parts, "--resume")
     assert final.code == 0, final.err
-    for path in [*(f"{s.tag}/{name}.safetensors" for s in parse_stages("all") for name in ("last", "best")), "best.safetensors"]:
+    for path in [
+        *(f"{s.tag}/{name}.safetensors" for s in parse_stages("all") for name in ("last", "best")),
+        "best.safetensors",
+    ]:
         want, got = load_tensors(whole / path)[0], load_tensors(parts / path)[0]
         assert want.keys() == got.keys() and all(torch.equal(want[k], got[k]) for k in want), (path, seed)

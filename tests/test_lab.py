@@ -1,6 +1,7 @@
 """Each panel as a person uses it: JupyterLab in Debian's Chromium.
 
 LP_ASRN_SCREENSHOTS=DIR keeps pictures of what was seen."""
+
 import os
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import pytest
 from lab import CHROMIUM, ERRORS, FLAGS, Lab, drag
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: on Debian, apt-get install chromium"), pytest.mark.xdist_group("lab")]  # one server, one browser
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: on Debian, apt-get install chromium"),
+    pytest.mark.xdist_group("lab"),
+]  # one server, one browser
 
 PICTURE = ".widget-image"
 
@@ -34,7 +38,11 @@ def page(browser, lab):
     window.on("request", lambda r: asked.append(r.url))
     window.on("websocket", lambda w: asked.append(w.url))
     yield window
-    outside = [url for url in asked if not url.startswith(("http://127.0.0.1:", "http://localhost:", "data:", "blob:", "ws://127.0.0.1:"))]
+    outside = [
+        url
+        for url in asked
+        if not url.startswith(("http://127.0.0.1:", "http://localhost:", "data:", "blob:", "ws://127.0.0.1:"))
+    ]
     window.close()
     assert not outside
 
@@ -52,10 +60,16 @@ def changes(page, act) -> None:
     shown.wait_for()
     before = shown.get_attribute("src")
     act()
-    page.wait_for_function("([selector, old]) => document.querySelector(selector).src != old", arg=[PICTURE, before], polling=100)
+    page.wait_for_function(
+        "([selector, old]) => document.querySelector(selector).src != old", arg=[PICTURE, before], polling=100
+    )
 
 
-SLIDERS = {"66_tools.degradation_bench.ipynb": ("blur", 0.95), "66b_tools.attention_viewer.ipynb": ("column", 0.1), "66d_tools.dataset_browser.ipynb": ("page", 0.5)}
+SLIDERS = {
+    "66_tools.degradation_bench.ipynb": ("blur", 0.95),
+    "66b_tools.attention_viewer.ipynb": ("column", 0.1),
+    "66d_tools.dataset_browser.ipynb": ("page", 0.5),
+}
 
 
 @pytest.mark.parametrize("name", SLIDERS)
@@ -84,8 +98,12 @@ def test_a_training_is_started_paused_and_stopped(lab, page):
     shoot(page, "66c_paused")
     press("continue")
     state("training")
-    kernel = page.evaluate("async () => (await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code: '1 + 1'}).done).content.status")
-    assert kernel == "ok" and page.locator(".widget-html b").first.inner_text() == "training", "the kernel answers while the panel trains"
+    kernel = page.evaluate(
+        "async () => (await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code: '1 + 1'}).done).content.status"
+    )
+    assert kernel == "ok" and page.locator(".widget-html b").first.inner_text() == "training", (
+        "the kernel answers while the panel trains"
+    )
     press("stop")
     state("stopped, its state is saved")
     shoot(page, "66c_stopped")

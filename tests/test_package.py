@@ -1,4 +1,5 @@
 "Laws of the whole package: order, names, shipped files, no network, nothing of this machine"
+
 import ast
 import configparser
 import importlib
@@ -25,7 +26,11 @@ MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name not in ("__init__.py
 
 def cells(notebook: Path) -> list[str]:
     "Sources of the code cells"
-    return ["".join(c["source"]) for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    return [
+        "".join(c["source"])
+        for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        if c["cell_type"] == "code"
+    ]
 
 
 def exported(notebook: Path) -> str:
@@ -47,7 +52,9 @@ def imports(source: str) -> set[str]:
     return {name.removeprefix("lp_asrn.") for name in found if name.startswith("lp_asrn.")}
 
 
-ORDER = {exported(n): n.name.split("_")[0] for n in NOTEBOOKS if exported(n)}  # module -> number of its notebook, "16" or "16b"
+ORDER = {
+    exported(n): n.name.split("_")[0] for n in NOTEBOOKS if exported(n)
+}  # module -> number of its notebook, "16" or "16b"
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
@@ -55,7 +62,9 @@ def test_a_notebook_imports_only_lower_numbers(notebook):
     number, own = notebook.name.split("_")[0], exported(notebook)
     assert re.fullmatch(r"\d\d[a-z]?", number), "two digits, and a letter where a number is shared"
     if number >= "70":
-        assert not own and "#| export" not in "\n".join(cells(notebook)), "a notebook that uses the package exports nothing"
+        assert not own and "#| export" not in "\n".join(cells(notebook)), (
+            "a notebook that uses the package exports nothing"
+        )
     else:
         assert notebook.stem == (f"{number}_{own}" if own else "00_about"), "below 70, only the map exports nothing"
     used = set().union(*(imports(c) for c in cells(notebook))) & set(ORDER)
@@ -69,10 +78,10 @@ def test_each_module_has_one_notebook():
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
-def test_modules_are_short_and_import_by_name(path):
+def test_a_module_is_short_and_imports_by_name(path):
     source = path.read_text(encoding="utf-8")
-    code = [line for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    assert len(code) <= 300, f"{len(code)} lines of code"
+    lines = source.splitlines()
+    assert len(lines) <= 250 and max(map(len, lines)) <= 120, f"{len(lines)} lines, the longest of {max(map(len, lines))}"
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             assert all(alias.name != "*" for alias in node.names), ast.unparse(node)
@@ -86,7 +95,9 @@ def test_public_names_are_documented(name):
         thing = getattr(module, key)
         if inspect.isclass(thing) or inspect.isfunction(thing):
             own = inspect.isfunction(thing) or "__doc__" in vars(thing)
-            if not (own and thing.__doc__) or thing.__doc__.startswith(f"{key}("):  # a dataclass writes its signature there
+            if not (own and thing.__doc__) or thing.__doc__.startswith(
+                f"{key}("
+            ):  # a dataclass writes its signature there
                 bare.append(key)
     assert not bare
 
@@ -131,7 +142,16 @@ def test_models_are_built_without_network():
 
 
 def test_data_files_are_there():
-    for name in ("layouts.yaml", "judge.safetensors", "small.safetensors", "small.md", "presets/demo.yaml", "presets/small.yaml", "presets/paper.yaml", "presets/full.yaml"):
+    for name in (
+        "layouts.yaml",
+        "judge.safetensors",
+        "small.safetensors",
+        "small.md",
+        "presets/demo.yaml",
+        "presets/small.yaml",
+        "presets/paper.yaml",
+        "presets/full.yaml",
+    ):
         assert (DATA_DIR / name).is_file(), name
     assert (DATA_DIR / "judge.safetensors").stat().st_size <= 4 * 2**20
 
@@ -145,7 +165,12 @@ def test_sdist_and_wheel_hold_the_data_files(tmp_path):
     shutil.copytree(PACKAGE, tree / "lp_asrn", ignore=shutil.ignore_patterns("__pycache__"))
 
     def build(where: Path, kind: str) -> Path:
-        done = subprocess.run([sys.executable, "setup.py", "-q", kind, "--dist-dir", tmp_path / kind], cwd=where, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "setup.py", "-q", kind, "--dist-dir", tmp_path / kind],
+            cwd=where,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         return next((tmp_path / kind).iterdir())
 
@@ -162,7 +187,10 @@ def test_sdist_and_wheel_hold_the_data_files(tmp_path):
 
 
 def test_ci_runs_the_command_of_the_readme():
-    readme, script = (ROOT / "README.md").read_text(encoding="utf-8"), (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    readme, script = (
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        (ROOT / ".ci" / "run").read_text(encoding="utf-8"),
+    )
     block = re.search(r"^## Test\b.*?^```\w*\n(.*?)^```", readme, re.M | re.S)
     assert block, "README has no section 'Test' with a fenced command"
     command = block.group(1).strip()
@@ -171,7 +199,11 @@ def test_ci_runs_the_command_of_the_readme():
 
 def tracked() -> list[Path]:
     "Files that git tracks, or would after an add"
-    done = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True) if shutil.which("git") else None
+    done = (
+        subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+        if shutil.which("git")
+        else None
+    )
     if done is None or done.returncode:
         pytest.skip("not a git checkout")
     return [p for p in (ROOT / line for line in done.stdout.splitlines()) if p.is_file()]
@@ -211,3 +243,16 @@ def test_version_is_the_one_of_the_settings():
     ini.read(ROOT / "settings.ini")
     assert lp_asrn.__version__ == ini["DEFAULT"]["version"]
     assert f"## {lp_asrn.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
+def test_an_export_cell_fits_a_screen(notebook):
+    exports = [c.splitlines() for c in cells(notebook) if c.startswith("#| export")]
+    assert not [f"{len(c)} lines: {c[1]}" for c in exports if len(c) > 41], "40 lines and the directive"
+
+
+def test_the_house_is_small():
+    lines = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in MODULES}
+    rooms = {room: sum(n for p, n in lines.items() if p.parent.name == room) for room in {p.parent.name for p in MODULES}}
+    print(sum(lines.values()), "lines:", rooms, "notebooks:", len(NOTEBOOKS))
+    assert sum(lines.values()) <= 9500 and len(NOTEBOOKS) <= 60

@@ -1,4 +1,5 @@
 "The training panel, when the kernel it lives in ends"
+
 import json
 import signal
 import subprocess
@@ -26,8 +27,26 @@ time.sleep(600)
 @pytest.mark.skipif(sys.platform != "linux", reason="what happens to the child of a lost kernel is Linux's to say")
 @pytest.mark.parametrize("button, state", [("pause", "paused"), ("refresh", "training")])
 def test_a_lost_kernel_leaves_a_saved_state(tmp_path, button, state):
-    options = [*TINY, "--data.num_train", "64", "--data.num_val", "8", "--training.batch-size", "4", "--progressive_training.stage0.epochs", "500", "--progressive_training.stage0.patience", "500"]
-    kernel = subprocess.Popen([sys.executable, "-c", KERNEL, tmp_path / "run", button, *options], stdout=subprocess.PIPE, text=True, env=environment(), start_new_session=True)
+    options = [
+        *TINY,
+        "--data.num_train",
+        "64",
+        "--data.num_val",
+        "8",
+        "--training.batch-size",
+        "4",
+        "--progressive_training.stage0.epochs",
+        "500",
+        "--progressive_training.stage0.patience",
+        "500",
+    ]
+    kernel = subprocess.Popen(
+        [sys.executable, "-c", KERNEL, tmp_path / "run", button, *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
     pid, found = kernel.stdout.readline().split()
     child = psutil.Process(int(pid))
     assert found == state and child.is_running()

@@ -1,4 +1,5 @@
 "Several processes train as one, and notice when one of them is gone"
+
 import json
 import os
 import signal
@@ -8,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+import share_work
 import torch
 from helpers import TINY, command, environment, run_process
 
-import share_work
 from lp_asrn.models.weights import load_note, load_tensors, save_tensors
 from lp_asrn.training.stages import parse_stages
 
@@ -20,7 +21,19 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="no /proc to find the processes in"),
 ]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-QUICK = ["--no-tensorboard", "--data.num_train", "24", "--data.num_val", "130", "--data.num_test", "8", "--batch-size", "4", "--training.save_every", "2"]
+QUICK = [
+    "--no-tensorboard",
+    "--data.num_train",
+    "24",
+    "--data.num_val",
+    "130",
+    "--data.num_test",
+    "8",
+    "--batch-size",
+    "4",
+    "--training.save_every",
+    "2",
+]
 EPOCHS = [w for s in parse_stages("all") for w in (f"--progressive_training.{s.key}.epochs", "1")]
 TRAIN = ["train", *TINY, *QUICK, *EPOCHS]
 
@@ -28,7 +41,9 @@ TRAIN = ["train", *TINY, *QUICK, *EPOCHS]
 def workers(process: subprocess.Popen) -> dict:
     "pid of each process that a launcher has started, by rank"
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    ranks = {p: [w for w in Path(f"/proc/{p}/environ").read_text().split("\0") if w.startswith("RANK=")] for p in children}
+    ranks = {
+        p: [w for w in Path(f"/proc/{p}/environ").read_text().split("\0") if w.startswith("RANK=")] for p in children
+    }
     return {int(words[0].removeprefix("RANK=")): int(p) for p, words in ranks.items() if words}
 
 
@@ -39,7 +54,16 @@ def launch():
 
     def start(count: int, *args) -> subprocess.Popen:
         command = [*LAUNCH, str(count), *map(str, args)]
-        started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()))
+        started.append(
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(),
+            )
+        )
         return started[-1]
 
     yield start
@@ -80,7 +104,9 @@ def test_shares_add_up(count, launch, tmp_path):
     (want, alone), (got, shared) = (load_tensors(tmp_path / f"{name}.safetensors") for name in ("alone", "shared"))
     assert want.keys() == got.keys() and alone["ids"] == shared["ids"] and len(want) > 300
     for part in ["judge", "accuracy", "loss", "val", *(f.__name__ for f in share_work.OBJECTIVES)]:
-        whole, added = (torch.cat([t[k].flatten().double() for k in sorted(t) if k.startswith(f"{part}.")]) for t in (want, got))
+        whole, added = (
+            torch.cat([t[k].flatten().double() for k in sorted(t) if k.startswith(f"{part}.")]) for t in (want, got)
+        )
         error = (whole - added).norm() / whole.norm()
         print(f"{part}: {len(whole)} numbers, relative error {error:.0e}, at most {(whole - added).abs().max():.0e}")
         assert error < 1e-5 and (whole - added).abs().max() < 1e-5, part
@@ -93,15 +119,22 @@ def test_two_processes_train_all_stages(train, tmp_path):
     for stage in parse_stages("all"):
         note = load_note(tmp_path / stage.tag / "last.safetensors")
         assert note["position"]["done"] and note["processes"] == 2
-    assert len(note["states"]["miner"]["accuracy"]) > 12, "with 24 draws of 24 plates, more than a share of them was seen"
-    assert (tmp_path / "report.html").is_file() and err.count("epoch 1/1") == len(parse_stages("all")), "one process speaks"
+    assert len(note["states"]["miner"]["accuracy"]) > 12, (
+        "with 24 draws of 24 plates, more than a share of them was seen"
+    )
+    assert (tmp_path / "report.html").is_file() and err.count("epoch 1/1") == len(parse_stages("all")), (
+        "one process speaks"
+    )
     start = json.loads((tmp_path / "run.json").read_text())[-1]
     assert (start["processes"], start["outcome"]) == (2, "finished")
 
 
 def test_one_process_is_killed(train, tmp_path):
     "The other stops within a minute and says why; the run goes on, with other processes if need be"
-    process, folder = train(2, tmp_path, "--stage", "0", "--progressive_training.stage0.epochs", "1000"), tmp_path / "stage0"
+    process, folder = (
+        train(2, tmp_path, "--stage", "0", "--progressive_training.stage0.epochs", "1000"),
+        tmp_path / "stage0",
+    )
     wait_for(folder / "last.safetensors")
     killed = time.monotonic()
     os.kill(workers(process)[1], signal.SIGKILL)
@@ -110,13 +143,21 @@ def test_one_process_is_killed(train, tmp_path):
     assert "lp_asrn: error: process 0 has lost the other processes of this training" in err, err
     assert json.loads((tmp_path / "run.json").read_text())[-1]["outcome"].startswith("failed: process 0 has lost")
     epochs = load_note(folder / "last.safetensors")["position"]["epoch"]
-    done = run_process(*TRAIN, "--save-dir", tmp_path, "--stage", "0", "--progressive_training.stage0.epochs", epochs + 1, "--resume")
-    assert done.code == 0 and "saved with 1 threads in each of 2 processes, goes on with 1 threads in each of 1 processes" in done.out, done
+    done = run_process(
+        *TRAIN, "--save-dir", tmp_path, "--stage", "0", "--progressive_training.stage0.epochs", epochs + 1, "--resume"
+    )
+    assert (
+        done.code == 0
+        and "saved with 1 threads in each of 2 processes, goes on with 1 threads in each of 1 processes" in done.out
+    ), done
 
 
 def test_stopped_together_and_resumed(train, tmp_path):
     "SIGTERM to the launcher stops all after the same step, with the state saved; resumed, two processes end with the bits of an undisturbed run"
-    where, stage = (tmp_path / "whole", tmp_path / "parts"), ["--stage", "0", "--progressive_training.stage0.epochs", "12"]
+    where, stage = (
+        (tmp_path / "whole", tmp_path / "parts"),
+        ["--stage", "0", "--progressive_training.stage0.epochs", "12"],
+    )
     process = train(2, where[1], *stage)
     wait_for(where[1] / "stage0" / "last.safetensors")
     process.terminate()
@@ -134,18 +175,45 @@ def test_stopped_together_and_resumed(train, tmp_path):
 def test_processes_with_folders_of_their_own(launch, tmp_path):
     "As on machines that share no file system: noticed before anything is trained"
     for rank, epochs in ((0, 1), (1, 2)):
-        words = [*TRAIN, "--save-dir", tmp_path / str(rank), "--stage", "0", "--progressive_training.stage0.epochs", epochs]
+        words = [
+            *TRAIN,
+            "--save-dir",
+            tmp_path / str(rank),
+            "--stage",
+            "0",
+            "--progressive_training.stage0.epochs",
+            epochs,
+        ]
         assert run_process(*words).code == 0
         other = tmp_path / str(rank) / "stage0" / "last.safetensors"
         tensors, note = load_tensors(other)
         save_tensors(other, tensors, note | {"position": note["position"] | {"done": False}})
     code = "import os, sys; from lp_asrn.tools.cli import main; main([*sys.argv[2:], '--save-dir', sys.argv[1] + '/' + os.environ['RANK']])"
-    process = launch(2, "--no-python", sys.executable, "-c", code, tmp_path, *TRAIN, "--stage", "0", "--progressive_training.stage0.epochs", 3, "--resume")
+    process = launch(
+        2,
+        "--no-python",
+        sys.executable,
+        "-c",
+        code,
+        tmp_path,
+        *TRAIN,
+        "--stage",
+        "0",
+        "--progressive_training.stage0.epochs",
+        3,
+        "--resume",
+    )
     err = finish(process)
-    assert process.returncode != 0 and "lp_asrn: error: stage0: the processes do not start from the same state" in err, err
+    assert (
+        process.returncode != 0 and "lp_asrn: error: stage0: the processes do not start from the same state" in err
+    ), err
 
 
 def test_batches_must_be_shared_evenly(train, tmp_path):
     process = train(2, tmp_path, "--batch-size", "5")
     err = finish(process)
-    assert process.returncode != 0 and "lp_asrn: error: training.batch_size: 5 plates cannot be shared evenly by 2 processes" in err and not any(tmp_path.iterdir())
+    assert (
+        process.returncode != 0
+        and "lp_asrn: error: training.batch_size: 5 plates cannot be shared evenly by 2 processes" in err
+        and not any(tmp_path.iterdir())
+    )

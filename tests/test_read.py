@@ -1,4 +1,5 @@
 "lp_asrn read and evaluate: what a program that calls them relies on"
+
 import csv
 import io
 import json
@@ -30,7 +31,9 @@ def test_json_and_csv_say_the_same(picture, tmp_path, checkpoint):
     for row in rows:
         r = found[row["file"]]
         assert row["text"] == r["text"] and abs(float(row["confidence"]) - r["confidence"]) < 1e-4
-        assert [x.split(":")[0] for x in row["alternatives"].split()] == [t for t, _ in r["alternatives"]] and len(r["characters"]) == len(r["text"])
+        assert [x.split(":")[0] for x in row["alternatives"].split()] == [t for t, _ in r["alternatives"]] and len(
+            r["characters"]
+        ) == len(r["text"])
         assert row["lr_text"] == (r["lr_text"] or "") and r["calibrated"] is True
     assert found["small.png"]["lr_consistency"] >= 0 and found["large.jpg"]["lr_consistency"] is None
     refused(run("read", tmp_path / "in", "--checkpoint", checkpoint, "--json", "--csv"), "--json", "--csv")
@@ -40,22 +43,38 @@ def test_a_broken_picture_among_others_spoils_neither_json_nor_csv(picture, tmp_
     picture("in/good.png")
     (tmp_path / "in" / "bad.png").write_text("no picture")
     outcome = run("read", tmp_path / "in", "--checkpoint", checkpoint, "--json")
-    assert outcome.code == 0 and [r["file"] for r in json.loads(outcome.out)] == ["good.png"] and "skipped" in outcome.err and "bad.png" in outcome.err
+    assert (
+        outcome.code == 0
+        and [r["file"] for r in json.loads(outcome.out)] == ["good.png"]
+        and "skipped" in outcome.err
+        and "bad.png" in outcome.err
+    )
 
 
 def test_tracks_are_read_as_one_plate_each(tracks, tmp_path, checkpoint):
     outcome = run("read", "--track", tracks, "--checkpoint", checkpoint, "--json", "--submission", tmp_path / "out.zip")
     assert outcome.code == 0, outcome.err
     found = {r["file"]: r for r in json.loads(outcome.out)}
-    assert {k: (r["frames"], r["super_resolved"]) for k, r in found.items()} == {"track_00001": (3, True), "track_00002": (1, True)}
+    assert {k: (r["frames"], r["super_resolved"]) for k, r in found.items()} == {
+        "track_00001": (3, True),
+        "track_00002": (1, True),
+    }
     with zipfile.ZipFile(tmp_path / "out.zip") as z:
         lines = z.read("predictions.txt").decode().splitlines()
     assert lines == [f"{k},{r['text']};{r['confidence']:.4f}" for k, r in sorted(found.items())]
     one = run("read", "--track", tracks / "track_00001", "--checkpoint", checkpoint)
-    assert one.code == 0 and one.out.startswith("track_00001\t" + found["track_00001"]["marked"]) and "3 frames" in one.out
+    assert (
+        one.code == 0 and one.out.startswith("track_00001\t" + found["track_00001"]["marked"]) and "3 frames" in one.out
+    )
     refused(run("read", "--track", tracks / "track_00002" / "a.png", "--checkpoint", checkpoint), "--track", "folder")
-    refused(run("read", tracks / "track_00002", "--checkpoint", checkpoint, "--submission", tmp_path / "out.txt"), ".zip")
-    refused(run("read", tracks / "track_00002", "--checkpoint", checkpoint, "--submission", tmp_path / "gone" / "out.zip"), "no folder", "gone")
+    refused(
+        run("read", tracks / "track_00002", "--checkpoint", checkpoint, "--submission", tmp_path / "out.txt"), ".zip"
+    )
+    refused(
+        run("read", tracks / "track_00002", "--checkpoint", checkpoint, "--submission", tmp_path / "gone" / "out.zip"),
+        "no folder",
+        "gone",
+    )
 
 
 def test_an_error_rate_that_cannot_be_promised_is_refused(picture, checkpoint):
@@ -90,7 +109,9 @@ def test_evidence_never_overwrites_a_picture(picture, tmp_path, checkpoint):
 
 def test_evidence_is_a_picture_of_each_plate(picture, tmp_path, checkpoint):
     picture("in/a.png")
-    outcome = run("read", tmp_path / "in", "--checkpoint", checkpoint, "--alternatives", "0", "--evidence", tmp_path / "why")
+    outcome = run(
+        "read", tmp_path / "in", "--checkpoint", checkpoint, "--alternatives", "0", "--evidence", tmp_path / "why"
+    )
     assert outcome.code == 0 and "evidence:" in outcome.out, outcome.err
     drawn = cv2.imread(str(tmp_path / "why" / "a.png"))
     assert drawn is not None and drawn.shape[1] > 400 and drawn.std() > 1
@@ -99,7 +120,19 @@ def test_evidence_is_a_picture_of_each_plate(picture, tmp_path, checkpoint):
 
 
 def test_evaluate_writes_a_report_and_the_same_numbers_twice(tmp_path, checkpoint):
-    words = ("evaluate", "--checkpoint", checkpoint, "--num", 6, "--severity", "hard", "--frames", 2, "--split", "val,test")
+    words = (
+        "evaluate",
+        "--checkpoint",
+        checkpoint,
+        "--num",
+        6,
+        "--severity",
+        "hard",
+        "--frames",
+        2,
+        "--split",
+        "val,test",
+    )
     for name in "ab":
         outcome = run(*words, "--save-dir", tmp_path / name)
         assert outcome.code == 0, outcome.err

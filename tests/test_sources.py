@@ -1,4 +1,5 @@
 "Pictures of a folder in a temporary file: shared by workers, gone in the end, and never in memory all at once"
+
 import os
 import resource
 import subprocess
@@ -38,7 +39,13 @@ def test_workers_show_the_same_plates(kind: str, plates: Path) -> None:
         "folder": lambda: FilePlates(read_data(plates), "train"),
     }[kind]
     keys = [[(epoch, i) for i in range(k, k + 5)] for epoch in (0, 1) for k in range(0, 20, 5)]
-    pairs = lambda workers: iter(loader(PlateDataset(make(), get_severity("medium"), train=True, augment=True, unrectified=0.5), keys, num_workers=workers))
+    pairs = lambda workers: iter(
+        loader(
+            PlateDataset(make(), get_severity("medium"), train=True, augment=True, unrectified=0.5),
+            keys,
+            num_workers=workers,
+        )
+    )
     for three in zip(pairs(0), pairs(2), pairs(2), strict=True):
         for name in ("hr", "lr", "crop", "native", "corners"):
             first, *others = (getattr(batch, name) for batch in three)

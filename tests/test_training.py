@@ -1,4 +1,5 @@
 "Laws of whole stages: what is trained, what is drawn, who scores"
+
 import shutil
 
 import numpy as np
@@ -6,17 +7,25 @@ import pytest
 import torch
 from helpers import TINY, refused, run
 
-from lp_asrn.config import Config, EmbedderConfig, HardMiningConfig, ModelConfig, RecognizerConfig, StageConfig, TrainingConfig
+from lp_asrn.config import (
+    Config,
+    EmbedderConfig,
+    HardMiningConfig,
+    ModelConfig,
+    RecognizerConfig,
+    StageConfig,
+    TrainingConfig,
+)
 from lp_asrn.evaluation import judges
 from lp_asrn.models.model_set import ModelSet, load_models
 from lp_asrn.models.weights import load_tensors
 from lp_asrn.plates.datasets import PlateDataset
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
-from lp_asrn.training.trainer import run_stage
-from lp_asrn.training.state import Stage, Validation
 from lp_asrn.training.miner import HardExampleMiner
 from lp_asrn.training.objectives import pixel_objective
+from lp_asrn.training.state import Stage, Validation
+from lp_asrn.training.trainer import run_stage
 
 FOLDERS = ["stage0", "stage1_warmup", "stage2_lcofl", "stage3_finetune", "stage4_hard_mining"]
 
@@ -65,7 +74,9 @@ def test_the_engine_draws_by_the_weights_of_the_miner(tmp_path):
 
 def test_no_scores_without_a_trained_judge(checkpoint, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(judges.load_judge, "__defaults__", (tmp_path / "judge.safetensors",))
-    refused(run("evaluate", "--checkpoint", checkpoint, "--num", 4, "--save-dir", tmp_path / "scores"), "no trained judge")
+    refused(
+        run("evaluate", "--checkpoint", checkpoint, "--num", 4, "--save-dir", tmp_path / "scores"), "no trained judge"
+    )
     for before in ("stage0", "lr_reader"):
         shutil.copytree(trained / before, tmp_path / "run" / before)
     words = ("--debug", "--stage", 1, "--no-tensorboard", "--save-dir", tmp_path / "run", *TINY)

@@ -1,4 +1,5 @@
 "Processes that prepare plates do not change what is learnt"
+
 import torch
 from helpers import TINY, run_process
 
@@ -8,7 +9,18 @@ from lp_asrn.models.weights import load_tensors
 def test_any_number_of_workers_gives_the_same_weights(tmp_path):
     def train(workers: int) -> dict:
         folder = tmp_path / str(workers)
-        words = ["train", "--debug", "--stage", 0, "--no-tensorboard", "--save-dir", folder, *TINY, "--training.num_workers", workers]
+        words = [
+            "train",
+            "--debug",
+            "--stage",
+            0,
+            "--no-tensorboard",
+            "--save-dir",
+            folder,
+            *TINY,
+            "--training.num_workers",
+            workers,
+        ]
         outcome = run_process(*words)
         assert outcome.code == 0, outcome.err
         return load_tensors(folder / "stage0" / "last.safetensors")[0]

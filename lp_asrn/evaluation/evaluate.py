@@ -8,18 +8,15 @@ __all__ = ['ReadFn', 'UNSEEN', 'INPUTS', 'Outcome', 'readers_of', 'pick_judges',
 
 # %% ../../nbs/45_evaluation.evaluate.ipynb #c003
 import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ConfigError, suggest
-from ..reading.combine import CombinedReader, Looked
-from ..reading.decoding import Decoded
 from .figures import plate_grid
-from ..reading.fusion import average_frames, majority, middle_frames
 from .judges import Judge, judge_read, load_rapidocr, snap
 from ..losses.pixel import psnr, ssim
 from ..models.device import autocast
@@ -27,30 +24,42 @@ from ..models.recognizer import Reading, Recognizer, bicubic_resize, read, to_re
 from ..plates.datasets import PlateBatch, to_pictures, to_tensor
 from ..plates.pictures import LR_SIZE
 from ..plates.tracksets import Track
+from ..reading.combine import CombinedReader, Looked
+from ..reading.decoding import Decoded
+from ..reading.fusion import average_frames, majority, middle_frames
 
-ReadFn = Callable[[Tensor], List[Reading]]  # (N, 3, H, W) in [0, 1] to N readings
+ReadFn = Callable[[Tensor], list[Reading]]  # (N, 3, H, W) in [0, 1] to N readings
 UNSEEN = "rendered, unseen face"  # name of the rendered test plates whose face training never sees
-INPUTS = ("bicubic", "sr", "hr")  # read by each reader; `lr_reader` is what the LR reader makes of LR, `both` what it and SR give together
+INPUTS = (
+    "bicubic",
+    "sr",
+    "hr",
+)  # read by each reader; `lr_reader` is what the LR reader makes of LR, `both` what it and SR give together
 
 # %% ../../nbs/45_evaluation.evaluate.ipynb #c005
 @dataclass(slots=True)
 class Outcome:
     "Everything that was read, plate by plate"
-    truth: List[str] = field(default_factory=list)
-    id: List[str] = field(default_factory=list)
-    layout: List[str] = field(default_factory=list)
+
+    truth: list[str] = field(default_factory=list)
+    id: list[str] = field(default_factory=list)
+    layout: list[str] = field(default_factory=list)
     split: str = "test"  # of the plates
     frames: int = 1  # of each plate
-    readings: Dict[Tuple[str, str], List[str]] = field(default_factory=dict)  # (input, reader) -> texts
-    confidence: Dict[Tuple[str, str], List[float]] = field(default_factory=dict)  # the same, what the reader thinks of its text
-    psnr: Dict[str, List[float]] = field(default_factory=dict)  # input -> dB to HR; nan for plates whose LR and HR are not registered
-    ssim: Dict[str, List[float]] = field(default_factory=dict)  # the same
+    readings: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # (input, reader) -> texts
+    confidence: dict[tuple[str, str], list[float]] = field(
+        default_factory=dict
+    )  # the same, what the reader thinks of its text
+    psnr: dict[str, list[float]] = field(
+        default_factory=dict
+    )  # input -> dB to HR; nan for plates whose LR and HR are not registered
+    ssim: dict[str, list[float]] = field(default_factory=dict)  # the same
 
     def add(
         self,
         key: str,  # the input that was read, such as bicubic or sr
         reader: str,  # name of the reader
-        found: List[Reading],  # one reading a plate, in the order of `truth`
+        found: list[Reading],  # one reading a plate, in the order of `truth`
     ) -> None:
         "Take note of what a reader made of an input"
         self.readings.setdefault((key, reader), []).extend(r.text for r in found)
@@ -60,17 +69,17 @@ class Outcome:
         self,
         key: str,  # the input that was read, such as bicubic or sr
         reader: str,  # name of the reader
-    ) -> List[bool]:
+    ) -> list[bool]:
         "Plates that a reader read without an error in an input"
         return [a == b for a, b in zip(self.readings[key, reader], self.truth)]
 
 
-def _plain(found: Sequence[Decoded]) -> List[Reading]:
+def _plain(found: Sequence[Decoded]) -> list[Reading]:
     "Readings under the grammar as an `Outcome` takes them"
     return [Reading(r.text, r.probability, r.layout) for r in found]
 
 
-def readers_of(judge: Judge, recognizer: Optional[Recognizer] = None) -> Dict[str, ReadFn]:
+def readers_of(judge: Judge, recognizer: Recognizer | None = None) -> dict[str, ReadFn]:
     "Readers by name: the judge, and the training recogniser if given"
     named = {"judge": lambda x: judge_read(judge, x)}
     return named if recognizer is None else named | {"recognizer": lambda x: read(recognizer, x)}
@@ -79,14 +88,16 @@ def readers_of(judge: Judge, recognizer: Optional[Recognizer] = None) -> Dict[st
 def pick_judges(
     name: str,  # own, rapidocr or all
     judge: Judge,
-) -> Dict[str, ReadFn]:
+) -> dict[str, ReadFn]:
     "The judges that a user asks for; raises `UserError` for a name or a package that does not exist"
     if name not in ("own", "rapidocr", "all"):
         raise ConfigError(f"unknown judge '{name}'" + suggest(name, ("own", "rapidocr", "all")))
     return (readers_of(judge) if name != "rapidocr" else {}) | ({"rapidocr": load_rapidocr()} if name != "own" else {})
 
 
-def _look(generator: nn.Module, batch: PlateBatch, combined: Optional[CombinedReader], found: bool, precision: str) -> Looked:
+def _look(
+    generator: nn.Module, batch: PlateBatch, combined: CombinedReader | None, found: bool, precision: str
+) -> Looked:
     "A batch as its readers get it"
     if combined is not None and found:
         return combined.look_at(batch.native, batch.size)
@@ -111,12 +122,12 @@ def super_resolve(
 @torch.no_grad()
 def read_set(
     generator: nn.Module,  # in eval mode
-    readers: Dict[str, ReadFn],  # name -> what reads (N, 3, H, W) pictures in [0, 1]
+    readers: dict[str, ReadFn],  # name -> what reads (N, 3, H, W) pictures in [0, 1]
     batches: Iterable[PlateBatch],  # plates to read, moved to the device one by one
     device: torch.device = torch.device("cpu"),
     precision: str = "auto",  # auto, bf16 or fp32
     inputs: Iterable[str] = INPUTS,  # bicubic and HR never change: a validation may skip them
-    combined: Optional[CombinedReader] = None,  # adds the direct reading of LR, and the reading that a user gets
+    combined: CombinedReader | None = None,  # adds the direct reading of LR, and the reading that a user gets
     found: bool = False,  # the rectifier looks for the plates; needs `combined`
 ) -> Outcome:
     "Read every plate in every input with every reader"
@@ -155,7 +166,7 @@ def read_tracks(
     tracks: Iterable[Track],  # each of at least max(counts) frames
     counts: Sequence[int] = (1, 3, 5),  # how many of the frames, those in the middle, are read
     found: bool = False,  # the rectifier looks for the plates; otherwise they are cut out by their true corners
-) -> List[Outcome]:  # one for each count
+) -> list[Outcome]:  # one for each count
     "Read tracks by the product of posteriors, by majority vote and as one averaged picture; and by each view alone"
     alone = {"sr": combined.alone("sr"), "lr_reader": combined.alone("lr_reader")}
     out = [Outcome(frames=count) for count in counts]
@@ -171,8 +182,12 @@ def read_tracks(
                 outcome.add(key, "product", _plain(reader.decode(middle, [count] * len(some))))
             if count > 1:
                 each = combined.decode(middle, count=1)
-                outcome.add("both", "majority", [Reading(*majority(each[i : i + count])) for i in range(0, len(each), count)])
-                averages = [average_frames([small[i] for i in index[k : k + count]]) for k in range(0, len(index), count)]
+                outcome.add(
+                    "both", "majority", [Reading(*majority(each[i : i + count])) for i in range(0, len(each), count)]
+                )
+                averages = [
+                    average_frames([small[i] for i in index[k : k + count]]) for k in range(0, len(index), count)
+                ]
                 averaged = combined.look(to_tensor(averages).to(combined.device))[1]
                 outcome.add("both", "picture", _plain(combined.decode(averaged)))
             outcome.truth += [t.text for t in some]

@@ -7,7 +7,7 @@ __all__ = ['pixels', 'to_png', 'from_png', 'mark_errors', 'plate_grid', 'confusi
 
 # %% ../../nbs/44_evaluation.figures.ipynb #c003
 import io
-from typing import Dict, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 import PIL.Image
@@ -32,7 +32,9 @@ def to_png(
     figure: Figure,  # any figure
 ) -> bytes:
     "A figure as a PNG of 256 colours: half the bytes"
-    PIL.Image.fromarray(pixels(figure)).quantize(256, method=PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE).save(buffer := io.BytesIO(), "PNG", optimize=True)
+    PIL.Image.fromarray(pixels(figure)).quantize(
+        256, method=PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE
+    ).save(buffer := io.BytesIO(), "PNG", optimize=True)
     return buffer.getvalue()
 
 
@@ -46,7 +48,7 @@ def from_png(
 def mark_errors(
     truth: str,  # what stands on the plate
     reading: str,  # what was read
-) -> Tuple[str, str]:  # right characters and wrong characters, blanks in between, equally long
+) -> tuple[str, str]:  # right characters and wrong characters, blanks in between, equally long
     "Split a reading by position; '_' marks a missing character"
     shown = reading.ljust(len(truth), "_")
     right = [c == t for c, t in zip(shown, truth.ljust(len(shown), "\0"))]
@@ -55,12 +57,14 @@ def mark_errors(
 # %% ../../nbs/44_evaluation.figures.ipynb #c010
 def _canvas(
     columns: Sequence[torch.Tensor],  # each (N, 3, h, w), RGB in [0, 1]
-    size: Tuple[int, int],  # (H, W) of every tile
-    gap: Tuple[int, int],  # white rows under and columns beside each tile
+    size: tuple[int, int],  # (H, W) of every tile
+    gap: tuple[int, int],  # white rows under and columns beside each tile
 ) -> np.ndarray:  # (N (H + gap), C (W + gap), 3) float in [0, 1]
     "All pictures on one white sheet, enlarged by repeating pixels"
     tiles = [F.interpolate(c.detach().float().cpu(), size, mode="nearest-exact") for c in columns]
-    tiles = torch.stack([F.pad(t.clamp(0, 1), (0, gap[1], 0, gap[0]), value=1.0) for t in tiles])  # (C, N, 3, H + gap, W + gap)
+    tiles = torch.stack(
+        [F.pad(t.clamp(0, 1), (0, gap[1], 0, gap[0]), value=1.0) for t in tiles]
+    )  # (C, N, 3, H + gap, W + gap)
     return tiles.permute(1, 3, 0, 4, 2).flatten(2, 3).flatten(0, 1).numpy()
 
 # %% ../../nbs/44_evaluation.figures.ipynb #c011
@@ -72,7 +76,7 @@ def plate_grid(
     bicubic: torch.Tensor,  # (N, 3, H, W), RGB in [0, 1]
     sr: torch.Tensor,  # (N, 3, H, W), RGB in [0, 1]
     hr: torch.Tensor,  # (N, 3, H, W), RGB in [0, 1]
-    texts: Dict[str, Sequence[str]],  # "lr", "bicubic", "sr", "hr" -> N readings; a column left out has no text
+    texts: dict[str, Sequence[str]],  # "lr", "bicubic", "sr", "hr" -> N readings; a column left out has no text
     truths: Sequence[str],  # N texts
     notes: Sequence[str] = (),  # N small texts under the truths, of a few short lines each
 ) -> Figure:  # about 650 pixels wide and 70 a plate
@@ -100,7 +104,15 @@ def plate_grid(
     for row, truth in enumerate(truths):
         axes.text(-left + side / 2, row * (height + foot) + height / (4 if notes else 2), truth, **style)
     for row, note in enumerate(notes):
-        axes.text(-left + side / 2, row * (height + foot) + height / 2, note, family="monospace", fontsize=7, va="top", parse_math=False)
+        axes.text(
+            -left + side / 2,
+            row * (height + foot) + height / 2,
+            note,
+            family="monospace",
+            fontsize=7,
+            va="top",
+            parse_math=False,
+        )
     return figure
 
 # %% ../../nbs/44_evaluation.figures.ipynb #c017

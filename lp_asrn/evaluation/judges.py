@@ -7,8 +7,8 @@ __all__ = ['JUDGE_PATH', 'SLOTS', 'COLUMNS', 'WINDOW', 'TWINS', 'Judge', 'judge_
            'snap', 'load_rapidocr']
 
 # %% ../../nbs/43_evaluation.judges.ipynb #c003
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, List, Tuple
 
 import cv2
 import torch
@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import DATA_DIR, CheckpointError, UserError
-from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
 from ..models.recognizer import Reading, to_reading_size
+from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
 from ..plates.datasets import to_pictures
 from ..plates.layouts import ALPHABET, LAYOUTS, PAD, decode
 
@@ -30,7 +30,7 @@ class Judge(nn.Module):
 
     def __init__(self):
         super().__init__()
-        layers: List[nn.Module] = []
+        layers: list[nn.Module] = []
         for before, after, stride in ((3, 24, 2), (24, 48, 1), (48, 64, 2), (64, 96, (2, 1))):
             layers += [nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.GroupNorm(1, after), nn.ReLU()]
         self.image = nn.Sequential(*layers)
@@ -67,7 +67,7 @@ def judge_loss(
 def judge_read(
     judge: Judge,
     x: Tensor,  # (N, 3, H, W) pictures in [0, 1], any size
-) -> List[Reading]:  # N readings
+) -> list[Reading]:  # N readings
     "Read (N, 3, H, W) pictures in [0, 1]: the likeliest class of each window, empty ones left out"
     prob, index = judge(x).softmax(-1).max(-1)
     return [Reading(decode(i), float(p)) for i, p in zip(index.tolist(), prob.prod(-1))]
@@ -84,10 +84,12 @@ def save_judge(
 
 def load_judge(
     path: str | Path = JUDGE_PATH,  # the judge that ships with the package
-) -> Tuple[Judge, dict]:  # in eval mode, frozen; and the note saved with it
+) -> tuple[Judge, dict]:  # in eval mode, frozen; and the note saved with it
     "The frozen judge; raises `CheckpointError` if there are no trained weights"
     if not Path(path).is_file():
-        raise CheckpointError(f"no trained judge at {path}: train one with 'lp_asrn train --stage judge' and copy SAVE_DIR/judge/best.safetensors there")
+        raise CheckpointError(
+            f"no trained judge at {path}: train one with 'lp_asrn train --stage judge' and copy SAVE_DIR/judge/best.safetensors there"
+        )
     tensors, note = load_tensors(path)
     if note.get("kind") != "judge":
         raise CheckpointError(f"{path} holds no judge (it is a '{note.get('kind', 'something else')}' file)")
@@ -95,7 +97,9 @@ def load_judge(
     return judge.eval().requires_grad_(False), note
 
 # %% ../../nbs/43_evaluation.judges.ipynb #c009a
-TWINS = dict(zip("0123456789", "OIZBASGTBG")) | dict(zip("OQDILJZEASGTB", "0001112345678"))  # what a character is taken for, letter for digit and the reverse
+TWINS = dict(zip("0123456789", "OIZBASGTBG")) | dict(
+    zip("OQDILJZEASGTB", "0001112345678")
+)  # what a character is taken for, letter for digit and the reverse
 
 
 def snap(
@@ -110,15 +114,19 @@ def snap(
     return min(found, key=lambda pair: pair[0])[1] if found else text
 
 
-def load_rapidocr() -> Callable[[Tensor], List[Reading]]:  # (N, 3, H, W) in [0, 1] to N raw readings
+def load_rapidocr() -> Callable[[Tensor], list[Reading]]:  # (N, 3, H, W) in [0, 1] to N raw readings
     "rapidocr's recogniser; raises `UserError` if it is not installed"
     try:
         from rapidocr import RapidOCR
     except ImportError:
-        raise UserError("the judge rapidocr is not installed: pip install rapidocr==3.10.0 onnxruntime (the extra [judge])") from None
-    ocr = RapidOCR(params={"Global.log_level": "error", "EngineConfig.onnxruntime.intra_op_num_threads": torch.get_num_threads()})
+        raise UserError(
+            "the judge rapidocr is not installed: pip install rapidocr==3.10.0 onnxruntime (the extra [judge])"
+        ) from None
+    ocr = RapidOCR(
+        params={"Global.log_level": "error", "EngineConfig.onnxruntime.intra_op_num_threads": torch.get_num_threads()}
+    )
 
-    def read(x: Tensor) -> List[Reading]:
+    def read(x: Tensor) -> list[Reading]:
         readings = []
         for picture in to_pictures(to_reading_size(x)):
             low = cv2.resize(picture[round(0.28 * len(picture)) :], None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)

@@ -7,8 +7,8 @@ __all__ = ['correct_characters', 'character_accuracy', 'edit_distance', 'Score',
            'bootstrap_interval', 'Paired', 'mcnemar', 'compare']
 
 # %% ../../nbs/40_evaluation.metrics.ipynb #c003
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence, Tuple
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -19,7 +19,7 @@ from ..plates.layouts import ALPHABET
 # %% ../../nbs/40_evaluation.metrics.ipynb #c005
 def _codes(
     *lists: Sequence[str],  # lists of strings, one string a plate, all lists equally long
-) -> Tuple[np.ndarray, ...]:  # for each list (n, longest) code points, 0 after a string's end
+) -> tuple[np.ndarray, ...]:  # for each list (n, longest) code points, 0 after a string's end
     "Strings as integer matrices of one common width"
     n = len(lists[0])
     if any(len(texts) != n for texts in lists):
@@ -33,7 +33,7 @@ def _codes(
 def _right_and_length(
     truth: np.ndarray,  # (n, width) code points, as of `_codes`
     reading: np.ndarray,  # (n, width)
-) -> Tuple[np.ndarray, np.ndarray]:  # right characters (n,), length of the longer string (n,)
+) -> tuple[np.ndarray, np.ndarray]:  # right characters (n,), length of the longer string (n,)
     "Right characters and what they are out of"
     right = ((truth == reading) & (truth > 0)).sum(1)
     return right, np.maximum((truth > 0).sum(1), (reading > 0).sum(1))
@@ -68,6 +68,7 @@ def edit_distance(
 @dataclass(slots=True)
 class Score:
     "How well n plates were read; all but `n` and `edit` are fractions in [0, 1]"
+
     n: int  # plates
     all: float  # plates without an error
     ge6: float  # plates with at most one wrong character (>=6 of 7)
@@ -103,10 +104,10 @@ def confusion_matrix(
 # %% ../../nbs/40_evaluation.metrics.ipynb #c028
 def bootstrap_interval(
     values: Sequence[float],  # one value a plate (0/1 for right or wrong, a difference, dB, ...)
-    clusters: Optional[Sequence] = None,  # id of each value's plate or track; None = each value is its own cluster
+    clusters: Sequence | None = None,  # id of each value's plate or track; None = each value is its own cluster
     seed: int = 0,  # same seed, same interval
     draws: int = 2000,  # bootstrap resamples
-) -> Tuple[float, float]:  # lower and upper end of the 95 % interval of the mean
+) -> tuple[float, float]:  # lower and upper end of the 95 % interval of the mean
     "Percentile bootstrap interval of a mean, resampling whole clusters; zero width if all values are equal"
     values = np.asarray(values, dtype=np.float64)
     if len(values) == 0:
@@ -124,6 +125,7 @@ def bootstrap_interval(
 @dataclass(slots=True)
 class Paired:
     "A reader against a baseline on the same plates"
+
     better: int  # plates with fewer wrong characters than the baseline's reading
     equal: int  # plates with as many
     worse: int  # plates with more
@@ -148,7 +150,7 @@ def compare(
     truths: Sequence[str],  # one text a plate
     readings: Sequence[str],  # of the reader in question
     baseline_readings: Sequence[str],  # of the baseline, usually bicubic
-    clusters: Optional[Sequence] = None,  # id of each reading's plate or track, for the interval
+    clusters: Sequence | None = None,  # id of each reading's plate or track, for the interval
     seed: int = 0,  # of the bootstrap
 ) -> Paired:  # counts and difference
     "Count plates read better, equally and worse; the difference with its paired bootstrap interval, and McNemar's test"

@@ -8,10 +8,10 @@ __all__ = ['NAMES', 'KINDS', 'Finding', 'main_judge', 'finding', 'headline', 'Ca
 # %% ../../nbs/46_evaluation.report.ipynb #c003
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -22,20 +22,29 @@ from .figures import confusion_figure, mark_errors, pixels
 from .metrics import Paired, compare, confusion_matrix
 from ..plates.layouts import ALPHABET
 
-NAMES = {"bicubic": "bicubic", "lr_reader": "LR directly", "sr": "SR", "both": "combined", "hr": "HR"}  # inputs, in the order of the page
+NAMES = {
+    "bicubic": "bicubic",
+    "lr_reader": "LR directly",
+    "sr": "SR",
+    "both": "combined",
+    "hr": "HR",
+}  # inputs, in the order of the page
 
 # %% ../../nbs/46_evaluation.report.ipynb #c005
 @dataclass(frozen=True, slots=True)
 class Finding:
     "What one data set at one severity says"
+
     judge: str  # who read bicubic and SR
     n: int  # readings: plates x draws
     sr: Paired  # SR against bicubic
     won: int  # plates read whole from SR and not from bicubic
     lost: int  # the other way round
-    direct: Optional[Paired]  # SR against LR read directly; None if nobody did
-    both: Optional[Paired]  # combined reading against the better one of the two; None without one
-    against: Tuple[str, ...]  # for which other judges and, unless `sr` says so, which layouts SR is shown to be worse than bicubic
+    direct: Paired | None  # SR against LR read directly; None if nobody did
+    both: Paired | None  # combined reading against the better one of the two; None without one
+    against: tuple[
+        str, ...
+    ]  # for which other judges and, unless `sr` says so, which layouts SR is shown to be worse than bicubic
 
 
 def _state(p: Paired) -> int:
@@ -45,20 +54,20 @@ def _state(p: Paired) -> int:
 
 def main_judge(
     outcome: Outcome,  # of one data set and severity
-) -> Optional[str]:  # None if no reader read both bicubic and SR
+) -> str | None:  # None if no reader read both bicubic and SR
     "Whose word counts: the judge, else another reader, else the recogniser that was trained with the generator"
     able = [r for k, r in outcome.readings if k == "sr" and ("bicubic", r) in outcome.readings]
     return min(able, key=lambda r: (r != "judge", r == "recognizer"), default=None)
 
 
-def _reader(o: Outcome, key: str, judge: Optional[str]) -> Optional[str]:
+def _reader(o: Outcome, key: str, judge: str | None) -> str | None:
     "Who reads an input on the page: the judge, else the first who did; None if nobody did"
     return min((r for k, r in o.readings if k == key), key=lambda r: r != judge, default=None)
 
 
 def finding(
     o: Outcome,  # of one data set and severity
-) -> Optional[Finding]:  # None if no reader read both bicubic and SR
+) -> Finding | None:  # None if no reader read both bicubic and SR
     "Compare SR with bicubic, with LR read directly, and both with the combined reading"
     if (judge := main_judge(o)) is None:
         return None
@@ -74,20 +83,26 @@ def finding(
         lists = [[v for v, own in zip(values, o.layout) if own == layout] for values in (o.truth, sr, base)]
         against += [f"for layout {layout}"] if _state(compare(*lists, lists[0])) < 0 else []
     won, lost = (int((right(a) & ~right(b)).sum()) for a, b in ((sr, base), (base, sr)))
-    rival, combined = (None if x is None else versus(*pair) for x, pair in ((direct, (sr, direct)), (both, (both, better))))
+    rival, combined = (
+        None if x is None else versus(*pair) for x, pair in ((direct, (sr, direct)), (both, (both, better)))
+    )
     return Finding(judge, len(o.truth), paired, won, lost, rival, combined, tuple(against))
 
 # %% ../../nbs/46_evaluation.report.ipynb #c011
 def headline(
     found: Sequence[Finding],  # of all data sets and severities
-) -> Tuple[str, str]:  # tone (good, warn, bad or none) and the sentence
+) -> tuple[str, str]:  # tone (good, warn, bad or none) and the sentence
     "Does the model help? In one sentence, the worst news first"
     m, sr, direct = len(found), [_state(f.sr) for f in found], [_state(f.direct) for f in found if f.direct is not None]
     of = lambda k: "" if m == 1 else f" in all {m} tests" if k == m else f" in {k} of {m} tests"
     helps, harms, behind = sr.count(1), sr.count(-1), direct.count(-1)
     worse = sorted({a for f in found for a in f.against})
-    but = f", but is worse {', '.join(worse[:2])}" + (f" and {len(worse) - 2} more" if worse[2:] else "") if worse else ""
-    but += ", by the word of the recogniser trained with it alone" if any(f.judge == "recognizer" for f in found) else ""
+    but = (
+        f", but is worse {', '.join(worse[:2])}" + (f" and {len(worse) - 2} more" if worse[2:] else "") if worse else ""
+    )
+    but += (
+        ", by the word of the recogniser trained with it alone" if any(f.judge == "recognizer" for f in found) else ""
+    )
     rival = f"Reading LR directly is better than super-resolution{of(behind)}"
     if not found:
         return "none", "Nothing to compare: no reader read both bicubic and SR."
@@ -95,23 +110,35 @@ def headline(
         besides = (f" and helps in {helps}" if helps else "") + (f". {rival}" if behind else "")
         return "bad", f"Super-resolution makes reading worse than bicubic{of(harms)}{besides}."
     if behind:
-        text = f"though super-resolution helps over bicubic{of(helps)}" if helps else "and super-resolution is not shown to help over bicubic"
+        text = (
+            f"though super-resolution helps over bicubic{of(helps)}"
+            if helps
+            else "and super-resolution is not shown to help over bicubic"
+        )
         return "warn" if helps else "bad", f"{rival}, {text}{but}."
     tone = "warn" if but or 0 < helps < m else "good" if helps else "none"
-    return tone, f"Super-resolution {'helps' if helps else 'is not shown to help'} over bicubic{of(helps) if helps else ''}{but}."
+    return (
+        tone,
+        f"Super-resolution {'helps' if helps else 'is not shown to help'} over bicubic{of(helps) if helps else ''}{but}.",
+    )
 
 # %% ../../nbs/46_evaluation.report.ipynb #c016
-KINDS = {"random": "drawn evenly from all", "best": "most mistakes fewer than from bicubic", "worst": "most mistakes more than from bicubic"}
+KINDS = {
+    "random": "drawn evenly from all",
+    "best": "most mistakes fewer than from bicubic",
+    "worst": "most mistakes more than from bicubic",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     "A plate to show"
+
     kind: str  # best, worst or random
     title: str  # id, layout
     truth: str  # what stands on the plate
-    pictures: Dict[str, np.ndarray]  # lr, bicubic, sr, hr -> (h, w, 3) uint8
-    readings: Dict[str, str]  # bicubic, lr_reader, sr, both, hr -> text as read; those that are there
+    pictures: dict[str, np.ndarray]  # lr, bicubic, sr, hr -> (h, w, 3) uint8
+    readings: dict[str, str]  # bicubic, lr_reader, sr, both, hr -> text as read; those that are there
 
 
 def pick_cases(
@@ -119,7 +146,7 @@ def pick_cases(
     judge: str,  # who read bicubic and SR
     count: int = 6,  # plates of each kind, at most; 12 / (data sets x severities) keeps a page of x2 plates below 1 MB
     seed: int = 0,  # of the random ones
-) -> Dict[str, List[int]]:  # kind -> indices into the outcome, no plate twice
+) -> dict[str, list[int]]:  # kind -> indices into the outcome, no plate twice
     "Random plates, and of the others those that SR made better and worse by most"
     plates = list(zip(outcome.id, outcome.truth))
     wrong = lambda t, r: max(len(t), len(r)) - sum(a == b for a, b in zip(t, r))
@@ -142,14 +169,16 @@ def case_of(
     index: int,  # of the plate in it
     kind: str,  # best, worst or random
     judge: str,  # who read bicubic and SR
-    pictures: Dict[str, np.ndarray],  # lr, bicubic, sr, hr -> (h, w, 3) uint8
+    pictures: dict[str, np.ndarray],  # lr, bicubic, sr, hr -> (h, w, 3) uint8
 ) -> Case:  # with the readings of the readers on the page
     "A plate with what was read from it"
     readings = {k: outcome.readings[k, r][index] for k in NAMES if (r := _reader(outcome, k, judge)) is not None}
     return Case(kind, f"{outcome.id[index]}, {outcome.layout[index]}", outcome.truth[index], pictures, readings)
 
 # %% ../../nbs/46_evaluation.report.ipynb #c021
-_CONTROL = {c: "\ufffd" for c in (*range(32), *range(127, 160), *range(0xD800, 0xE000))}  # not allowed in HTML, or in UTF-8
+_CONTROL = {
+    c: "\ufffd" for c in (*range(32), *range(127, 160), *range(0xD800, 0xE000))
+}  # not allowed in HTML, or in UTF-8
 
 
 def _text(value: object) -> str:
@@ -170,7 +199,11 @@ def _signed(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "\u2212")
 
 
-_TONES, _WORDS, _MARKS = ("none", "good", "bad"), ("no difference shown", "ahead", "behind"), {"good": "▲", "bad": "▼", "none": "=", "warn": "▼"}
+_TONES, _WORDS, _MARKS = (
+    ("none", "good", "bad"),
+    ("no difference shown", "ahead", "behind"),
+    {"good": "▲", "bad": "▼", "none": "=", "warn": "▼"},
+)
 
 
 def _line(tone: str, term: str, text: str) -> str:
@@ -178,13 +211,16 @@ def _line(tone: str, term: str, text: str) -> str:
     return f'<li class="{tone}"><span class="mark" aria-hidden="true">{_MARKS[tone]}</span><strong>{term}</strong> {text}</li>'
 
 
-def _tally(term: str, pairs: Sequence[Optional[Paired]]) -> str:
+def _tally(term: str, pairs: Sequence[Paired | None]) -> str:
     "A line that sums up one comparison over all tests; nothing if it was never made"
     pairs = [p for p in pairs if p is not None]
     states = [_state(p) for p in pairs]
     if len(pairs) < 2:
         text = "{}, {} points (95\u00a0%: {} to {})"
-        return "".join(_line(_TONES[_state(p)], term, text.format(_WORDS[_state(p)], *map(_signed, (p.difference, p.low, p.high)))) for p in pairs)
+        return "".join(
+            _line(_TONES[_state(p)], term, text.format(_WORDS[_state(p)], *map(_signed, (p.difference, p.low, p.high))))
+            for p in pairs
+        )
     counts = ", ".join(f"{_WORDS[s]} in {states.count(s)}" for s in (1, -1, 0) if s in states)
     low, high = (_signed(f(p.difference for p in pairs)) for f in (min, max))
     tone = "bad" if -1 in states else "good" if states.count(1) == len(states) else "none"
@@ -195,31 +231,46 @@ def _lines(found: Sequence[Finding]) -> str:
     "The verdict of one test, or of several together, in lines"
     n, better, worse, won, lost = (sum(v) for v in zip(*((f.n, f.sr.better, f.sr.worse, f.won, f.lost) for f in found)))
     harm = f"{worse} of {n} plates ({100 * worse / n:.1f}\u00a0%) read worse, {better} better; {lost} whole plates lost, {won} won"
-    lines = [_tally("SR against bicubic:", [f.sr for f in found]), _line("good" if not worse else "warn" if worse < better else "bad", "Harm by SR:", harm)]
+    lines = [
+        _tally("SR against bicubic:", [f.sr for f in found]),
+        _line("good" if not worse else "warn" if worse < better else "bad", "Harm by SR:", harm),
+    ]
     missing = _line("none", "Reading LR directly:", "not measured, this checkpoint has no LR reader")
     lines += [_tally("SR against reading LR directly:", [f.direct for f in found]) or missing]
     lines += [_tally("Combined against the better of the two:", [f.both for f in found])]
-    lines += [_line("bad", "SR is worse than bicubic", _text(", ".join(f.against))) for f in found if f.against and len(found) == 1]
+    lines += [
+        _line("bad", "SR is worse than bicubic", _text(", ".join(f.against)))
+        for f in found
+        if f.against and len(found) == 1
+    ]
     return f'<ul class="lines">{"".join(lines)}</ul>'
 
 # %% ../../nbs/46_evaluation.report.ipynb #c023
 def _chart(rows: Sequence[dict], readers: bool = False) -> str:
     "Bars with intervals; names of readers beside those of inputs on request"
     several = lambda r: f" of {r['frames']}" if r["frames"] > 1 else ""
-    names = [_text(NAMES.get(r["input"], r["input"]) + (f", {r['judge']}{several(r)}" if readers else "")) for r in rows]
+    names = [
+        _text(NAMES.get(r["input"], r["input"]) + (f", {r['judge']}{several(r)}" if readers else "")) for r in rows
+    ]
     left, height, parts, words = 136 if readers else 84, 22 * len(rows) + 18, [], []
     x = lambda share: f"{left + (274 - left) * share:.1f}"
     for share in (0, 0.5, 1):
-        parts.append(f'<path class="grid" d="M{x(share)} 0V{height - 16}"/><text class="tick" x="{x(share)}" y="{height - 4}">{100 * share:.0f} %</text>')
+        parts.append(
+            f'<path class="grid" d="M{x(share)} 0V{height - 16}"/><text class="tick" x="{x(share)}" y="{height - 4}">{100 * share:.0f} %</text>'
+        )
     for y, r, name in zip(range(2, height, 22), rows, names):
         (low, high), width = r["all_ci"], (274 - left) * r["all"]
-        parts.append(f'<text class="name" x="{left - 6}" y="{y + 13}">{name}</text><rect class="bar {_text(r["input"])}" x="{left}" y="{y + 2}" width="{width:.1f}" height="14"/>')
-        parts.append(f'<path class="whisker" d="M{x(low)} {y + 9}H{x(high)}M{x(low)} {y + 5}v8M{x(high)} {y + 5}v8"/><text class="value" x="330" y="{y + 13}">{100 * r["all"]:.1f} %</text>')
+        parts.append(
+            f'<text class="name" x="{left - 6}" y="{y + 13}">{name}</text><rect class="bar {_text(r["input"])}" x="{left}" y="{y + 2}" width="{width:.1f}" height="14"/>'
+        )
+        parts.append(
+            f'<path class="whisker" d="M{x(low)} {y + 9}H{x(high)}M{x(low)} {y + 5}v8M{x(high)} {y + 5}v8"/><text class="value" x="330" y="{y + 13}">{100 * r["all"]:.1f} %</text>'
+        )
         words.append(f"{name} {100 * r['all']:.1f} % ({100 * low:.1f} to {100 * high:.1f})")
     return f'<svg viewBox="0 0 334 {height}" role="img" aria-label="Plates read without a mistake: {"; ".join(words)}">{"".join(parts)}</svg>'
 
 
-def _card(number: int, name: Tuple[str, str], found: Optional[Finding], rows: Sequence[dict]) -> str:
+def _card(number: int, name: tuple[str, str], found: Finding | None, rows: Sequence[dict]) -> str:
     "Verdict and chart of a data set at a severity"
     title = f'<h3><a href="#numbers-{number}">{_text(", ".join(name))}</a>'
     trained = ", which was trained with the generator and flatters it" if found and found.judge == "recognizer" else ""
@@ -227,14 +278,38 @@ def _card(number: int, name: Tuple[str, str], found: Optional[Finding], rows: Se
     return f'<article class="card {headline([found])[0] if found else "none"}">{title}{_chart(rows, found is None)}{_lines([found]) if found else ""}</article>'
 
 # %% ../../nbs/46_evaluation.report.ipynb #c025
-_HEADS = ("input", "reader", "plates", "whole plates", "95 %", "≥ 6", "≥ 5", "characters", "edits", "PSNR", "SSIM", "better / equal / worse", "gain", "95 %", "p")
+_HEADS = (
+    "input",
+    "reader",
+    "plates",
+    "whole plates",
+    "95 %",
+    "≥ 6",
+    "≥ 5",
+    "characters",
+    "edits",
+    "PSNR",
+    "SSIM",
+    "better / equal / worse",
+    "gain",
+    "95 %",
+    "p",
+)
 
 
 def _cells(r: dict, frames: bool) -> str:
     "A row of the table"
     share = lambda v: f"{100 * v:.1f} %"
-    cells = [_text(r["judge"])] + [str(r["frames"])] * frames + [str(r["n"]), share(r["all"]), "{:.1f}–{:.1f}".format(*(100 * v for v in r["all_ci"]))]
-    cells += [*(share(r[k]) for k in ("ge6", "ge5", "char")), f"{r['edit']:.2f}", *("" if r[k] is None else f"{r[k]:.{d}f}" for k, d in (("psnr", 2), ("ssim", 3)))]
+    cells = (
+        [_text(r["judge"])]
+        + [str(r["frames"])] * frames
+        + [str(r["n"]), share(r["all"]), "{:.1f}–{:.1f}".format(*(100 * v for v in r["all_ci"]))]
+    )
+    cells += [
+        *(share(r[k]) for k in ("ge6", "ge5", "char")),
+        f"{r['edit']:.2f}",
+        *("" if r[k] is None else f"{r[k]:.{d}f}" for k, d in (("psnr", 2), ("ssim", 3))),
+    ]
     body = "".join(f"<td>{c}</td>" for c in cells)
     if "better" not in r or r["input"] == "bicubic":
         paired = "<td></td>" * 4
@@ -245,7 +320,7 @@ def _cells(r: dict, frames: bool) -> str:
     return f'<tr><th scope="row">{_text(NAMES.get(r["input"], r["input"]))}</th>{body}{paired}</tr>'
 
 
-def _tables(number: int, name: Tuple[str, str], rows: Sequence[dict]) -> str:
+def _tables(number: int, name: tuple[str, str], rows: Sequence[dict]) -> str:
     "The tables of a data set at a severity: all layouts, and each"
     out, frames = [], any(r["frames"] > 1 for r in rows)
     heads = "".join(f'<th scope="col">{h}</th>' for h in (*_HEADS[:2], *["frames"] * frames, *_HEADS[2:]))
@@ -259,8 +334,11 @@ def _tables(number: int, name: Tuple[str, str], rows: Sequence[dict]) -> str:
 # %% ../../nbs/46_evaluation.report.ipynb #c027
 def _marked(truth: str, reading: str) -> str:
     "A reading with its mistakes marked"
-    parts = [_text(right) if right != " " else f"<b>{_text(wrong.replace(' ', '␣'))}</b>" for right, wrong in zip(*mark_errors(truth, reading))]
-    return f'<code>{"".join(parts).replace("</b><b>", "")}</code>'
+    parts = [
+        _text(right) if right != " " else f"<b>{_text(wrong.replace(' ', '␣'))}</b>"
+        for right, wrong in zip(*mark_errors(truth, reading))
+    ]
+    return f"<code>{''.join(parts).replace('</b><b>', '')}</code>"
 
 
 def _plate(case: Case) -> str:
@@ -275,23 +353,33 @@ def _plate(case: Case) -> str:
     return f'<figure class="plate"><figcaption><code>{_text(case.truth)}</code> <small>{_text(case.title)}{both}</small></figcaption><div class="four">{"".join(cells)}</div></figure>'
 
 
-def _pictures(name: Tuple[str, str], cases: Sequence[Case]) -> str:
+def _pictures(name: tuple[str, str], cases: Sequence[Case]) -> str:
     "The plates of a data set at a severity, kind by kind"
     out = [f"<h3>{_text(', '.join(name))}</h3>"]
     for kind, words in KINDS.items():
         plates = "".join(_plate(c) for c in cases if c.kind == kind)
-        out.append(f'<h4>{kind.capitalize()} <small>{words}</small></h4><div class="plates">{plates}</div>' if plates else "")
+        out.append(
+            f'<h4>{kind.capitalize()} <small>{words}</small></h4><div class="plates">{plates}</div>' if plates else ""
+        )
     return "".join(out)
 
 
-def _confusions(outcomes: Dict[Tuple[str, str], Outcome]) -> str:
+def _confusions(outcomes: dict[tuple[str, str], Outcome]) -> str:
     "Which characters are taken for others: for each data set, over all its severities"
     out, k = "", len(ALPHABET)
     for dataset in dict.fromkeys(d for (d, _), o in outcomes.items() if main_judge(o) is not None):
-        read = [(o.truth, o.readings["sr", main_judge(o)]) for (d, _), o in outcomes.items() if d == dataset and main_judge(o) is not None]
+        read = [
+            (o.truth, o.readings["sr", main_judge(o)])
+            for (d, _), o in outcomes.items()
+            if d == dataset and main_judge(o) is not None
+        ]
         matrix = sum(confusion_matrix(*pair) for pair in read)
         wrong = (matrix - np.diag(np.diag(matrix))).ravel()
-        often = ", ".join(f"{ALPHABET[i // k]} as {ALPHABET[i % k]} ({wrong[i]})" for i in np.argsort(-wrong, kind="stable")[:6] if wrong[i])
+        often = ", ".join(
+            f"{ALPHABET[i // k]} as {ALPHABET[i % k]} ({wrong[i]})"
+            for i in np.argsort(-wrong, kind="stable")[:6]
+            if wrong[i]
+        )
         words = _text(f"{dataset}: characters of SR. Most frequent mistakes: {often or 'none'}")
         out += f"<figure>{_image(pixels(confusion_figure(matrix)), f'Confusion matrix of {dataset}', 64)}<figcaption>{words}</figcaption></figure>"
     return out and f'<div class="figures">{out}</div>'
@@ -335,10 +423,10 @@ _TERMS = {
 def write_report(
     path: str | Path,  # of the HTML file
     rows: Sequence[dict],  # as of `rows_of`
-    outcomes: Dict[Tuple[str, str], Outcome],  # by data set and severity
-    cases: Dict[Tuple[str, str], Sequence[Case]],  # plates to show, by data set and severity
-    note: Dict[str, str],  # for the foot of the page: checkpoint, command, version, draws
-    figures: Optional[Dict[str, Figure]] = None,  # title -> further figure
+    outcomes: dict[tuple[str, str], Outcome],  # by data set and severity
+    cases: dict[tuple[str, str], Sequence[Case]],  # plates to show, by data set and severity
+    note: dict[str, str],  # for the foot of the page: checkpoint, command, version, draws
+    figures: dict[str, Figure] | None = None,  # title -> further figure
 ) -> None:
     "report.html: one page without other files; the same input gives the same bytes"
     found = {name: f for name, o in outcomes.items() if (f := finding(o)) is not None}
@@ -346,11 +434,20 @@ def write_report(
     cards, tables = "", ""
     for number, name in enumerate(dict.fromkeys((r["dataset"], r["severity"]) for r in rows), 1):
         own, o = [r for r in rows if (r["dataset"], r["severity"]) == name], outcomes.get(name, Outcome())
-        bars = [r for k in NAMES for r in own if (r["input"], r["layout"]) == (k, "all") and (name not in found or r["judge"] == _reader(o, k, main_judge(o)))]
+        bars = [
+            r
+            for k in NAMES
+            for r in own
+            if (r["input"], r["layout"]) == (k, "all")
+            and (name not in found or r["judge"] == _reader(o, k, main_judge(o)))
+        ]
         cards, tables = cards + _card(number, name, found.get(name), bars), tables + _tables(number, name, own)
     plates = "".join(_pictures(name, chosen) for name, chosen in cases.items() if chosen)
-    more = "".join(f"<figure><h3>{_text(title)}</h3>{_image(pixels(f), title, 64)}</figure>" for title, f in (figures or {}).items())
-    terms = lambda pairs: f'<dl>{"".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in pairs.items())}</dl>'
+    more = "".join(
+        f"<figure><h3>{_text(title)}</h3>{_image(pixels(f), title, 64)}</figure>"
+        for title, f in (figures or {}).items()
+    )
+    terms = lambda pairs: f"<dl>{''.join(f'<dt>{_text(k)}</dt><dd>{_text(v)}</dd>' for k, v in pairs.items())}</dl>"
     part = lambda title, body: f"<section><h2>{title}</h2>{body}</section>\n" if body else ""
     page = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n',
@@ -358,7 +455,11 @@ def write_report(
         f'<h1 class="{tone}">{_text(sentence)}</h1>\n{_lines(list(found.values())) if len(found) > 1 else ""}\n',
         part("Plates read without a mistake", f'<div class="cards">{cards}</div>{terms(_TERMS)}'),
         part("Numbers", tables),
-        part("Pictures", plates and f"<p>Below LR: as the LR reader reads it. Mistakes are underlined, _ is a missing character.</p>{plates}"),
+        part(
+            "Pictures",
+            plates
+            and f"<p>Below LR: as the LR reader reads it. Mistakes are underlined, _ is a missing character.</p>{plates}",
+        ),
         part("Characters taken for others", _confusions(outcomes)),
         part("How far to trust a reading", more and f'<div class="figures">{more}</div>'),
         f"</main>\n<footer>{part('About this report', terms(note))}</footer>\n</body>\n</html>\n",

@@ -10,7 +10,6 @@ import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -23,8 +22,9 @@ def rows_of(
     outcome: Outcome,
     dataset: str,  # name for the table
     severity: str,  # name of the plates' degradation, for the table
-    base: Optional[Dict[Tuple[str, str], List[str]]] = None,  # readings of the same plates to compare with, by input and reader; None = bicubic
-) -> List[dict]:  # JSON-able rows, the same keys in each
+    base: dict[tuple[str, str], list[str]]
+    | None = None,  # readings of the same plates to compare with, by input and reader; None = bicubic
+) -> list[dict]:  # JSON-able rows, the same keys in each
     "Scores of every input and reader, for all layouts together and, where there are several, for each"
     groups = [("all", np.arange(len(outcome.truth)))]
     layouts = sorted(set(outcome.layout))
@@ -35,18 +35,31 @@ def rows_of(
     for layout, index in groups:
         for key, reader in outcome.readings:
             against = ("bicubic", first if key in ("lr_reader", "both") or reader == "reader" else reader)
-            compared = outcome.readings.get(against) if base is None else base.get((key, reader), base.get((key, "product")))
+            compared = (
+                outcome.readings.get(against) if base is None else base.get((key, reader), base.get((key, "product")))
+            )
             compared_with = None if compared is None else "bicubic" if base is None else "one frame"
-            head = dict(input=key, compared_with=compared_with, judge=reader, dataset=dataset, severity=severity, split=outcome.split, layout=layout, frames=outcome.frames)
+            head = dict(
+                input=key,
+                compared_with=compared_with,
+                judge=reader,
+                dataset=dataset,
+                severity=severity,
+                split=outcome.split,
+                layout=layout,
+                frames=outcome.frames,
+            )
             found.append(head | _row(outcome, key, reader, index, compared))
     return found
 
 
-def _row(outcome: Outcome, key: str, reader: str, index: np.ndarray, base: Optional[List[str]]) -> dict:
+def _row(outcome: Outcome, key: str, reader: str, index: np.ndarray, base: list[str] | None) -> dict:
     "The numbers of a row"
     pick = lambda values: [values[i] for i in index]
     truth, texts = pick(outcome.truth), pick(outcome.readings[key, reader])
-    row = asdict(score(truth, texts)) | dict.fromkeys(("calibration_error", "accepted", "accepted_wrong", "direct_gain", "direct_gain_ci"))
+    row = asdict(score(truth, texts)) | dict.fromkeys(
+        ("calibration_error", "accepted", "accepted_wrong", "direct_gain", "direct_gain_ci")
+    )
     gap = confidence_gap(pick(outcome.confidence[key, reader]), [a == b for a, b in zip(truth, texts)])
     row["confidence_gap"] = gap if gap == gap else None
     row["all_ci"] = list(bootstrap_interval([float(a == b) for a, b in zip(truth, texts)], truth))
@@ -55,7 +68,13 @@ def _row(outcome: Outcome, key: str, reader: str, index: np.ndarray, base: Optio
         row[name] = float(np.mean(known)) if known else None
     if base is not None:
         paired = compare(truth, texts, pick(base), truth)
-        row |= dict(better=paired.better, equal=paired.equal, worse=paired.worse, gain=paired.difference, gain_ci=[paired.low, paired.high])
+        row |= dict(
+            better=paired.better,
+            equal=paired.equal,
+            worse=paired.worse,
+            gain=paired.difference,
+            gain_ci=[paired.low, paired.high],
+        )
         row["mcnemar"] = paired.p_value
     rival = outcome.readings.get(("lr_reader", "lr_reader"))
     if rival is not None and key in ("sr", "both"):
@@ -64,9 +83,7 @@ def _row(outcome: Outcome, key: str, reader: str, index: np.ndarray, base: Optio
     return row
 
 
-def verdict(
-    outcome: Outcome,
-) -> str:  # "" if nobody read LR directly
+def verdict(outcome: Outcome) -> str:  # "" if nobody read LR directly
     "In a line for each judge: does super-resolution beat reading LR directly?"
     rival = outcome.readings.get(("lr_reader", "lr_reader"))
     lines = []
@@ -74,46 +91,77 @@ def verdict(
         if key in ("sr", "both") and reader != "recognizer":
             p = compare(outcome.truth, texts, rival, outcome.truth)
             name = "SR" if key == "sr" else "reading both"
-            ahead = f"{name} is ahead" if p.low > 0 else "DIRECT LR READING IS AHEAD" if p.high < 0 else "neither is shown to be ahead"
-            points = "{:+.1f} points of whole plates (95 %: {:+.1f} to {:+.1f})".format(*(100 * v for v in (p.difference, p.low, p.high)))
-            lines.append(f"{name} {'as ' + reader + ' reads it ' if key == 'sr' else ''}against a recogniser trained on LR: {points}: {ahead}")
+            ahead = (
+                f"{name} is ahead"
+                if p.low > 0
+                else "DIRECT LR READING IS AHEAD"
+                if p.high < 0
+                else "neither is shown to be ahead"
+            )
+            points = "{:+.1f} points of whole plates (95 %: {:+.1f} to {:+.1f})".format(
+                *(100 * v for v in (p.difference, p.low, p.high))
+            )
+            lines.append(
+                f"{name} {'as ' + reader + ' reads it ' if key == 'sr' else ''}against a recogniser trained on LR: {points}: {ahead}"
+            )
     return "\n".join(lines)
 
 
 def table(
-    rows: List[dict],  # as of `rows_of`
+    rows: list[dict],  # as of `rows_of`
 ) -> str:
     "Rows as lines of text"
-    lines = [f"{'':10}{'reader':17}{'layout':14}{'plates':>7}{'all':>7}{'95 %':>14}{'>=6':>7}{'>=5':>7}{'chars':>7}{'PSNR':>7}{'SSIM':>7}  better/equal/worse"]
+    lines = [
+        f"{'':10}{'reader':17}{'layout':14}{'plates':>7}{'all':>7}{'95 %':>14}{'>=6':>7}{'>=5':>7}{'chars':>7}{'PSNR':>7}{'SSIM':>7}  better/equal/worse"
+    ]
     for r in rows:
         low, high = r["all_ci"]
         name = r["judge"] if r["frames"] == 1 else f"{r['judge']} of {r['frames']}"
         quality = f"{r['psnr']:7.2f}{r['ssim']:7.3f}" if r["psnr"] is not None else f"{'':14}"
         paired = f"  {r['better']}/{r['equal']}/{r['worse']}" if "better" in r and r["input"] != "bicubic" else ""
-        shares = f"{100 * r['all']:6.1f}%{f'{100 * low:.1f}-{100 * high:.1f}':>14}" + "".join(f"{100 * r[k]:6.1f}%" for k in ("ge6", "ge5", "char"))
+        shares = f"{100 * r['all']:6.1f}%{f'{100 * low:.1f}-{100 * high:.1f}':>14}" + "".join(
+            f"{100 * r[k]:6.1f}%" for k in ("ge6", "ge5", "char")
+        )
         lines.append(f"{r['input']:10}{name:17}{r['layout']:14}{r['n']:7}{shares}{quality}{paired}")
     return "\n".join(lines)
 
 
 def write_readings(
     path: str | Path,  # of the CSV file; its folder must be there
-    outcomes: Dict[Tuple[str, str], Outcome],  # by data set and severity
+    outcomes: dict[tuple[str, str], Outcome],  # by data set and severity
 ) -> None:
     "readings.csv: a line a plate and degradation, with its truth, every reading and its confidence"
     with open(path, "w", newline="", encoding="utf-8") as f:
         keys = list(dict.fromkeys(k for o in outcomes.values() for k in o.readings))
         writer = csv.writer(f)
-        writer.writerow(["dataset", "split", "severity", "frames", "id", "layout", "truth", *(f"{a}_{b}{end}" for a, b in keys for end in ("", "_confidence"))])
+        writer.writerow(
+            [
+                "dataset",
+                "split",
+                "severity",
+                "frames",
+                "id",
+                "layout",
+                "truth",
+                *(f"{a}_{b}{end}" for a, b in keys for end in ("", "_confidence")),
+            ]
+        )
         for names, o in outcomes.items():
             for i, head in enumerate(zip(o.id, o.layout, o.truth)):
-                found = [v for k in keys for v in ((o.readings[k][i], f"{o.confidence[k][i]:.4f}") if k in o.readings else ("", ""))]
+                found = [
+                    v
+                    for k in keys
+                    for v in ((o.readings[k][i], f"{o.confidence[k][i]:.4f}") if k in o.readings else ("", ""))
+                ]
                 writer.writerow([names[0], o.split, names[1], o.frames, *head, *found])
 
 
 def write_metrics(
     path: str | Path,  # of the JSON file; its folder must be there
-    rows: List[dict],  # as of `rows_of`
+    rows: list[dict],  # as of `rows_of`
     **note,  # JSON-able: what the rows were measured on
 ) -> None:
     "metrics.json: the rows and what they were measured on; the same input gives the same bytes"
-    Path(path).write_text(json.dumps({**note, "rows": rows}, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    Path(path).write_text(
+        json.dumps({**note, "rows": rows}, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
+    )

@@ -7,8 +7,8 @@ __all__ = ['check_submission', 'write_submission', 'confidence_gap']
 
 # %% ../../nbs/40b_evaluation.submission.ipynb #c003
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, Sequence, Tuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def check_submission(
 
 def write_submission(
     path: str | Path,  # a .zip
-    readings: Dict[str, Tuple[str, float]],  # track -> text and confidence in [0, 1]
+    readings: dict[str, tuple[str, float]],  # track -> text and confidence in [0, 1]
 ) -> None:
     "Write readings in the form of LRLPR-26: predictions.txt in a zip; the same readings give the same bytes"
     check_submission(path)

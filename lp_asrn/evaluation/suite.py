@@ -6,26 +6,32 @@
 __all__ = ['ACCEPT', 'PlateSet', 'TrackSet', 'evaluate_sets']
 
 # %% ../../nbs/47_evaluation.suite.ipynb #c003
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
 from tqdm import tqdm
 
 from ..config import UserError
-from ..reading.calibration import Calibration, expected_calibration_error, reliability_figure, risk_coverage_figure
-from ..reading.combine import CombinedReader
 from .evaluate import Outcome, ReadFn, grid_of, read_set, read_tracks
 from .report import Case, case_of, main_judge, pick_cases, write_report
 from .rows import rows_of, table, verdict, write_metrics, write_readings
 from ..models.recognizer import bicubic_resize
 from ..plates.datasets import PlateDataset, collate, in_order, to_pictures
 from ..plates.tracksets import FileTracks, RenderedTracks
+from lp_asrn.reading.calibration import (
+    Calibration,
+    expected_calibration_error,
+    reliability_figure,
+    risk_coverage_figure,
+)
+from ..reading.combine import CombinedReader
 
 # %% ../../nbs/47_evaluation.suite.ipynb #c004
 @dataclass(slots=True)
 class PlateSet:
     "Plates to evaluate, at one severity"
+
     name: str  # for the table
     severity: str
     dataset: PlateDataset
@@ -44,6 +50,7 @@ class PlateSet:
 @dataclass(slots=True)
 class TrackSet:
     "Tracks to evaluate, at one severity"
+
     name: str
     severity: str
     tracks: RenderedTracks | FileTracks
@@ -57,12 +64,16 @@ ACCEPT = 0.01  # error rate for which rows say how many readings are accepted
 
 def _trust(
     outcome: Outcome,
-    row: Tuple[str, str],  # input and reader
+    row: tuple[str, str],  # input and reader
     calibration: Calibration,  # that the reader's confidences come from
 ) -> dict:
     "How far the confidences of a reading that a user gets can be trusted"
     confidence, right = outcome.confidence[row], outcome.right(*row)
-    found = {"calibration_error": expected_calibration_error(confidence, right), "accepted": None, "accepted_wrong": None}
+    found = {
+        "calibration_error": expected_calibration_error(confidence, right),
+        "accepted": None,
+        "accepted_wrong": None,
+    }
     try:
         threshold = calibration.threshold(ACCEPT)
     except UserError:  # validation plates do not support that rate
@@ -71,7 +82,7 @@ def _trust(
     return found | {"accepted": len(kept) / len(right), "accepted_wrong": 1 - sum(kept) / len(kept) if kept else None}
 
 
-def _cases(outcome: Outcome, plates: PlateSet, combined: CombinedReader, count: int) -> List[Case]:
+def _cases(outcome: Outcome, plates: PlateSet, combined: CombinedReader, count: int) -> list[Case]:
     "Plates for the report, `count` of each kind, drawn again"
     judge, found = main_judge(outcome), []
     for kind, indices in pick_cases(outcome, judge, count).items():
@@ -80,28 +91,35 @@ def _cases(outcome: Outcome, plates: PlateSet, combined: CombinedReader, count: 
             batch = collate([plates.dataset[(draw, index)]]).to(combined.device)
             corners = None if plates.found else batch.corners
             look = combined.look_at(batch.native, batch.size, corners)
-            pictures = {"lr": look.lr, "bicubic": bicubic_resize(look.crop, look.sr.shape[-2:]).clamp(0, 1), "sr": look.sr, "hr": batch.hr}
+            pictures = {
+                "lr": look.lr,
+                "bicubic": bicubic_resize(look.crop, look.sr.shape[-2:]).clamp(0, 1),
+                "sr": look.sr,
+                "hr": batch.hr,
+            }
             found.append(case_of(outcome, i, kind, judge, {k: to_pictures(x)[0] for k, x in pictures.items()}))
     return found
 
 
 def evaluate_sets(
     combined: CombinedReader,  # the models, and how a user reads with them
-    readers: Dict[str, ReadFn],  # the judges, and others by name
+    readers: dict[str, ReadFn],  # the judges, and others by name
     sets: Sequence[PlateSet],  # plates to read; samples.png shows some of the first set
     folder: Path,  # to write to; it must be there
-    note: Dict[str, object],  # for metrics.json and the foot of the report: checkpoint, draws, ...
+    note: dict[str, object],  # for metrics.json and the foot of the report: checkpoint, draws, ...
     tracks: Sequence[TrackSet] = (),  # tracks to read, frame by frame and together
     batch_size: int = 100,  # plates read at once
     log: Callable[[str], None] = print,  # takes text, a line or several
-) -> Dict[Tuple[str, str], Outcome]:  # by data set and severity
+) -> dict[tuple[str, str], Outcome]:  # by data set and severity
     "Read everything, print tables, write the four files"
     rows, outcomes, cases, figures = [], {}, {}, {}
     models, row = combined.models, ("both", "reader")
     for s in sets:
         steps = s.draws * -(-len(s.dataset) // batch_size)
         progress = tqdm(s.batches(batch_size), s.severity, steps, leave=False, disable=None)
-        found = read_set(models.generator, readers, progress, combined.device, combined.precision, combined=combined, found=s.found)
+        found = read_set(
+            models.generator, readers, progress, combined.device, combined.precision, combined=combined, found=s.found
+        )
         found.split, name = s.split, (s.name, s.severity)
         outcomes[name], these = found, rows_of(found, *name)
         trusted = {key: _trust(found, key, combined.calibrations["lr"]) for key in (row, ("hr", "reader"))}
@@ -119,20 +137,31 @@ def evaluate_sets(
         figures[f"{s.name}, {s.severity}: confidence"] = reliability_figure(*pair, found.truth)
         figures[f"{s.name}, {s.severity}: abstaining"] = risk_coverage_figure({"reading": pair}, found.truth)
     for s in tracks:
-        progress = tqdm((s.tracks[i] for i in range(len(s.tracks))), f"tracks {s.severity}", len(s.tracks), leave=False, disable=None)
+        progress = tqdm(
+            (s.tracks[i] for i in range(len(s.tracks))),
+            f"tracks {s.severity}",
+            len(s.tracks),
+            leave=False,
+            disable=None,
+        )
         several = read_tracks(combined, (t for t in progress if len(t.lr) >= max(s.counts)), s.counts, s.found)
         if not several[0].truth:
             log(f"\n{s.name}: no track has {max(s.counts)} frames")
             continue
         left_out = len(s.tracks) - len(several[0].truth)
-        log(f"\n{s.name}: {len(several[0].truth)} tracks, severity {s.severity}; compared with one frame of each" + (f"; {left_out} have fewer than {max(s.counts)} frames and are left out" if left_out else ""))
+        log(
+            f"\n{s.name}: {len(several[0].truth)} tracks, severity {s.severity}; compared with one frame of each"
+            + (f"; {left_out} have fewer than {max(s.counts)} frames and are left out" if left_out else "")
+        )
         these = []
         for found in several:
             found.split = s.split
             outcomes[f"{s.name}, {found.frames} frames", s.severity] = found
             own = rows_of(found, s.name, s.severity, several[0].readings)
             kind = combined.calibrations["lr" if found.frames == 1 else "tracks"]
-            next(r for r in own if (r["input"], r["judge"], r["layout"]) == ("both", "product", "all")).update(_trust(found, ("both", "product"), kind))
+            next(r for r in own if (r["input"], r["judge"], r["layout"]) == ("both", "product", "all")).update(
+                _trust(found, ("both", "product"), kind)
+            )
             these += own
         rows += these
         log(table([r for r in these if r["layout"] == "all"]))
@@ -140,8 +169,17 @@ def evaluate_sets(
     write_readings(folder / "readings.csv", outcomes)
     if readers and sets:
         first = next(in_order(sets[0].dataset, 8)).to(combined.device)
-        grid_of(models.generator, next(iter(readers.values())), first, 8, combined.precision).savefig(folder / "samples.png")
-    write_report(folder / "report.html", rows, {k: o for k, o in outcomes.items() if o.frames == 1 and k in cases}, cases, {k: str(v) for k, v in note.items()}, figures)
+        grid_of(models.generator, next(iter(readers.values())), first, 8, combined.precision).savefig(
+            folder / "samples.png"
+        )
+    write_report(
+        folder / "report.html",
+        rows,
+        {k: o for k, o in outcomes.items() if o.frames == 1 and k in cases},
+        cases,
+        {k: str(v) for k, v in note.items()},
+        figures,
+    )
     return outcomes
 
 

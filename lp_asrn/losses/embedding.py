@@ -6,8 +6,6 @@
 __all__ = ['pull', 'push', 'embedding_consistency']
 
 # %% ../../nbs/32_losses.embedding.ipynb #c003
-from typing import Optional
-
 import torch
 from torch import Tensor
 
@@ -33,7 +31,7 @@ def embedding_consistency(
     sr_emb: Tensor,  # (N,D) unit vectors of SR; the gradient flows through them
     hr_emb: Tensor,  # (N,D) unit vectors of the matching HR
     target: Tensor,  # (N,K) class indices of the texts, `PAD` in empty slots
-    negatives: Optional[Tensor] = None,  # (N,D) unit vectors; row i: a plate whose text is almost that of sample i
+    negatives: Tensor | None = None,  # (N,D) unit vectors; row i: a plate whose text is almost that of sample i
     margin: float = 1.0,  # Euclidean distance up to which different texts are pushed apart, (0, 2]
 ) -> Tensor:  # scalar >= 0, at least fp32
     "L_EC: contrastive consistency of SR and HR; each kind of pair is a mean over its own pairs"

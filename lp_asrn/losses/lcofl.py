@@ -6,8 +6,6 @@
 __all__ = ['character_loss', 'layout_penalty', 'ConfusionWeights', 'lcofl', 'combine_lcofl']
 
 # %% ../../nbs/31_losses.lcofl.ipynb #c003
-from typing import Dict, Optional
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,7 +23,7 @@ def _fp32(x: Tensor) -> Tensor:
 def character_loss(
     logits: Tensor,  # (N,K,36) of the recogniser on SR
     target: Tensor,  # (N,K) class indices, `PAD` in empty slots
-    weights: Optional[Tensor] = None,  # (36,) class weights, as of `ConfusionWeights`; 1 if None
+    weights: Tensor | None = None,  # (36,) class weights, as of `ConfusionWeights`; 1 if None
 ) -> Tensor:  # scalar >= 0, fp32; 0 if all slots are empty
     "L_C: weighted cross-entropy of the reading against the true text (P2)"
     weights = None if weights is None else weights.to(logits.device, torch.promote_types(logits.dtype, torch.float32))
@@ -77,9 +75,9 @@ def lcofl(
     sr: Tensor,  # pictures (N,3,H,W) in [0, 1]
     hr: Tensor,  # pictures (N,3,H,W) in [0, 1]
     registered: Tensor,  # (N,) bool: the pixels of the pair correspond
-    weights: Optional[Tensor],  # (36,) class weights, as of `ConfusionWeights`; 1 if None
+    weights: Tensor | None,  # (36,) class weights, as of `ConfusionWeights`; 1 if None
     config: LossConfig,  # costs of the layout penalty
-) -> Dict[str, Tensor]:  # unweighted scalars: "char" (L_C), "layout" (L_P), "ssim" (1 - SSIM)
+) -> dict[str, Tensor]:  # unweighted scalars: "char" (L_C), "layout" (L_P), "ssim" (1 - SSIM)
     "The three terms of LCOFL (P2); an unregistered pair is read, and not compared"
     return {
         "char": character_loss(logits, target, weights),
@@ -89,8 +87,10 @@ def lcofl(
 
 
 def combine_lcofl(
-    terms: Dict[str, Tensor],  # as of `lcofl`
+    terms: dict[str, Tensor],  # as of `lcofl`
     config: LossConfig,  # lambda_char, lambda_layout and lambda_ssim
 ) -> Tensor:  # scalar
     "L_LCOFL = lambda_char L_C + lambda_layout L_P + lambda_ssim (1 - SSIM); lambda_char is 1 but for an ablation"
-    return config.lambda_char * terms["char"] + config.lambda_layout * terms["layout"] + config.lambda_ssim * terms["ssim"]
+    return (
+        config.lambda_char * terms["char"] + config.lambda_layout * terms["layout"] + config.lambda_ssim * terms["ssim"]
+    )

@@ -6,7 +6,7 @@
 __all__ = ['MAX_PSNR', 'psnr', 'ssim', 'l1_loss', 'ssim_loss']
 
 # %% ../../nbs/30_losses.pixel.ipynb #c003
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -57,7 +57,9 @@ def ssim(
 ) -> Tensor:  # (N,) in [-1, 1]
     "Structural similarity of each picture (Wang et al. 2004), in at least fp32; `ValueError` if the window does not fit"
     if window_size % 2 == 0 or window_size > min(a.shape[-2:]):
-        raise ValueError(f"SSIM window of {window_size} pixels: must be odd and at most the picture's {tuple(a.shape[-2:])}")
+        raise ValueError(
+            f"SSIM window of {window_size} pixels: must be odd and at most the picture's {tuple(a.shape[-2:])}"
+        )
     dtype = torch.promote_types(a.dtype, torch.float32)
     with torch.autocast(a.device.type, enabled=False):
         return _ssim_map(a.to(dtype), b.to(dtype), data_range, window_size, sigma).mean((1, 2, 3))

@@ -7,8 +7,6 @@ __all__ = ['SCALES', 'shrink', 'resize_to', 'ChannelAttention', 'DirectionalTerm
            'CharacterAttention']
 
 # %% ../../nbs/21_models.attention.ipynb #c003
-from typing import List
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -142,14 +140,15 @@ class CharacterAttention(nn.Module):
         super().__init__()
         hidden = channels // 4
         self.regions = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, 1, 3, padding=1)) for _ in SCALES
+            nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, 1, 3, padding=1))
+            for _ in SCALES
         )
         self.fuse = nn.Conv2d(len(SCALES) * channels, channels, 1, bias=False)
 
     def region_maps(
         self,
         x: Tensor,  # (N, C, H, W), any height and width
-    ) -> List[Tensor]:  # one (N, 1, H, W) in (0, 1) for each scale, full size first
+    ) -> list[Tensor]:  # one (N, 1, H, W) in (0, 1) for each scale, full size first
         "Where each scale sees characters"
         return [resize_to(torch.sigmoid(region(shrink(x, s))), x) for s, region in zip(SCALES, self.regions)]
 

@@ -6,8 +6,8 @@
 __all__ = ['BACKENDS', 'Backend', 'pick_backend', 'prepare_backend', 'deform_conv', 'DeformConv', 'official_state']
 
 # %% ../../nbs/20e_models.deform.ipynb #c003
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,14 @@ from .deform_reference import Geometry, pack, reference, unpack
 @dataclass(frozen=True, slots=True)
 class Backend:
     "A way to compute the operator"
-    run: Callable[[Tensor, Tensor, Geometry], Tensor]  # value (N, G*D, H, W) and packed map (N, P, Ho, Wo), fp32 or fp64
-    why_not: Callable[[Tensor, Tensor, Geometry], Optional[str]]  # None if it can, and is right for these tensors
+
+    run: Callable[
+        [Tensor, Tensor, Geometry], Tensor
+    ]  # value (N, G*D, H, W) and packed map (N, P, Ho, Wo), fp32 or fp64
+    why_not: Callable[[Tensor, Tensor, Geometry], str | None]  # None if it can, and is right for these tensors
 
 
-def _why_not_cpp(value: Tensor, packed: Tensor, geometry: Geometry) -> Optional[str]:
+def _why_not_cpp(value: Tensor, packed: Tensor, geometry: Geometry) -> str | None:
     "The kernel is for the CPU, and must have been built"
     if value.device.type != "cpu":
         return "it runs on the CPU alone"
@@ -35,7 +38,7 @@ def _why_not_cpp(value: Tensor, packed: Tensor, geometry: Geometry) -> Optional[
 load()  # if it was built before
 
 
-BACKENDS: Dict[str, Backend] = {  # in the order in which auto tries them
+BACKENDS: dict[str, Backend] = {  # in the order in which auto tries them
     "package": Backend(package, why_not_package),
     "cpp": Backend(cpp, _why_not_cpp),
     "reference": Backend(reference, lambda value, packed, geometry: None),
@@ -58,7 +61,7 @@ def pick_backend(
     return next(b.run for b in BACKENDS.values() if b.why_not(value, packed, geometry) is None)
 
 
-_trouble: List[str] = []  # why this process could not build the kernel; it is said once
+_trouble: list[str] = []  # why this process could not build the kernel; it is said once
 
 
 def prepare_backend(
@@ -94,7 +97,9 @@ def deform_conv(
     if min(expected[2:]) < 1:
         raise ValueError(f"a picture of {h} x {w} pixels is smaller than the kernel: {geometry}")
     if packed.shape != expected or c % geometry.groups:
-        raise ValueError(f"value {tuple(value.shape)} of {geometry.groups} groups needs a packed map {expected}; got {tuple(packed.shape)}")
+        raise ValueError(
+            f"value {tuple(value.shape)} of {geometry.groups} groups needs a packed map {expected}; got {tuple(packed.shape)}"
+        )
     dtype = torch.promote_types(value.dtype, torch.float32)
     wide, packed = value.to(dtype), packed.to(dtype)
     packed = _softmax(packed, geometry) if version == 3 else packed  # the one line between DCNv3 and DCNv4
@@ -133,7 +138,8 @@ class DeformConv(nn.Module):
         version: int = 4,  # 4: free modulation (DCNv4); 3: softmax over the taps (DCNv3)
         offset_scale: float = 1.0,  # multiplies taps and displacements
         remove_center: bool = False,  # leave out the middle tap
-        dw_kernel_size: Optional[int] = 3,  # side of the depthwise convolution before the offsets, odd; None = there is none
+        dw_kernel_size: int
+        | None = 3,  # side of the depthwise convolution before the offsets, odd; None = there is none
         backend: str = "auto",  # auto, package, cpp or reference
     ):
         super().__init__()
@@ -143,10 +149,14 @@ class DeformConv(nn.Module):
                 f"and version 3 or 4 ({version})"
             )
         self.version, self.backend = version, backend
-        self.geometry = Geometry(groups, kernel_size, stride, dilation * (kernel_size // 2), dilation, offset_scale, remove_center)
+        self.geometry = Geometry(
+            groups, kernel_size, stride, dilation * (kernel_size // 2), dilation, offset_scale, remove_center
+        )
         self.value_proj = nn.Conv2d(channels, channels, 1)
         if dw_kernel_size is not None:
-            self.offset_mask_dw = nn.Conv2d(channels, channels, dw_kernel_size, stride, padding=dw_kernel_size // 2, groups=channels)
+            self.offset_mask_dw = nn.Conv2d(
+                channels, channels, dw_kernel_size, stride, padding=dw_kernel_size // 2, groups=channels
+            )
         else:
             self.offset_mask_dw = nn.AvgPool2d(1, stride)  # without weights: every stride-th pixel
         self.offset_mask = _offset_mask(channels, self.geometry, 1 / self.geometry.taps if version == 4 else 0.0)
@@ -164,10 +174,12 @@ class DeformConv(nn.Module):
         self,
         x: Tensor,  # (N, C, H, W) features
     ) -> Tensor:
-        return self.output_proj(deform_conv(self.value_proj(x), self.packed_map(x), self.geometry, self.version, self.backend))
+        return self.output_proj(
+            deform_conv(self.value_proj(x), self.packed_map(x), self.geometry, self.version, self.backend)
+        )
 
 
-def _widen(module: DeformConv, state: Dict[str, Tensor], prefix: str, *_) -> None:
+def _widen(module: DeformConv, state: dict[str, Tensor], prefix: str, *_) -> None:
     "Weights of linear layers, as the official module has them, to those of 1x1 convolutions"
     for layer in ("value_proj", "offset_mask", "output_proj"):
         weight = state.get(f"{prefix}{layer}.weight")
@@ -175,7 +187,7 @@ def _widen(module: DeformConv, state: Dict[str, Tensor], prefix: str, *_) -> Non
             state[f"{prefix}{layer}.weight"] = weight[..., None, None]
 
 
-def official_state(module: DeformConv) -> Dict[str, Tensor]:
+def official_state(module: DeformConv) -> dict[str, Tensor]:
     "Weights for the official module of the same `dw_kernel_size`; the other way, `load_state_dict` takes the official weights as they are"
     if module.version != 4:
         raise ConfigError("only DCNv4 has an official module of these weights, not DCNv3")

@@ -15,8 +15,8 @@ import platform
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -25,7 +25,9 @@ from .deform_reference import Geometry
 from .deform_source import SOURCE
 
 # %% ../../nbs/20c_models.deform_cpp.ipynb #c004
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math") + (("-fopenmp",) if sys.platform == "linux" else ())
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math") + (
+    ("-fopenmp",) if sys.platform == "linux" else ()
+)
 
 
 def _processor() -> str:
@@ -37,11 +39,14 @@ def _processor() -> str:
         return platform.processor()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def kernel_path() -> Path:  # a shared library, whether it is there or not
     "Where the kernel for this processor, torch and source lies once it is built"
     mark = repr((SOURCE, FLAGS, torch.__version__, platform.machine(), _processor()))
-    root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "torch_extensions"
+    root = (
+        os.environ.get("TORCH_EXTENSIONS_DIR")
+        or Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "torch_extensions"
+    )
     return Path(root) / f"lp_asrn_deform_{hashlib.sha256(mark.encode()).hexdigest()[:16]}" / "kernel.so"
 
 # %% ../../nbs/20c_models.deform_cpp.ipynb #c005
@@ -71,7 +76,14 @@ def _compile(target: Path) -> None:
     logger.setLevel(logging.ERROR)  # what is wrong with a compiler is said in one line, by `build`
     try:
         linked = [f for f in FLAGS if f == "-fopenmp"]
-        cpp_extension.load("deform", [str(work / "deform.cpp")], extra_cflags=list(FLAGS), extra_ldflags=linked, build_directory=str(work), is_python_module=False)
+        cpp_extension.load(
+            "deform",
+            [str(work / "deform.cpp")],
+            extra_cflags=list(FLAGS),
+            extra_ldflags=linked,
+            build_directory=str(work),
+            is_python_module=False,
+        )
     finally:
         os.environ["PATH"] = path
         logger.setLevel(level)
@@ -86,7 +98,7 @@ def _checksum(target: Path) -> Path:
     return target.with_suffix(".sha256")
 
 
-def build() -> Optional[str]:  # None, or in a line why there is no kernel
+def build() -> str | None:  # None, or in a line why there is no kernel
     "Build the kernel unless it is there, and load it; one that is damaged is built anew"
     compiler = os.environ.get("CXX") or "c++"
     if load():
@@ -134,7 +146,7 @@ def _register() -> None:
     def shape(value: Tensor, packed: Tensor, *how) -> Tensor:
         return value.new_empty(*packed.shape[:3], value.shape[3])
 
-    def shapes(value: Tensor, packed: Tensor, grad: Tensor, *how) -> Tuple[Tensor, Tensor]:
+    def shapes(value: Tensor, packed: Tensor, grad: Tensor, *how) -> tuple[Tensor, Tensor]:
         return torch.empty_like(value), torch.empty_like(packed)
 
     def keep(ctx, inputs: tuple, output: Tensor) -> None:

@@ -8,7 +8,6 @@ __all__ = ['why_not_package', 'package']
 # %% ../../nbs/20d_models.deform_package.ipynb #c003
 import functools
 from types import ModuleType
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ def why_not_package(
     value: Tensor,  # (N, G*D, H, W)
     packed: Tensor,  # (N, P, Ho, Wo)
     geometry: Geometry,
-) -> Optional[str]:  # None: the package is there and right; else what is in the way
+) -> str | None:  # None: the package is there and right; else what is in the way
     "Whether the official kernel may be used for these tensors"
     if value.device.type != "cuda":
         return "it runs on CUDA alone"
@@ -36,8 +35,8 @@ def _functions() -> ModuleType:
     return dcnv4_func
 
 
-@functools.lru_cache(maxsize=None)  # the package's own search for a block takes longer than its kernel
-def _why_not(shape: Tuple[int, ...], positions: int, geometry: Geometry) -> Optional[str]:
+@functools.cache  # the package's own search for a block takes longer than its kernel
+def _why_not(shape: tuple[int, ...], positions: int, geometry: Geometry) -> str | None:
     "The same for fp32 tensors on the GPU, by the shape of the value and the number of output positions"
     try:
         functions = _functions()
@@ -56,7 +55,9 @@ def _why_not(shape: Tuple[int, ...], positions: int, geometry: Geometry) -> Opti
         if threads > 1024:
             return f"its blocks would have {threads} threads (1024 at most)"
         if positions % in_block:
-            return f"its blocks of {in_block} positions would reach from one image of {positions} positions into the next"
+            return (
+                f"its blocks of {in_block} positions would reach from one image of {positions} positions into the next"
+            )
     return None
 
 
@@ -70,5 +71,7 @@ def package(
     twice = [v for n in (g.kernel_size, g.stride, g.padding, g.dilation) for v in (n, n)]
     width = value.shape[1] // g.groups
     with torch.autocast(value.device.type, enabled=False):
-        out = _functions().DCNv4Function.apply(last(value), last(packed), *twice, g.groups, width, g.offset_scale, 256, int(g.remove_center))
+        out = _functions().DCNv4Function.apply(
+            last(value), last(packed), *twice, g.groups, width, g.offset_scale, 256, int(g.remove_center)
+        )
     return out.permute(0, 3, 1, 2)

@@ -7,7 +7,6 @@ __all__ = ['Geometry', 'sampling_points', 'unpack', 'pack', 'reference']
 
 # %% ../../nbs/20a_models.deform_reference.ipynb #c003
 from dataclasses import dataclass
-from typing import Tuple
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from ..config import ConfigError
 @dataclass(frozen=True, slots=True)
 class Geometry:
     "Groups, kernel and grid of a deformable convolution; `ConfigError` if they make no sense"
+
     groups: int = 4  # G; each group of channels has its own offsets
     kernel_size: int = 3  # side of the square kernel, pixels
     stride: int = 1  # step between output positions, pixels
@@ -31,7 +31,9 @@ class Geometry:
         least = dict(groups=1, kernel_size=1, stride=1, padding=0, dilation=1)
         wrong = [f"{name} {getattr(self, name)}" for name, low in least.items() if getattr(self, name) < low]
         if wrong or (self.remove_center and (self.kernel_size % 2 == 0 or self.taps < 1)):
-            raise ConfigError(f"impossible deformable convolution: {', '.join(wrong) or 'remove_center needs an odd kernel of at least 3'}")
+            raise ConfigError(
+                f"impossible deformable convolution: {', '.join(wrong) or 'remove_center needs an odd kernel of at least 3'}"
+            )
 
     @property
     def taps(self) -> int:
@@ -47,9 +49,12 @@ class Geometry:
         self,
         height: int,  # of the input, in pixels
         width: int,  # of the input, in pixels
-    ) -> Tuple[int, int]:
+    ) -> tuple[int, int]:
         "Height and width of the output, as of any convolution"
-        return tuple((n + 2 * self.padding - self.dilation * (self.kernel_size - 1) - 1) // self.stride + 1 for n in (height, width))
+        return tuple(
+            (n + 2 * self.padding - self.dilation * (self.kernel_size - 1) - 1) // self.stride + 1
+            for n in (height, width)
+        )
 
 # %% ../../nbs/20a_models.deform_reference.ipynb #c008
 def _taps(geometry: Geometry, like: Tensor) -> Tensor:
@@ -64,7 +69,7 @@ def _taps(geometry: Geometry, like: Tensor) -> Tensor:
 def sampling_points(
     offset: Tensor,  # (N, G, K, 2, Ho, Wo), displacement of each tap as (dx, dy), pixels
     geometry: Geometry,
-) -> Tuple[Tensor, Tensor]:  # x and y, each (N, G, K, Ho, Wo), in pixels of the input
+) -> tuple[Tensor, Tensor]:  # x and y, each (N, G, K, Ho, Wo), in pixels of the input
     "The points that a deformable convolution reads"
     scale, half = geometry.offset_scale, geometry.dilation * (geometry.kernel_size - 1) >> 1
     taps = _taps(geometry, offset)[:, :, None, None] * scale  # (K, 2, 1, 1)
@@ -79,7 +84,7 @@ def sampling_points(
 def unpack(
     packed: Tensor,  # (N, P, Ho, Wo)
     geometry: Geometry,
-) -> Tuple[Tensor, Tensor]:  # offset (N, G, K, 2, Ho, Wo) and modulation (N, G, K, Ho, Wo)
+) -> tuple[Tensor, Tensor]:  # offset (N, G, K, 2, Ho, Wo) and modulation (N, G, K, Ho, Wo)
     "Split a packed map"
     groups, taps = geometry.groups, geometry.taps
     grouped = packed.contiguous()[:, : 3 * groups * taps].unflatten(1, (groups, 3 * taps))

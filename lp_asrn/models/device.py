@@ -7,8 +7,8 @@ __all__ = ['pick_device', 'multiplies_bf16', 'autocast', 'deterministic']
 
 # %% ../../nbs/26_models.device.ipynb #c003
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 import torch
 
@@ -33,7 +33,9 @@ def multiplies_bf16(device: torch.device) -> bool:
     "True if the device has bf16 matrix products in hardware"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and any(getattr(torch.cpu, f"_is_{x}_supported", bool)() for x in ("avx512_bf16", "amx_tile"))
+    return device.type == "cpu" and any(
+        getattr(torch.cpu, f"_is_{x}_supported", bool)() for x in ("avx512_bf16", "amx_tile")
+    )
 
 
 def autocast(

@@ -8,7 +8,6 @@ __all__ = ['RESIDUAL_SCALE', 'bicubic', 'ShallowExtractor', 'DenseBlock', 'RRDB'
 
 # %% ../../nbs/23_models.generator.ipynb #c003
 from pathlib import Path
-from typing import List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -108,7 +107,7 @@ class Upscaler(nn.Module):
     ):
         super().__init__()
         wide = channels // 2
-        steps: List[nn.Module] = []
+        steps: list[nn.Module] = []
         for before in [channels] if scale == 2 else [channels, wide]:
             steps += [nn.Conv2d(before, 4 * wide, 3, padding=1), nn.PixelShuffle(2), nn.LeakyReLU(0.2)]
         self.up = nn.Sequential(*steps)
@@ -132,7 +131,9 @@ class PlainResidualBlock(nn.Module):
         channels: int,  # feature channels, in and out
     ):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1))
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
 
     def forward(
         self,
@@ -153,12 +154,17 @@ class TextPrior(nn.Module):
         super().__init__()
         self.unfold = nn.Linear(config.hidden + len(ALPHABET) + 1, 8 * width)
         self.place = nn.Conv2d(config.channels[1], width, 1)
-        self.draw = nn.Sequential(PlainResidualBlock(width), PlainResidualBlock(width), nn.Conv2d(width, 4 * channels, 3, padding=1), nn.PixelShuffle(2))
+        self.draw = nn.Sequential(
+            PlainResidualBlock(width),
+            PlainResidualBlock(width),
+            nn.Conv2d(width, 4 * channels, 3, padding=1),
+            nn.PixelShuffle(2),
+        )
 
     def forward(
         self,
         seen: RecognizerOutput,
-        size: Tuple[int, int],  # h, w: rows and columns of the LR pictures
+        size: tuple[int, int],  # h, w: rows and columns of the LR pictures
     ) -> Tensor:  # (N, channels, h, w)
         "Draw a sight of N pictures of h rows and w columns"
         chances = F.pad(seen.logits.softmax(-1), (0, 1), value=1.0)  # the last one says: a character is here
@@ -175,7 +181,7 @@ class Generator(nn.Module):
     def __init__(
         self,
         config: ModelConfig,
-        reader: Optional[Recognizer] = None,  # whose reading of LR is the text prior; None = an untrained one
+        reader: Recognizer | None = None,  # whose reading of LR is the text prior; None = an untrained one
     ):
         super().__init__()
         self.config = c = config
@@ -183,10 +189,13 @@ class Generator(nn.Module):
         self.shallow = ShallowExtractor(c.num_channels)
         self.prior = TextPrior(c.recognizer, c.prior_channels, c.num_channels) if c.use_text_prior else None
         self.blocks = nn.ModuleList(
-            RRDB(c.num_channels, c.growth_channels, c.dense_blocks_per_rrdb, c.dense_layers) for _ in range(c.num_rrdb_blocks)
+            RRDB(c.num_channels, c.growth_channels, c.dense_blocks_per_rrdb, c.dense_layers)
+            for _ in range(c.num_rrdb_blocks)
         )
         deform = "dcnv4" if c.use_dcnv4 else c.deform_alternative
-        attention = lambda: EnhancedAttention(c.num_channels, c.attention_channels, c.attention_stride, deform, c.deform_groups)
+        attention = lambda: EnhancedAttention(
+            c.num_channels, c.attention_channels, c.attention_stride, deform, c.deform_groups
+        )
         count = 0 if not c.use_enhanced_attention else 1 if c.shared_attention else c.num_rrdb_blocks
         self.attention = nn.ModuleList(attention() for _ in range(count))
         self.body = nn.Conv2d(c.num_channels, c.num_channels, 3, padding=1)
@@ -206,7 +215,7 @@ class Generator(nn.Module):
     def features(
         self,
         lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1], any size
-        seen: Optional[RecognizerOutput] = None,
+        seen: RecognizerOutput | None = None,
     ) -> Tensor:  # (N, channels, h, w)
         "Features at LR size, after the character attention"
         shallow = self.shallow(2 * lr - 1)
@@ -225,7 +234,7 @@ class Generator(nn.Module):
     def forward(
         self,
         lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1], any size
-        seen: Optional[RecognizerOutput] = None,
+        seen: RecognizerOutput | None = None,
     ) -> Tensor:  # (N, 3, scale*h, scale*w) float32, not clamped
         "Super-resolve (N, 3, h, w) pictures in [0, 1]; h and w as you like. `seen`: what `reader` sees in them, if that is known already"
         return bicubic(lr, self.config.scale) + self.upscale(self.features(lr, seen)).float()
@@ -237,12 +246,15 @@ class Generator(nn.Module):
     ) -> None:
         "Write its weights, its reader's and their architecture"
         tensors = named_tensors(self, "generator") | named_tensors(self.reader, "lr_reader")
-        save_tensors(path, {k: v.to(dtype) for k, v in tensors.items()}, {"kind": "generator", "model": to_dict(self.config)})
+        save_tensors(
+            path, {k: v.to(dtype) for k, v in tensors.items()}, {"kind": "generator", "model": to_dict(self.config)}
+        )
 
     @classmethod
     def from_pretrained(
         cls,
-        path: str | Path = "small",  # weights of the package by name, or a file: of `save_pretrained`, or best.safetensors of a run
+        path: str
+        | Path = "small",  # weights of the package by name, or a file: of `save_pretrained`, or best.safetensors of a run
     ) -> "Generator":
         "A trained generator with its reader, for use, not training; raises `CheckpointError` for a file that is none"
         path = weights_path(path)

@@ -8,7 +8,6 @@ __all__ = ['load_rectifier', 'ModelSet', 'save_models', 'load_models']
 # %% ../../nbs/25_models.model_set.ipynb #c003
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Dict, Tuple
 
 import torch
 from torch import nn
@@ -32,6 +31,7 @@ def load_rectifier(
 @dataclass(slots=True)
 class ModelSet:
     "All networks of one configuration"
+
     config: ModelConfig
     generator: Generator
     recognizer: Recognizer
@@ -47,7 +47,7 @@ class ModelSet:
         made = Generator(config, lr_reader), recognizer, embedder, lr_reader, load_rectifier()
         return cls(config, *(m.to(memory_format=torch.channels_last) for m in made))
 
-    def modules(self) -> Dict[str, nn.Module]:
+    def modules(self) -> dict[str, nn.Module]:
         "All of them, by name"
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "config"}
 
@@ -77,7 +77,7 @@ def save_models(
 
 def load_models(
     path: str | Path = "small",  # or the name of weights that come with the package
-) -> Tuple[ModelSet, dict]:  # the models, and the note
+) -> tuple[ModelSet, dict]:  # the models, and the note
     "Read what `save_models` wrote; strict"
     path = weights_path(path)
     tensors, note = load_tensors(path)

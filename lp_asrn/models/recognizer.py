@@ -8,8 +8,8 @@ __all__ = ['bicubic_resize', 'to_reading_size', 'norm', 'ResidualBlock', 'Trunk'
 
 # %% ../../nbs/22_models.recognizer.ipynb #c003
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ def _cubic(before: int, after: int) -> np.ndarray:
 
 def bicubic_resize(
     x: Tensor,  # (N, C, H, W), any floating dtype and range
-    size: Tuple[int, int],  # height, width of the result
+    size: tuple[int, int],  # height, width of the result
 ) -> Tensor:  # (N, C, *size) float32, not clamped
     "`F.interpolate` (bicubic) of (N, C, H, W) as two matrix products: ten times as fast on a CPU"
     x = x.float()
@@ -83,7 +83,9 @@ class Trunk(nn.Module):
     def __init__(self, channels: Sequence[int]):  # widths of the three stages
         super().__init__()
         stages = [
-            nn.Sequential(nn.Conv2d(before, after, 3, stride, padding=1, bias=False), norm(after), nn.SiLU(), ResidualBlock(after))
+            nn.Sequential(
+                nn.Conv2d(before, after, 3, stride, padding=1, bias=False), norm(after), nn.SiLU(), ResidualBlock(after)
+            )
             for before, after, stride in zip([3, *channels], channels, (2, 2, (2, 1)))
         ]
         self.fine, self.coarse = nn.Sequential(*stages[:2]), stages[2]
@@ -123,6 +125,7 @@ class SlotAttention(nn.Module):
 @dataclass(frozen=True, slots=True)
 class RecognizerOutput:
     "What a recogniser sees in N pictures, before anything is decided"
+
     features: Tensor  # (N, channels[1], 8, 24) of the trunk's second stage
     columns: Tensor  # (N, 24, hidden) features of the columns
     attention: Tensor  # (N, slots, 24), rows sum to 1: where each slot looks
@@ -140,7 +143,9 @@ class Recognizer(nn.Module):
         self.trunk = Trunk(config.channels)
         self.column = nn.Linear(4 * config.channels[-1], hidden)
         self.column_place = nn.Parameter(torch.zeros(READING_SIZE[1] // 4, hidden))
-        self.mix = nn.TransformerEncoderLayer(hidden, 4, 2 * hidden, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        self.mix = nn.TransformerEncoderLayer(
+            hidden, 4, 2 * hidden, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
         self.attention = SlotAttention(hidden, slots)
         self.context = nn.Linear(hidden, hidden)
         self.place = nn.Parameter(torch.zeros(slots, hidden))
@@ -158,12 +163,14 @@ class Recognizer(nn.Module):
         f = self.mix(F.gelu(columns) + self.column_place)  # each column knows of the others
         context, attention = self.context(f.mean(1)), self.attention.weights(f)
         slots = F.gelu(self.norm(attention.to(f.dtype) @ f + context[:, None] + self.place))
-        return RecognizerOutput(features, f, attention, self.classifier(slots).float(), self.layout(F.gelu(context)).float())
+        return RecognizerOutput(
+            features, f, attention, self.classifier(slots).float(), self.layout(F.gelu(context)).float()
+        )
 
     def read_out(
         self,
         x: Tensor,  # (N, 3, H, W) pictures in [0, 1], any size
-    ) -> Tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         "Logits (N, slots, 36) of characters and (N, layouts) of layouts, float32"
         seen = self.encode(x)
         return seen.logits, seen.layout
@@ -179,6 +186,7 @@ class Recognizer(nn.Module):
 @dataclass(frozen=True, slots=True)
 class Reading:
     "What a reader made of one picture"
+
     text: str
     confidence: float  # product of the probabilities of its characters, in [0, 1]
     layout: str = ""  # the layout that set the number of characters, if the reader knows layouts
@@ -188,8 +196,8 @@ class Reading:
 def read(
     recognizer: Recognizer,
     x: Tensor,  # pictures (N, 3, H, W) in [0, 1]
-    layouts: Optional[Sequence[str]] = None,  # of each picture, if they are known: then only texts that fit are read
-) -> List[Reading]:  # N readings
+    layouts: Sequence[str] | None = None,  # of each picture, if they are known: then only texts that fit are read
+) -> list[Reading]:  # N readings
     "In each slot the most likely character, as many as the layout has; the layout is the likeliest unless it is given"
     logits, layout = recognizer.read_out(x)
     found = [recognizer.layouts[i] for i in layout.argmax(-1).tolist()] if layouts is None else list(layouts)
@@ -201,5 +209,6 @@ def read(
                 slot[letter != (kind == "L")] = -torch.inf
     prob, index = logits.softmax(-1).max(-1)
     return [
-        Reading(decode(index[n, : len(m)].tolist()), float(prob[n, : len(m)].prod()), name) for n, (m, name) in enumerate(zip(masks, found))
+        Reading(decode(index[n, : len(m)].tolist()), float(prob[n, : len(m)].prod()), name)
+        for n, (m, name) in enumerate(zip(masks, found))
     ]

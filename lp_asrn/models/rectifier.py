@@ -8,7 +8,6 @@ __all__ = ['WHOLE', 'BOX', 'RIM', 'PASSES', 'WIDTHS', 'homography', 'project', '
 
 # %% ../../nbs/22b_models.rectifier.ipynb #d003
 from dataclasses import dataclass
-from typing import List, Tuple
 
 import numpy as np
 import torch
@@ -50,7 +49,7 @@ def warp(
     native: Tensor,  # (N, 3, H, W) crops in [0, 1], each in the upper left of a canvas, going on as its border
     size: Tensor,  # (N, 2) height, width of each crop in the canvas, in pixels
     corners: Tensor,  # (N, 4, 2) in shares of the crop
-    to: Tuple[int, int] = READING_SIZE,  # height, width of the result
+    to: tuple[int, int] = READING_SIZE,  # height, width of the result
 ) -> Tensor:  # (N, 3, *to) float32 in [0, 1]
     "What lies between the corners, upright: bicubic, with a gradient by the corners"
     y, x = ((torch.arange(n, device=native.device) + 0.5) / n for n in to)
@@ -65,7 +64,7 @@ def lr_and_crop(
     native: Tensor,  # (N, 3, H, W) crops on canvases, in [0, 1]
     size: Tensor,  # (N, 2) of each crop, in pixels
     corners: Tensor,  # (N, 4, 2) in shares of the crop
-) -> Tuple[Tensor, Tensor]:  # (N, 3, 16, 48) for the generator, (N, 3, 32, 96) for the reader
+) -> tuple[Tensor, Tensor]:  # (N, 3, 16, 48) for the generator, (N, 3, 32, 96) for the reader
     "What the networks get of the plates between corners"
     crop = warp(native, size, corners)
     sides = (corners.roll(-1, 1) - corners) * size.flip(1)[:, None]
@@ -75,7 +74,12 @@ def lr_and_crop(
 
 # %% ../../nbs/22b_models.rectifier.ipynb #d012
 BOX = ((0.12, 0.2), (0.88, 0.2), (0.88, 0.8), (0.12, 0.8))  # where a plate usually lies
-RIM = ((-0.15, -0.225), (1.15, -0.225), (1.15, 1.225), (-0.15, 1.225))  # of the second look, in shares of the plate found first
+RIM = (
+    (-0.15, -0.225),
+    (1.15, -0.225),
+    (1.15, 1.225),
+    (-0.15, 1.225),
+)  # of the second look, in shares of the plate found first
 PASSES = 2  # looks
 WIDTHS = (16, 32, 64, 64)  # of the convolutions
 
@@ -83,6 +87,7 @@ WIDTHS = (16, 32, 64, 64)  # of the convolutions
 @dataclass(frozen=True, slots=True)
 class Found:
     "Where N plates lie in their crops"
+
     corners: Tensor  # (N, 4, 2) in shares of the crop
     doubt: Tensor  # (N,) expected error of a corner, in pixels of a 32x96 crop
 
@@ -92,7 +97,7 @@ class Rectifier(nn.Module):
 
     def __init__(self):
         super().__init__()
-        layers: List[nn.Module] = []
+        layers: list[nn.Module] = []
         for before, after in zip((3, *WIDTHS), WIDTHS):
             layers += [nn.Conv2d(before, after, 3, 2, padding=1, bias=False), norm(after), nn.SiLU()]
         self.image = nn.Sequential(*layers)
@@ -103,7 +108,7 @@ class Rectifier(nn.Module):
     def look(
         self,
         x: Tensor,  # (N, 3, 32, 96) pictures in [0, 1]
-    ) -> Tuple[Tensor, Tensor]:  # (N, 4, 2) corners in shares of the picture, (N,) logarithm of the doubt
+    ) -> tuple[Tensor, Tensor]:  # (N, 4, 2) corners in shares of the picture, (N,) logarithm of the doubt
         "One look at a picture"
         out = self.head(self.image(2 * x - 1).flatten(1)).float()
         return out.new_tensor(BOX) + 0.25 * out[:, :8].unflatten(1, (4, 2)), out[:, 8].clamp(-3, 4)
@@ -112,7 +117,9 @@ class Rectifier(nn.Module):
         self,
         native: Tensor,  # (N, 3, H, W) crops on canvases, in [0, 1]
         size: Tensor,  # (N, 2) of each crop, in pixels
-    ) -> List[Tuple[Tensor, Tensor]]:  # of each look: (N, 4, 2) corners in shares of the crop, (N,) logarithm of the doubt
+    ) -> list[
+        tuple[Tensor, Tensor]
+    ]:  # of each look: (N, 4, 2) corners in shares of the crop, (N,) logarithm of the doubt
         "All looks, each from where the one before found the plate"
         frame, found = native.new_tensor(WHOLE).expand(len(native), 4, 2), []
         for _ in range(PASSES):
@@ -133,7 +140,7 @@ class Rectifier(nn.Module):
 
 # %% ../../nbs/22b_models.rectifier.ipynb #d013
 def corner_loss(
-    looks: List[Tuple[Tensor, Tensor]],  # as of `Rectifier.looks`
+    looks: list[tuple[Tensor, Tensor]],  # as of `Rectifier.looks`
     corners: Tensor,  # (N, 4, 2) true ones, in shares of the crop
 ) -> Tensor:  # scalar, in pixels of a 32x96 crop
     "Smooth L1 of the corners in each look, and the doubt's own likelihood, which leaves the corners alone"

@@ -10,7 +10,6 @@ __all__ = ['PRETRAINED', 'save_tensors', 'load_tensors', 'load_note', 'load_modu
 import json
 import os
 from pathlib import Path
-from typing import Dict, Optional, Tuple
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -25,7 +24,7 @@ PRETRAINED = {"small": DATA_DIR / "small.safetensors"}  # weights that come with
 
 def save_tensors(
     path: str | Path,  # where the file goes; folders are made as needed
-    tensors: Dict[str, Tensor],  # by name; any shape, dtype and device
+    tensors: dict[str, Tensor],  # by name; any shape, dtype and device
     note: dict,  # JSON-able
 ) -> None:
     "Write tensors and a note as safetensors, atomically"
@@ -38,13 +37,15 @@ def save_tensors(
     os.replace(temporary, path)
 
 
-def _load(path: str | Path, prefix: Optional[str]) -> Tuple[Dict[str, Tensor], dict]:
+def _load(path: str | Path, prefix: str | None) -> tuple[dict[str, Tensor], dict]:
     "Read the tensors whose names begin so (None = none of them), and the note"
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, not a checkpoint: name the file in it (of a run, best.safetensors)")
     if not path.is_file():
-        raise CheckpointError(f"no such checkpoint: {path} ('lp_asrn train' writes one; the weights of the package are named {', '.join(PRETRAINED)})")
+        raise CheckpointError(
+            f"no such checkpoint: {path} ('lp_asrn train' writes one; the weights of the package are named {', '.join(PRETRAINED)})"
+        )
     try:
         with safe_open(path, "pt") as f:
             tensors = {k: f.get_tensor(k) for k in f.keys() if prefix is not None and k.startswith(prefix)}
@@ -56,7 +57,7 @@ def _load(path: str | Path, prefix: Optional[str]) -> Tuple[Dict[str, Tensor], d
 def load_tensors(
     path: str | Path,  # of a file that `save_tensors` wrote
     prefix: str = "",  # of the names of the tensors that are wanted
-) -> Tuple[Dict[str, Tensor], dict]:  # tensors, note
+) -> tuple[dict[str, Tensor], dict]:  # tensors, note
     "Read what `save_tensors` wrote; raises `CheckpointError` naming the file"
     return _load(path, prefix)
 
@@ -70,7 +71,7 @@ def load_note(
 # %% ../../nbs/21b_models.weights.ipynb #c007
 def load_module(
     module: nn.Module,  # its weights are replaced
-    tensors: Dict[str, Tensor],  # of several modules
+    tensors: dict[str, Tensor],  # of several modules
     prefix: str,  # the module's own tensors are named "prefix.*"
     path: str | Path,  # for the message
 ) -> nn.Module:  # `module`
@@ -92,7 +93,7 @@ def load_module(
 def named_tensors(
     module: nn.Module,  # whose weights are named, not copied
     prefix: str,  # first part of every name, without the dot
-) -> Dict[str, Tensor]:
+) -> dict[str, Tensor]:
     "The weights of a module, named `prefix.*` as `load_module` wants them"
     return {f"{prefix}.{k}": v for k, v in module.state_dict().items()}
 
@@ -116,4 +117,3 @@ def architecture_of(
         return check(Config(model=from_dict(ModelConfig, note["model"]))).model
     except (ConfigError, KeyError, TypeError) as e:
         raise CheckpointError(f"{path}: its architecture cannot be built: {e}") from None
-

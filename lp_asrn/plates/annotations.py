@@ -8,7 +8,7 @@ __all__ = ['read_text', 'read_json', 'parse_corners', 'format_corners', 'labelme
 # %% ../../nbs/09b_plates.annotations.ipynb #d003
 import json
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def read_text(
 
 def read_json(
     path: Path,  # of a JSON file
-) -> Dict[str, Any]:
+) -> dict[str, Any]:
     "A JSON file that holds an object; raises `Fault`"
     text = read_text(path)
     try:
@@ -45,7 +45,7 @@ def read_json(
 # %% ../../nbs/09b_plates.annotations.ipynb #d004
 def parse_corners(
     text: str,  # "x,y x,y x,y x,y" in pixels, clockwise from the top left; "" = not known
-) -> Optional[Corners]:
+) -> Corners | None:
     "Corners as a table's column `corners` has them; raises `Fault`"
     return check_corners([point.split(",") for point in text.split()]) if text.strip() else None
 
@@ -77,7 +77,7 @@ def labelme(
 
 def labelme_beside(
     image: Path,  # a picture
-) -> Optional[Corners]:
+) -> Corners | None:
     "The corners in a labelme file beside a picture; None if no file of that kind is there; raises `Fault` if its shape is none"
     path = image.with_suffix(".json")
     try:

@@ -7,9 +7,9 @@ __all__ = ['OVER', 'MARGIN', 'WIDE_MARGIN', 'cells', 'draw_item', 'Body', 'draw_
 
 # %% ../../nbs/12_plates.body.ipynb #c003
 from bisect import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -29,15 +29,19 @@ def cells(
     text: str,  # characters of the plate; only their number matters
     layout: Layout,
     width: float,  # of the plate, in any unit
-) -> Tuple[np.ndarray, float]:  # centre of each character (len(text),), width of a cell; in that unit
+) -> tuple[np.ndarray, float]:  # centre of each character (len(text),), width of a cell; in that unit
     "Where the characters of a text stand"
     left, _, right, _ = layout.characters.box
-    gaps = np.array([sum(size for after, size in layout.characters.gaps.items() if k >= after) for k in range(len(text))])
+    gaps = np.array(
+        [sum(size for after, size in layout.characters.gaps.items() if k >= after) for k in range(len(text))]
+    )
     cell = (right - left) * width / (len(text) + (gaps[-1] if len(gaps) else 0))
     return left * width + cell * (np.arange(len(text)) + gaps + 0.5), cell
 
 
-def _ink(text: str, layout: Layout, face: str, height: int, width: int, rng: np.random.Generator, vary: float) -> np.ndarray:
+def _ink(
+    text: str, layout: Layout, face: str, height: int, width: int, rng: np.random.Generator, vary: float
+) -> np.ndarray:
     "(height, width) uint8 mask of the characters"
     mask = np.zeros((height, width), np.uint8)
     _, top, _, bottom = layout.characters.box
@@ -54,7 +58,11 @@ def _ink(text: str, layout: Layout, face: str, height: int, width: int, rng: np.
         shape = styled(char, face, style, rng, h) if style else glyph(char, face, weight)
         w = max(3, int(round(min(shape.shape[1] / shape.shape[0] * h * stretch, 0.97 * cell))))
         x = min(max(0, round(centre + dx - w / 2)), width - w)
-        np.maximum(mask[y : y + h, x : x + w], cv2.resize(shape, (w, h), interpolation=cv2.INTER_AREA), out=mask[y : y + h, x : x + w])
+        np.maximum(
+            mask[y : y + h, x : x + w],
+            cv2.resize(shape, (w, h), interpolation=cv2.INTER_AREA),
+            out=mask[y : y + h, x : x + w],
+        )
     return mask
 
 # %% ../../nbs/12_plates.body.ipynb #c007
@@ -66,7 +74,7 @@ def _plain(height: int, width: int, colour: Sequence[float]) -> np.ndarray:
     return picture
 
 
-def _colour(name: str, style: Style) -> Tuple[int, int, int]:
+def _colour(name: str, style: Style) -> tuple[int, int, int]:
     "RGB of a colour's name"
     if name.startswith("#"):
         return tuple(int(name[i : i + 2], 16) for i in (1, 3, 5))
@@ -90,7 +98,9 @@ def draw_item(
     elif item.shape == "code":
         bits = rng.integers(0, 2, (6, 6)).astype(bool)
         small = np.where(bits[..., None], np.uint8(colour), np.uint8(style.plate))
-        plate[at[1] : at[3], at[0] : at[2]] = cv2.resize(small, (at[2] - at[0], at[3] - at[1]), interpolation=cv2.INTER_NEAREST)
+        plate[at[1] : at[3], at[0] : at[2]] = cv2.resize(
+            small, (at[2] - at[0], at[3] - at[1]), interpolation=cv2.INTER_NEAREST
+        )
     else:
         small_print(plate, item.text[rng.integers(len(item.text))], at, item.size * height, colour)
 
@@ -119,7 +129,14 @@ def _wear(plate: np.ndarray, rng: np.random.Generator) -> None:
     for _ in range(rng.integers(0, 4) if rng.random() < 0.5 else 0):
         start = rng.integers(0, (width, height))
         tone = int(rng.integers(40, 230))
-        cv2.line(plate, start.tolist(), (start + rng.integers(-height // 2, height // 2, 2)).tolist(), (tone, tone, tone), 1, cv2.LINE_AA)
+        cv2.line(
+            plate,
+            start.tolist(),
+            (start + rng.integers(-height // 2, height // 2, 2)).tolist(),
+            (tone, tone, tone),
+            1,
+            cv2.LINE_AA,
+        )
     if rng.random() < 0.35:
         rows = np.linspace(0.2, 1.0, 4, dtype=np.float32)[:, None]
         coat = rng.random((4, 9), dtype=np.float32) * rows * np.float32(rng.uniform(0.15, 0.7))
@@ -131,6 +148,7 @@ def _wear(plate: np.ndarray, rng: np.random.Generator) -> None:
 @dataclass(frozen=True, slots=True)
 class Body:
     "A plate on its car, drawn flat"
+
     picture: np.ndarray  # (H, W, 3) uint8 RGB
     corners: np.ndarray  # (4, 2) float32 x, y of the plate: top left, top right, bottom right, bottom left, in pixels
     aspect: float  # width / height of the plate
@@ -141,7 +159,7 @@ def draw_body(
     layout: Layout,
     rng: np.random.Generator,  # all randomness comes from here
     height: int = 32,  # pixels that the plate's height will be seen at; it is drawn OVER times as large
-    faces: Optional[Sequence[str]] = None,  # faces to choose from; None = those of the layout that training may see
+    faces: Sequence[str] | None = None,  # faces to choose from; None = those of the layout that training may see
     margin: float = MARGIN,  # car around the plate, in plate heights; `WIDE_MARGIN` for crops as they come
     font_share: float = 0.0,  # 0..1, how often another font is taken than those faces, where `faces` leaves the choice
     vary: float = 0.0,  # 0..1, how often the plate's characters are drawn in a `GlyphStyle` of its own
@@ -151,10 +169,14 @@ def draw_body(
     w, m = round(layout.aspect * h), round(margin * h)
     styles = list(layout.styles.values())
     style = styles[_choice([s.weight for s in styles], rng)]
-    shares = {f: s for f, s in layout.faces.items() if f not in HELD_OUT} if faces is None else dict.fromkeys(faces, 1.0)
+    shares = (
+        {f: s for f, s in layout.faces.items() if f not in HELD_OUT} if faces is None else dict.fromkeys(faces, 1.0)
+    )
     if not shares:
         held = ", ".join(layout.faces)
-        raise DataError(f"layout '{layout.name}' names no face but {held}, kept for test and validation plates: add another")
+        raise DataError(
+            f"layout '{layout.name}' names no face but {held}, kept for test and validation plates: add another"
+        )
     if faces is None and font_share and rng.random() < font_share:
         shares = {f: 1.0 for f in TRAIN_FONTS if f not in layout.faces}
     face = list(shares)[_choice(list(shares.values()), rng)]

@@ -6,13 +6,13 @@
 __all__ = ['Box', 'small_print', 'draw_frame', 'mount', 'cast_shadow', 'draw_car']
 
 # %% ../../nbs/11b_plates.car.ipynb #c003
-from functools import lru_cache
-from typing import Sequence, Tuple
+from collections.abc import Sequence
+from functools import cache
 
 import cv2
 import numpy as np
 
-Box = Tuple[int, int, int, int]
+Box = tuple[int, int, int, int]
 
 # %% ../../nbs/11b_plates.car.ipynb #c005
 def _paint(height: int, width: int, plate: Sequence[float], rng: np.random.Generator) -> np.ndarray:
@@ -26,7 +26,7 @@ def _paint(height: int, width: int, plate: Sequence[float], rng: np.random.Gener
     return cv2.resize((base + shade).clip(0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _grey(tone: float) -> Tuple[float, float, float]:
+def _grey(tone: float) -> tuple[float, float, float]:
     return tone, tone, tone
 
 
@@ -60,16 +60,25 @@ def _recess(picture: np.ndarray, box: Box, rng: np.random.Generator) -> None:
     left, top, right, bottom = box
     h = bottom - top
     kind, dark, light, slant, *reach = rng.random(8).tolist()
-    x0, y0, x1, y1 = left - (0.06 + reach[0]) * h, top - (0.05 + 0.5 * reach[1]) * h, right + (0.06 + reach[0]) * h, bottom + (0.05 + 0.45 * reach[2]) * h
+    x0, y0, x1, y1 = (
+        left - (0.06 + reach[0]) * h,
+        top - (0.05 + 0.5 * reach[1]) * h,
+        right + (0.06 + reach[0]) * h,
+        bottom + (0.05 + 0.45 * reach[2]) * h,
+    )
     slant = (slant - 0.35) * 0.9 * h
     corners = np.int32([[x0 + slant, y0], [x1 - slant, y0], [x1, y1], [x0, y1]])
     y, x = min(max(0, int(y0)), picture.shape[0] - 1), min(max(0, int(x0)), picture.shape[1] - 1)
     own = picture[y, x].astype(float)
-    cv2.fillConvexPoly(picture, corners, tuple((own * (0.45 + 0.75 * dark)).clip(0, 255)) if kind < 0.6 else _grey(10 + 60 * dark))
+    cv2.fillConvexPoly(
+        picture, corners, tuple((own * (0.45 + 0.75 * dark)).clip(0, 255)) if kind < 0.6 else _grey(10 + 60 * dark)
+    )
     if light < 0.7:
         thick = 1 + int(0.09 * h * reach[3])
         cv2.line(picture, corners[0].tolist(), corners[1].tolist(), tuple(0.35 * own), thick)
-        cv2.line(picture, corners[3].tolist(), corners[2].tolist(), tuple((1.3 * own + 25).clip(0, 255)), max(1, thick // 2))
+        cv2.line(
+            picture, corners[3].tolist(), corners[2].tolist(), tuple((1.3 * own + 25).clip(0, 255)), max(1, thick // 2)
+        )
 
 
 def _grille(picture: np.ndarray, box: Box, rng: np.random.Generator) -> None:
@@ -98,7 +107,14 @@ def _ground(picture: np.ndarray, box: Box, rng: np.random.Generator) -> None:
         if k and road < 0.5:
             break
         y += k * (0.1 + 0.5 * dark) * h
-        points = [[0, y - slope - bend], [0.3 * width, y], [0.7 * width, y], [width, y + slope - bend], [width, height], [0, height]]
+        points = [
+            [0, y - slope - bend],
+            [0.3 * width, y],
+            [0.7 * width, y],
+            [width, y + slope - bend],
+            [width, height],
+            [0, height],
+        ]
         cv2.fillPoly(picture, [np.int32(points)], colour)
 
 # %% ../../nbs/11b_plates.car.ipynb #c009
@@ -141,9 +157,21 @@ def _marks(picture: np.ndarray, box: Box, rng: np.random.Generator) -> None:
     h, middle = bottom - top, (left + right) // 2
     badge, word, round_, x, y, size, tone, dark = rng.random(8).tolist()
     if badge < 0.25:
-        at, axes = (middle + int((x - 0.5) * 0.4 * h), int(top - (0.3 + 0.5 * y) * h)), (int((0.15 + 0.2 * size) * h), int((0.1 + 0.15 * size) * h))
+        at, axes = (
+            (middle + int((x - 0.5) * 0.4 * h), int(top - (0.3 + 0.5 * y) * h)),
+            (int((0.15 + 0.2 * size) * h), int((0.1 + 0.15 * size) * h)),
+        )
         cv2.ellipse(picture, at, axes, 0, 0, 360, _grey(110 + 145 * tone), -1, cv2.LINE_AA)
-        cv2.ellipse(picture, at, (int(0.7 * axes[0]), int(0.6 * axes[1])), 0, 0, 360, (90 * dark, 60 * dark, 120 * dark), 1 - 2 * (size < 0.5))
+        cv2.ellipse(
+            picture,
+            at,
+            (int(0.7 * axes[0]), int(0.6 * axes[1])),
+            0,
+            0,
+            360,
+            (90 * dark, 60 * dark, 120 * dark),
+            1 - 2 * (size < 0.5),
+        )
     if word < 0.35:
         light = 230 * dark if tone < 0.5 else 180 + 75 * dark
         above, capital = size < 0.6, (0.06 + 0.25 * y * y) * h
@@ -172,10 +200,12 @@ def draw_frame(
     if rng.random() < 0.4:  # the rim of the frame shines
         cv2.rectangle(picture, (left - side, top - head), (right + side, bottom + foot), _grey(rng.uniform(90, 255)), 1)
     if foot > 0.08 * height and rng.random() < 0.7:
-        small_print(picture, _name(rng, 5, 14), ((left + right) // 2, bottom + foot // 2), 0.6 * foot, _grey(255 - tone))
+        small_print(
+            picture, _name(rng, 5, 14), ((left + right) // 2, bottom + foot // 2), 0.6 * foot, _grey(255 - tone)
+        )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _round(radius: int) -> np.ndarray:
     "(radius, radius, 1) float32: what an upper left corner of that radius covers"
     yy, xx = np.mgrid[:radius, :radius] + 0.5
@@ -194,7 +224,9 @@ def mount(
     shadow, rim, light, tone, dark, *turn = rng.random(7).tolist()
     if shadow < 0.6:
         away = int((turn[0] - 0.5) * 0.14 * h), int((turn[1] - 0.2) * 0.12 * h)
-        cv2.rectangle(picture, (left + away[0], top + away[1]), (right + away[0], bottom + away[1]), _grey(55 * dark), -1)
+        cv2.rectangle(
+            picture, (left + away[0], top + away[1]), (right + away[0], bottom + away[1]), _grey(55 * dark), -1
+        )
     if rim < 0.25:
         cv2.rectangle(plate, (0, 0), (right - left - 1, h - 1), _grey(255 * tone), 1 + int(0.025 * h * light))
     radius = max(1, int(h * (0.03 + 0.09 * turn[1])))

@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Dict, List, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -24,12 +23,15 @@ from .public_sets import leaks, scan
 @dataclass(slots=True)
 class Report:
     "What was found in a data folder"
-    table: Table
-    leaks: List[str]
-    duplicates: List[str] = field(default_factory=list)
-    sizes: Dict[str, List[Tuple[int, int]]] = field(default_factory=lambda: dict(HR=[], LR=[]))  # height and width of each plate, in pixels
 
-    def lists(self) -> Dict[str, List[str]]:
+    table: Table
+    leaks: list[str]
+    duplicates: list[str] = field(default_factory=list)
+    sizes: dict[str, list[tuple[int, int]]] = field(
+        default_factory=lambda: dict(HR=[], LR=[])
+    )  # height and width of each plate, in pixels
+
+    def lists(self) -> dict[str, list[str]]:
         "Every finding by its heading; what was skipped comes first, the others are faults"
         kinds = {kind: getattr(self.table, kind) for kind in ("skipped", *KINDS)}
         empty = [] if self.table.rows else ["no plate can be used"]
@@ -45,10 +47,18 @@ class Report:
     ) -> str:
         "The report as it is printed"
         rows = self.table.rows
-        tracks, pairs = len({r.track for r in rows if r.track}), sum(r.lr is not None and r.image is not None for r in rows)
+        tracks, pairs = (
+            len({r.track for r in rows if r.track}),
+            sum(r.lr is not None and r.image is not None for r in rows),
+        )
         without = {"without HR": sum(r.image is None for r in rows), "without text": sum(not r.text for r in rows)}
         head = f"{self.table.root}: {self.table.form}, {len(rows)} plates, {pairs} LR/HR pairs, {tracks} tracks"
-        lines = [head + "".join(f", {number} {what}" for what, number in without.items() if number), "", *_counts(rows), ""]
+        lines = [
+            head + "".join(f", {number} {what}" for what, number in without.items() if number),
+            "",
+            *_counts(rows),
+            "",
+        ]
         for name, sizes in self.sizes.items():
             if sizes:
                 (h0, w0), (h, w), (h1, w1) = (np.quantile(sizes, q, axis=0).astype(int) for q in (0, 0.5, 1))
@@ -62,7 +72,7 @@ class Report:
         return "\n".join([*lines, "", f"{faults} fault{'s' * (faults > 1)}" if faults else "no fault"])
 
 
-def _counts(rows: List[Row]) -> List[str]:
+def _counts(rows: list[Row]) -> list[str]:
     "Plates by split and layout, as lines of a table"
     layouts = sorted({r.layout for r in rows})
     count = Counter((r.split, r.layout) for r in rows)
@@ -80,14 +90,16 @@ def check_data(
     "Open every picture of a data folder; raises `DataError` if its form is unknown or its list cannot be read"
     table = scan(root)
     report = Report(table, leaks(table))
-    seen: Dict[Tuple[str, bytes], Tuple[Path, Row]] = {}
+    seen: dict[tuple[str, bytes], tuple[Path, Row]] = {}
     opened, rows, table.rows = set(), table.rows, []
     for row in tqdm(rows, "opening pictures", leave=False, disable=None):
         pictures = table.open(row)
         if pictures is None:
             continue
         table.rows.append(row)
-        for name, path, corners, picture in zip(report.sizes, (row.image, row.lr), (row.corners, row.lr_corners), pictures):
+        for name, path, corners, picture in zip(
+            report.sizes, (row.image, row.lr), (row.corners, row.lr_corners), pictures
+        ):
             if path is None or path in opened:
                 continue
             opened.add(path)
@@ -97,6 +109,8 @@ def check_data(
                 first, other = seen.setdefault((what, blake2b(content, digest_size=16).digest()), (path, row))
                 if first != path:
                     labels = [" ".join(filter(None, (r.split, r.text))) for r in (other, row)]
-                    report.duplicates.append(f"{table.name(first)} ({labels[0]}) and {table.name(path)} ({labels[1]}) are the same {what}")
+                    report.duplicates.append(
+                        f"{table.name(first)} ({labels[0]}) and {table.name(path)} ({labels[1]}) are the same {what}"
+                    )
                     break
     return report

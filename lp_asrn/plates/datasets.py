@@ -8,8 +8,8 @@ __all__ = ['CANVAS', 'PlateBatch', 'to_tensor', 'to_pictures', 'to_canvas', 'Pai
 
 # %% ../../nbs/19b_plates.datasets.ipynb #c003
 import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -34,21 +34,22 @@ CANVAS = (64, 128)  # height, width of the canvas that holds a crop; a larger cr
 @dataclass(slots=True)
 class PlateBatch:
     "A batch of N plates; pictures are float RGB in [0, 1]"
+
     lr: Tensor  # (N, 3, h, w) for the generator
     crop: Tensor  # (N, 3, 32, 96) the same for a reader, from the same pixels
     hr: Tensor  # (N, 3, H, W)
     target: Tensor  # (N, slots) long, class indices, then PAD
     registered: Tensor  # (N,) bool
-    layout: List[str]  # names
-    id: List[str]
+    layout: list[str]  # names
+    id: list[str]
     native: Tensor  # (N, 3, 64, 128) LR crops as they are, going on as their border
     size: Tensor  # (N, 2) height, width of each crop in `native`, in pixels
     corners: Tensor  # (N, 4, 2) of the plate, in shares of its crop's width and height
-    softened: Optional[Tensor] = None  # (N, 3, H, W) softened HR, for readers in training
-    hard_negatives: Optional[Tensor] = None  # (N, 3, H, W) near misses, for the embedding loss
+    softened: Tensor | None = None  # (N, 3, H, W) softened HR, for readers in training
+    hard_negatives: Tensor | None = None  # (N, 3, H, W) near misses, for the embedding loss
 
     @property
-    def texts(self) -> List[str]:
+    def texts(self) -> list[str]:
         "The N plate texts"
         return [decode(t) for t in self.target.tolist()]
 
@@ -74,7 +75,7 @@ def to_pictures(
 
 def to_canvas(
     crop: np.ndarray,  # (H, W, 3) uint8, any size
-) -> Tuple[np.ndarray, Tuple[int, int]]:  # (64, 128, 3) uint8; height, width of the crop in it
+) -> tuple[np.ndarray, tuple[int, int]]:  # (64, 128, 3) uint8; height, width of the crop in it
     "Lay a crop into the upper left of a canvas, at its native pixels if it is no larger"
     h, w = crop.shape[:2]
     zoom = min(1, CANVAS[0] / h, CANVAS[1] / w)
@@ -87,6 +88,7 @@ def to_canvas(
 @dataclass(frozen=True, slots=True)
 class Pair:
     "One plate as it is shown"
+
     hr: np.ndarray  # (H, 3H, 3) uint8
     native: np.ndarray  # (h, w, 3) uint8, the LR crop's own pixels
     corners: np.ndarray  # (4, 2) float32 of the plate in `native`
@@ -123,11 +125,7 @@ class PlateDataset(Dataset):
         settings = {k: v for k, v in vars(self).items() if k != "source"}
         return hashlib.sha256(repr((self.source.fingerprint, settings)).encode()).hexdigest()[:16]
 
-    def pair(
-        self,
-        plate: Plate,
-        rng: np.random.Generator,
-    ) -> Pair:
+    def pair(self, plate: Plate, rng: np.random.Generator) -> Pair:
         "Show a plate"
         height, mark = self.height, (lambda c: nudge(c, rng)) if self.train else np.float32
         cut = lambda corners: resample(plate.picture, corners, height, 3 * height)
@@ -151,9 +149,12 @@ class PlateDataset(Dataset):
         native, marked = see(picture, *seen, self.severity.draw(rng), rng), mark(view.corners)
         return Pair(cut(follow(marked, view, plate.corners)), native, view.corners, marked)
 
-    def __getitem__(self, key: Tuple[int, int]) -> dict:
+    def __getitem__(self, key: tuple[int, int]) -> dict:
         epoch, index = key
-        plate, rng = self.source.draw(index, epoch), np.random.default_rng((self.seed, epoch, index, 3))  # 0 to 2 draw the plate
+        plate, rng = (
+            self.source.draw(index, epoch),
+            np.random.default_rng((self.seed, epoch, index, 3)),
+        )  # 0 to 2 draw the plate
         if self.augment:
             table = photometric(rng)
             lr = None if plate.lr is None else cv2.LUT(plate.lr, table)
@@ -190,7 +191,7 @@ def collate(
 # %% ../../nbs/19b_plates.datasets.ipynb #c010
 def loader(
     dataset: PlateDataset,
-    batches: Sequence[List[Tuple[int, int]]],  # or an iterable: lists of (epoch, index)
+    batches: Sequence[list[tuple[int, int]]],  # or an iterable: lists of (epoch, index)
     num_workers: int = 0,  # processes that prepare plates; 0 = in this one
 ) -> DataLoader:  # of `PlateBatch`
     "Batches of the given keys, in order. The loader has a generator of its own, so that torch's global random state is left alone"
@@ -213,9 +214,9 @@ def in_order(
 def open_split(
     config: Config,
     split: str,  # train, val or test
-    table: Optional[Table] = None,  # of `config.data.data_root`, if that is set
-    unseen_face: Optional[bool] = None,  # of rendered plates; None = if they are test plates
-    find: Optional[Find] = None,  # finds plates in pictures of the user's whose corners are not known
+    table: Table | None = None,  # of `config.data.data_root`, if that is set
+    unseen_face: bool | None = None,  # of rendered plates; None = if they are test plates
+    find: Find | None = None,  # finds plates in pictures of the user's whose corners are not known
     fresh: bool = False,  # of rendered training plates: other ones in each epoch
 ) -> Source:
     "The plates of a split: rendered, or of the user's folder"
@@ -225,10 +226,12 @@ def open_split(
     num, height = {"train": data.num_train, "val": data.num_val, "test": data.num_test}[split], 16 * config.model.scale
     fresh = fresh and split == "train"
     shares = (data.font_share, data.vary_share) if split == "train" else ()
-    return RenderedPlates(split, num, data.layouts, config.training.seed, height, fresh, data.unrectified > 0, unseen_face, *shares)
+    return RenderedPlates(
+        split, num, data.layouts, config.training.seed, height, fresh, data.unrectified > 0, unseen_face, *shares
+    )
 
 
-def open_table(config: Config) -> Optional[Table]:
+def open_table(config: Config) -> Table | None:
     "The user's data in any known form, or None if plates are rendered"
     get_layouts(config.data.layouts)  # makes layouts of the user's own files known to the readers
     return read_data(config.data.data_root) if config.data.data_root else None
@@ -244,4 +247,6 @@ def make_dataset(
     data, slots = config.data, config.model.recognizer.num_slots
     way = dict(unrectified=data.unrectified, boxed=data.crop == "letterbox")
     severity, augment = get_severity(data.severity), train and data.augment
-    return PlateDataset(source, severity, slots, config.model.scale, config.training.seed, train, augment, **way, **extras)
+    return PlateDataset(
+        source, severity, slots, config.model.scale, config.training.seed, train, augment, **way, **extras
+    )

@@ -6,8 +6,8 @@
 __all__ = ['SEVERITIES', 'Camera', 'expose', 'Severity', 'Mixture', 'get_severity', 'degrade', 'soften', 'photometric']
 
 # %% ../../nbs/14_plates.degrade.ipynb #c003
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping, Optional
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from .optics import blur_loop, compress, double_lines, motion_kernel, sampler, s
 @dataclass(frozen=True, slots=True)
 class Camera:
     "The settings of one exposure in physical order; the defaults change nothing"
+
     loop: bool = False  # P2's released blur loop in place of the optics
     blur: float = 0.0  # optics, sigma of a Gaussian, in px of a 32x96 HR crop, 0 to 3
     motion: float = 0.0  # length of the path during the exposure, in px of a 32x96 HR crop, 0 to 8
@@ -42,7 +43,12 @@ class Camera:
     rescale: str = "cubic"  # from the sensor's size to the LR size: linear, cubic, area or lanczos
 
 # %% ../../nbs/14_plates.degrade.ipynb #c021
-_INTERPOLATION = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "area": cv2.INTER_AREA, "lanczos": cv2.INTER_LANCZOS4}
+_INTERPOLATION = {
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
 
 
 def _develop(picture: np.ndarray, c: Camera) -> np.ndarray:
@@ -66,7 +72,7 @@ def expose(
     camera: Camera,
     rng: np.random.Generator,  # for the noise
     scale: int = 2,  # H and W are multiples of it
-    zoom: Optional[float] = None,  # pixels of `hr` to a "px of a 32x96 HR crop"; None = H / 32, `hr` is a plate
+    zoom: float | None = None,  # pixels of `hr` to a "px of a 32x96 HR crop"; None = H / 32, `hr` is a plate
 ) -> np.ndarray:  # (H/scale, W/scale, 3) uint8
     "The LR crop that `camera` makes of `hr`; the two stay registered to half an HR pixel"
     c, (height, width), zoom = camera, hr.shape[:2], zoom or hr.shape[0] / 32
@@ -91,6 +97,7 @@ def expose(
 @dataclass(frozen=True, slots=True)
 class Severity:
     "How far plates are degraded: where each setting of `Camera` is drawn"
+
     spans: Mapping[str, object]  # field -> (low, high), more than two numbers or names to choose from, or one value
 
     def draw(self, rng: np.random.Generator) -> Camera:
@@ -111,6 +118,7 @@ class Severity:
 @dataclass(frozen=True, slots=True)
 class Mixture:
     "Several severities, one of which is drawn for each plate"
+
     shares: Mapping[str, float]  # name in `SEVERITIES` -> its share; they sum to 1
 
     def draw(self, rng: np.random.Generator) -> Camera:
@@ -124,36 +132,99 @@ class Mixture:
 
 # %% ../../nbs/14_plates.degrade.ipynb #c024
 _PLACE = dict(  # drawn alike at each severity but `paper`: where the crop lies in the frame
-    dx=(-0.5, 0.5), dy=(-0.5, 0.5), angle=(0.0, 180.0), grid_x=(0, 15), grid_y=(0, 15), rescale=("linear", "cubic", "area", "lanczos")
+    dx=(-0.5, 0.5),
+    dy=(-0.5, 0.5),
+    angle=(0.0, 180.0),
+    grid_x=(0, 15),
+    grid_y=(0, 15),
+    rescale=("linear", "cubic", "area", "lanczos"),
 )
 SEVERITIES = {
-    "clean": Severity(dict(_PLACE, sensor=(1.0, 1.3), blur=(0.0, 0.4), gain=(0.95, 1.05), read=(0.0, 1.5), jpeg=(88, 98))),
+    "clean": Severity(
+        dict(_PLACE, sensor=(1.0, 1.3), blur=(0.0, 0.4), gain=(0.95, 1.05), read=(0.0, 1.5), jpeg=(88, 98))
+    ),
     "medium": Severity(
-        dict(_PLACE, sensor=(0.8, 1.2), blur=(1.2, 1.9), motion=(0.0, 2.8), gain=(0.85, 1.1), bias=(-10.0, 10.0), shot=(0.0, 4.0),
-             read=(1.0, 6.0), sharpen=(0.0, 0.8), radius=(0.6, 1.2), contrast=(0.85, 1.25), jpeg=(35, 75))  # fmt: skip
+        dict(
+            _PLACE,
+            sensor=(0.8, 1.2),
+            blur=(1.2, 1.9),
+            motion=(0.0, 2.8),
+            gain=(0.85, 1.1),
+            bias=(-10.0, 10.0),
+            shot=(0.0, 4.0),
+            read=(1.0, 6.0),
+            sharpen=(0.0, 0.8),
+            radius=(0.6, 1.2),
+            contrast=(0.85, 1.25),
+            jpeg=(35, 75),
+        )  # fmt: skip
     ),
     "hard": Severity(
-        dict(_PLACE, sensor=(0.8, 1.2), blur=(1.7, 2.4), motion=(0.0, 3.5), gain=(0.8, 1.15), bias=(-15.0, 15.0), shot=(0.0, 6.0),
-             read=(3.0, 9.0), sharpen=(0.0, 0.8), radius=(0.6, 1.2), contrast=(0.75, 1.25), jpeg=(25, 55))  # fmt: skip
+        dict(
+            _PLACE,
+            sensor=(0.8, 1.2),
+            blur=(1.7, 2.4),
+            motion=(0.0, 3.5),
+            gain=(0.8, 1.15),
+            bias=(-15.0, 15.0),
+            shot=(0.0, 6.0),
+            read=(3.0, 9.0),
+            sharpen=(0.0, 0.8),
+            radius=(0.6, 1.2),
+            contrast=(0.75, 1.25),
+            jpeg=(25, 55),
+        )  # fmt: skip
     ),
     "surveillance": Severity(
-        dict(_PLACE, sensor=(0.7, 1.15), blur=(1.4, 2.2), motion=(0.0, 4.0), gain=(0.85, 1.25), bias=(-10.0, 10.0), shot=(0.0, 4.0),
-             read=(0.5, 4.0), sharpen=(1.0, 2.5), radius=(0.8, 1.6), contrast=(1.2, 2.0), jpeg=(10, 30))  # fmt: skip
+        dict(
+            _PLACE,
+            sensor=(0.7, 1.15),
+            blur=(1.4, 2.2),
+            motion=(0.0, 4.0),
+            gain=(0.85, 1.25),
+            bias=(-10.0, 10.0),
+            shot=(0.0, 4.0),
+            read=(0.5, 4.0),
+            sharpen=(1.0, 2.5),
+            radius=(0.8, 1.6),
+            contrast=(1.2, 2.0),
+            jpeg=(10, 30),
+        )  # fmt: skip
     ),
     "sampled": Severity(
-        dict(_PLACE, sensor=(0.75, 1.1), aperture=(0.0, 0.5), blur=(0.0, 0.7), motion=(0.0, 2.0), gain=(0.85, 1.4),
-             bias=(-25.0, 10.0), shot=(0.0, 5.0), read=(0.5, 6.0), sharpen=(0.5, 3.5), radius=(0.6, 1.8), contrast=(1.0, 1.6),
-             chroma=(0.0, 2.5), doubling=(0.0, 0.0, 0.0, 0.6, 1.0), jpeg=(15, 60))  # fmt: skip
+        dict(
+            _PLACE,
+            sensor=(0.75, 1.1),
+            aperture=(0.0, 0.5),
+            blur=(0.0, 0.7),
+            motion=(0.0, 2.0),
+            gain=(0.85, 1.4),
+            bias=(-25.0, 10.0),
+            shot=(0.0, 5.0),
+            read=(0.5, 6.0),
+            sharpen=(0.5, 3.5),
+            radius=(0.6, 1.8),
+            contrast=(1.0, 1.6),
+            chroma=(0.0, 2.5),
+            doubling=(0.0, 0.0, 0.0, 0.6, 1.0),
+            jpeg=(15, 60),
+        )  # fmt: skip
     ),
     "soft": Severity(
-        dict(_PLACE, sensor=(0.8, 1.2), blur=(1.2, 2.4), gain=(0.7, 1.15), bias=(-10.0, 25.0), shot=(0.0, 8.0), read=(0.5, 9.0),
-             jpeg=(50, 95))  # fmt: skip
+        dict(
+            _PLACE,
+            sensor=(0.8, 1.2),
+            blur=(1.2, 2.4),
+            gain=(0.7, 1.15),
+            bias=(-10.0, 25.0),
+            shot=(0.0, 8.0),
+            read=(0.5, 9.0),
+            jpeg=(50, 95),
+        )  # fmt: skip
     ),
     "plain": Severity(dict(_PLACE, aperture=(0.0, 1.0), sensor=(0.8, 1.0, 1.0, 1.0, 1.25))),
     "paper": Severity(dict(loop=True)),
-    "mixture": Mixture(
-        dict(clean=0.12, plain=0.04, medium=0.28, hard=0.12, surveillance=0.18, sampled=0.2, soft=0.06)
-    ),
+    "mixture": Mixture(dict(clean=0.12, plain=0.04, medium=0.28, hard=0.12, surveillance=0.18, sampled=0.2, soft=0.06)),
 }
 
 
@@ -171,13 +242,15 @@ def degrade(
     severity: Severity | Mixture,  # what the camera is drawn from
     rng: np.random.Generator,
     scale: int = 2,  # H and W are multiples of it
-    zoom: Optional[float] = None,  # as of `expose`
+    zoom: float | None = None,  # as of `expose`
 ) -> np.ndarray:  # (H/scale, W/scale, 3) uint8
     "The LR crop that a camera drawn from `severity` makes of `hr`"
     return expose(hr, severity.draw(rng), rng, scale, zoom)
 
 # %% ../../nbs/14_plates.degrade.ipynb #c026
-_SOFT = dict(motion=(0.0, 1.5), angle=(0.0, 180.0), gain=(0.7, 1.1), bias=(-20.0, 30.0), read=(0.0, 8.0), sharpen=(0.0, 0.8))
+_SOFT = dict(
+    motion=(0.0, 1.5), angle=(0.0, 180.0), gain=(0.7, 1.1), bias=(-20.0, 30.0), read=(0.0, 8.0), sharpen=(0.0, 0.8)
+)
 
 
 def soften(
@@ -189,9 +262,7 @@ def soften(
     return degrade(hr, Severity(dict(_SOFT, blur=(0.0, max_blur))), rng, scale=1)
 
 
-def photometric(
-    rng: np.random.Generator,
-) -> np.ndarray:  # (256, 1, 3) uint8 table for `cv2.LUT`
+def photometric(rng: np.random.Generator) -> np.ndarray:  # (256, 1, 3) uint8 table for `cv2.LUT`
     "A random change of brightness, contrast and colour"
     gain = rng.uniform(0.8, 1.1) * rng.uniform(0.96, 1.04, 3)
     return (np.arange(256)[:, None] * gain + rng.uniform(-15, 15)).clip(0, 255).astype(np.uint8).reshape(256, 1, 3)

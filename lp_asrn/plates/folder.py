@@ -8,53 +8,59 @@ __all__ = ['Row', 'Table', 'Pictures', 'check_label', 'given_corners', 'read_tab
 # %% ../../nbs/16_plates.folder.ipynb #c003
 import csv
 import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..config import DataError
-from .layouts import LAYOUTS, SPLITS, check_text, layout_of, split_of
 from .annotations import labelme_beside, parse_corners
+from .layouts import LAYOUTS, SPLITS, check_text, layout_of, split_of
 from .pictures import KINDS, SUFFIXES, Corners, Fault, check_inside, open_image
 
 # %% ../../nbs/16_plates.folder.ipynb #c005
 @dataclass(frozen=True, slots=True)
 class Row:
     "One plate on disk"
-    image: Optional[Path]  # HR picture; None if the set has LR alone
+
+    image: Path | None  # HR picture; None if the set has LR alone
     text: str  # "" if the set does not tell
     layout: str  # "" if the set does not tell
     split: str  # train, val or test
-    lr: Optional[Path] = None
+    lr: Path | None = None
     track: str = ""  # frames of one plate share it
-    corners: Optional[Corners] = None  # of the plate in `image`; None = they are not known
-    lr_corners: Optional[Corners] = None  # in `lr`
-    registered: Optional[bool] = None  # LR and HR show the same pixels; None = where their sizes differ by the scale exactly
+    corners: Corners | None = None  # of the plate in `image`; None = they are not known
+    lr_corners: Corners | None = None  # in `lr`
+    registered: bool | None = (
+        None  # LR and HR show the same pixels; None = where their sizes differ by the scale exactly
+    )
 
 
 @dataclass(slots=True)
 class Table:
     "What a data folder holds: rows, and by kind what cannot be used"
+
     root: Path
-    rows: List[Row]
+    rows: list[Row]
     has_split: bool  # the set itself says which row belongs where
     form: str = "labels.csv"  # name of the format
-    unreadable: List[str] = field(default_factory=list)  # these six: "file: reason", as in `KINDS`
-    unmatched: List[str] = field(default_factory=list)
-    mislabelled: List[str] = field(default_factory=list)
-    repeated: List[str] = field(default_factory=list)
-    held_back: List[str] = field(default_factory=list)
-    skipped: List[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)  # these six: "file: reason", as in `KINDS`
+    unmatched: list[str] = field(default_factory=list)
+    mislabelled: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    held_back: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     def name(
         self,
         path: Path,  # of a file or folder below the root
     ) -> str:
         "A path as it is shown: from the root on"
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in Path(os.path.relpath(path, self.root)).as_posix())
+        return "".join(
+            c if c.isprintable() else ascii(c)[1:-1] for c in Path(os.path.relpath(path, self.root)).as_posix()
+        )
 
     @contextmanager
     def attempt(
@@ -67,7 +73,7 @@ class Table:
         except Fault as e:
             getattr(self, e.kind).append(f"{name}: {e}")
 
-    def open(self, row: Row) -> Optional[List[Optional[np.ndarray]]]:  # HR and LR, (H, W, 3) uint8 each
+    def open(self, row: Row) -> list[np.ndarray | None] | None:  # HR and LR, (H, W, 3) uint8 each
         "The pictures of a row, in which its corners lie; None if one is at fault, which is then entered"
         pictures = []
         for path, corners in ((row.image, row.corners), (row.lr, row.lr_corners)):
@@ -88,7 +94,11 @@ class Table:
             parts.append(f"{missing} of them without text")
         for kind, found in ((kind, getattr(self, kind)) for kind in KINDS):
             if found:
-                parts.append(f"{len(found)} {kind.replace('_', ' ')}: " + "; ".join(found[:5]) + ("; ..." if len(found) > 5 else ""))
+                parts.append(
+                    f"{len(found)} {kind.replace('_', ' ')}: "
+                    + "; ".join(found[:5])
+                    + ("; ..." if len(found) > 5 else "")
+                )
         return ", ".join(parts)
 
 # %% ../../nbs/16_plates.folder.ipynb #c007
@@ -100,13 +110,13 @@ class Pictures:
         root: Path,  # folder in and below which the pictures lie
     ):
         self.root = Path(os.path.normpath(root))
-        self._folders: Dict[Path, Dict[str, List[Path]]] = {}  # folder -> name without suffix -> files
+        self._folders: dict[Path, dict[str, list[Path]]] = {}  # folder -> name without suffix -> files
         self._named = set()
 
     def folder(
         self,
         path: Path,  # folder to list; one that is missing has no pictures
-    ) -> Dict[str, List[Path]]:  # name without suffix -> files
+    ) -> dict[str, list[Path]]:  # name without suffix -> files
         "The pictures of a folder, listed once"
         if path not in self._folders:
             try:
@@ -121,7 +131,7 @@ class Pictures:
     def find(
         self,
         *names: str | Path,  # paths from the root on, with or without suffix
-    ) -> List[Path]:
+    ) -> list[Path]:
         "The pictures of these names, from the root on; raises `Fault` if one is not there, or is there with several other suffixes"
         found, faults = [], []
         for name in names:
@@ -131,7 +141,9 @@ class Pictures:
             chosen = [path] if path in same or os.path.isfile(path) else same
             if len(chosen) != 1:
                 shown = Path(os.path.relpath(path, self.root)).as_posix()
-                faults.append(f"{shown} is one of {', '.join(p.name for p in chosen)}" if chosen else f"no picture {shown}")
+                faults.append(
+                    f"{shown} is one of {', '.join(p.name for p in chosen)}" if chosen else f"no picture {shown}"
+                )
             found += chosen[:1]
         self._named |= set(found)  # a picture that is there has a label, even if its partner is not
         if faults:
@@ -147,14 +159,19 @@ class Pictures:
 
     def unnamed(self, table: Table) -> None:
         "Enter the pictures below the root that no label named"
-        found = {Path(folder) / name for folder, _, names in os.walk(self.root) for name in names if Path(name).suffix.lower() in SUFFIXES} - self._named
+        found = {
+            Path(folder) / name
+            for folder, _, names in os.walk(self.root)
+            for name in names
+            if Path(name).suffix.lower() in SUFFIXES
+        } - self._named
         table.unmatched += [f"{table.name(p)}: a picture without a label" for p in sorted(found)]
 
 
 def check_label(
     text: str,  # as it stands in the label
     layout: str = "",  # name of its layout; "" = the one that the text fits
-) -> Tuple[str, str]:  # text and layout
+) -> tuple[str, str]:  # text and layout
     "Clean text and its layout; raises `Fault`: skipped if the layout is unknown, mislabelled if the text contradicts it"
     if layout and layout not in LAYOUTS:
         raise Fault("skipped", f"layout '{layout}' is unknown (known: {', '.join(LAYOUTS)})")
@@ -166,7 +183,9 @@ def check_label(
     if found is None and layout:
         raise Fault("mislabelled", f"'{text}' does not fit the layout {layout} ({LAYOUTS[layout].mask})")
     if found is None:
-        raise Fault("skipped", f"'{text}' fits no known layout ({', '.join(f'{n} {x.mask}' for n, x in LAYOUTS.items())})")
+        raise Fault(
+            "skipped", f"'{text}' fits no known layout ({', '.join(f'{n} {x.mask}' for n, x in LAYOUTS.items())})"
+        )
     return text, found.name
 
 # %% ../../nbs/16_plates.folder.ipynb #c009
@@ -183,19 +202,21 @@ def _row(record: dict, pictures: Pictures) -> Row:
     if split not in SPLITS:
         raise Fault("mislabelled", f"split '{split}' is none of {', '.join(SPLITS)}")
     low = lr[0] if lr else None
-    return Row(image, text, layout, split, low, get("track"), _corners(get("corners"), image), _corners(get("lr_corners"), low))
+    return Row(
+        image, text, layout, split, low, get("track"), _corners(get("corners"), image), _corners(get("lr_corners"), low)
+    )
 
 
-def _corners(given: str, image: Optional[Path]) -> Optional[Corners]:
+def _corners(given: str, image: Path | None) -> Corners | None:
     "Corners as the table gives them, or a labelme file beside the picture"
     return parse_corners(given) if given.strip() or image is None else labelme_beside(image)
 
 
 def given_corners(
     pictures: Sequence[Path],  # files of crops
-) -> Dict[Path, Corners]:  # of those whose corners are known
+) -> dict[Path, Corners]:  # of those whose corners are known
     "Corners that somebody has marked: in a labels.csv of the pictures' folder or the one above, or in a labelme file beside a picture; raises `Fault`"
-    found: Dict[Path, Corners] = {}
+    found: dict[Path, Corners] = {}
     for folder in {f for p in pictures for f in (p.parent, p.parent.parent)}:
         if (folder / "labels.csv").is_file():
             for row in read_table(folder).rows:
@@ -233,7 +254,7 @@ def read_table(
 
 def write_table(
     root: str | Path,  # folder that gets labels.csv; it must be there
-    rows: List[dict],  # keys: columns of labels.csv
+    rows: list[dict],  # keys: columns of labels.csv
 ) -> None:
     "Write `labels.csv` in the generic form"
     with open(Path(root) / "labels.csv", "w", newline="", encoding="utf-8") as f:

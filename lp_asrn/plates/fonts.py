@@ -7,9 +7,8 @@ __all__ = ['FACES', 'PLATE_FACES', 'TEST_FACES', 'VAL_FACES', 'HELD_OUT', 'TRAIN
            'WEIGHTS', 'PEN', 'chain', 'strokes', 'draw', 'find_face', 'typeset', 'cut', 'shape_of', 'distance', 'glyph']
 
 # %% ../../nbs/11_plates.fonts.ipynb #c003
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import List
 
 import cv2
 import matplotlib
@@ -50,7 +49,7 @@ def chain(
     closed = words[-1:] == ["z"]
     spots = [tuple(float(v) for v in word.replace("~", ",").split(",")) for word in words[: len(words) - closed]]
     t = np.linspace(0, 1, 17)[:, None]
-    line: List[np.ndarray] = []
+    line: list[np.ndarray] = []
     for i, (x, y, *radius) in enumerate(spots):
         corner = np.array([(x, y)])
         if radius:
@@ -63,7 +62,7 @@ def chain(
     return np.concatenate(line + [line[0][:1]] if closed else line)
 
 # %% ../../nbs/11_plates.fonts.ipynb #c009
-@lru_cache(maxsize=None)
+@cache
 def strokes(
     path: Path,  # a face's YAML file
 ) -> dict:  # stroke, soften: float; glyphs: {character: [width, strokes]}
@@ -73,9 +72,11 @@ def strokes(
         missing = [c for c in ALPHABET if c not in data["glyphs"]]
         float(data["stroke"]), float(data["soften"])
     except Exception as e:  # whatever a YAML file may get wrong, PyYAML's own errors included
-        raise DataError(f"{path}: not a face of strokes ({' '.join(str(e).split())}); it needs stroke, soften and glyphs") from None
+        raise DataError(
+            f"{path}: not a face of strokes ({' '.join(str(e).split())}); it needs stroke, soften and glyphs"
+        ) from None
     if missing:
-        raise DataError(f"{path}: no glyph for {' '.join(missing)}; draw them (keys in quotes, as in \"0\")")
+        raise DataError(f'{path}: no glyph for {" ".join(missing)}; draw them (keys in quotes, as in "0")')
     return data
 
 
@@ -90,7 +91,9 @@ def draw(
         lines = [chain(stroke) for stroke in text.split("|")]
         size = round(100 * FINE), round(width * FINE)
     except (TypeError, ValueError, AttributeError, IndexError):
-        raise DataError(f"{path}: glyph '{char}' is {data['glyphs'][char]!r}; write [width, \"x,y x,y~r ... | x,y ...\"]") from None
+        raise DataError(
+            f"{path}: glyph '{char}' is {data['glyphs'][char]!r}; write [width, \"x,y x,y~r ... | x,y ...\"]"
+        ) from None
     rim = 20 * FINE  # strokes are followed this far out of the box
     away = np.full([s + 2 * rim for s in size], 255, np.uint8)
     for line in lines:
@@ -111,7 +114,9 @@ def find_face(
     path = FACES.get(face, Path(face))
     if path.suffix.lower() in FACE_FILES and path.is_file():
         return path
-    raise ConfigError(f"face '{face}' does not exist{suggest(face, FACES)}; one's own face is the path of a .yaml, .ttf or .otf file")
+    raise ConfigError(
+        f"face '{face}' does not exist{suggest(face, FACES)}; one's own face is the path of a .yaml, .ttf or .otf file"
+    )
 
 
 def typeset(
@@ -126,7 +131,7 @@ def typeset(
     return np.array(picture)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _font(path: Path) -> ImageFont.FreeTypeFont:
     "A font at the size at which capitals, about 0.7 of it, are as high as drawn ones"
     return ImageFont.truetype(str(path), 140 * FINE)
@@ -160,7 +165,7 @@ def distance(
     return outside - inside
 
 
-@lru_cache(maxsize=None)
+@cache
 def glyph(
     char: str,  # a character of the alphabet
     face: str,  # a name in `FACES`, or the path of one's own .yaml, .ttf or .otf

@@ -9,9 +9,10 @@ __all__ = ['ALPHABET', 'PAD', 'IS_LETTER', 'FACE_FILES', 'LAYOUTS', 'SPLITS', 'c
 # %% ../../nbs/10_plates.layouts.ipynb #c003
 import math
 import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterable, List, Literal, Optional, Sequence
+from typing import Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -41,7 +42,7 @@ def check_text(
 def encode(
     text: str,  # a plate text, as for `check_text`
     num_slots: int,  # length of the result
-) -> List[int]:  # class indices, then `PAD`
+) -> list[int]:  # class indices, then `PAD`
     "Class indices of a text; raises `DataError` if it has more characters than slots"
     text = check_text(text)
     if len(text) > num_slots:
@@ -59,48 +60,56 @@ def decode(
 @dataclass(slots=True)
 class Style:
     "A colour class or era of a layout"
-    plate: List[int]  # RGB of the plate
-    ink: List[int]  # RGB of the characters
+
+    plate: list[int]  # RGB of the plate
+    ink: list[int]  # RGB of the characters
     weight: float = 1.0  # how often it is drawn, relative to the others
-    accent: List[int] = field(default_factory=lambda: [128, 128, 128])  # RGB that items may use
+    accent: list[int] = field(default_factory=lambda: [128, 128, 128])  # RGB that items may use
 
 
 @dataclass(slots=True)
 class Item:
     "Something on a plate besides the characters"
+
     shape: Literal["box", "disc", "text", "code"]  # code: a random chequer, as of a QR code
-    at: List[float]  # box, code: left, top, right, bottom; disc, text: the centre x, y; in plate widths and heights
+    at: list[float]  # box, code: left, top, right, bottom; disc, text: the centre x, y; in plate widths and heights
     colour: str  # plate, ink, accent, or #RRGGBB
-    size: float = 0.0  # disc: radius, text: height of its capitals, box: width of its outline (0 = filled); in plate heights
-    text: List[str] = field(default_factory=list)  # one of these is written
+    size: float = (
+        0.0  # disc: radius, text: height of its capitals, box: width of its outline (0 = filled); in plate heights
+    )
+    text: list[str] = field(default_factory=list)  # one of these is written
     chance: float = 1.0  # how often it is there
 
 
 @dataclass(slots=True)
 class Characters:
     "Where the characters of a layout stand"
-    box: List[float]  # left, top, right, bottom, in plate widths and heights
-    gaps: Dict[int, float] = field(default_factory=dict)  # after so many characters, a gap of so many character cells
+
+    box: list[float]  # left, top, right, bottom, in plate widths and heights
+    gaps: dict[int, float] = field(default_factory=dict)  # after so many characters, a gap of so many character cells
     stretch: float = 1.0  # width of the characters, relative to the face's own
 
 
 @dataclass(slots=True)
 class Layout:
     "A rule for plate texts, and the look that the renderer gives it"
+
     name: str  # as in labels.csv and on the command line
     mask: str  # L (letter) or D (digit) for each character
     aspect: float  # width / height of the plate
-    faces: Dict[str, float]  # face -> how often it is drawn
+    faces: dict[str, float]  # face -> how often it is drawn
     characters: Characters
-    styles: Dict[str, Style]
-    items: List[Item] = field(default_factory=list)
+    styles: dict[str, Style]
+    items: list[Item] = field(default_factory=list)
 
     def fits(
         self,
         text: str,  # a plate text in upper case, without blanks
     ) -> bool:
         "True if `text` has this layout's length and kinds of characters"
-        return len(text) == len(self.mask) and all(c in ALPHABET and c.isalpha() == (m == "L") for c, m in zip(text, self.mask))
+        return len(text) == len(self.mask) and all(
+            c in ALPHABET and c.isalpha() == (m == "L") for c, m in zip(text, self.mask)
+        )
 
     def draw_text(
         self,
@@ -112,7 +121,7 @@ class Layout:
 # %% ../../nbs/10_plates.layouts.ipynb #c010
 def read_layouts(
     path: str | Path,  # YAML: name -> the fields of `Layout`
-) -> Dict[str, Layout]:  # by name
+) -> dict[str, Layout]:  # by name
     "Read layouts from a file; raises `DataError` naming the file, the layout and what is wrong"
     if not Path(path).is_file():
         raise DataError(f"no such layout file: {path}")
@@ -123,11 +132,15 @@ def read_layouts(
     except Exception as e:  # PyYAML's errors have no base class that omegaconf re-exports
         raise DataError(f"{path}: not valid YAML ({' '.join(str(e).split())})") from None
     if not isinstance(table, dict) or not table:
-        raise DataError(f"{path}: no layouts in it (expected: a name, and below it mask, aspect, faces, characters, styles)")
+        raise DataError(
+            f"{path}: no layouts in it (expected: a name, and below it mask, aspect, faces, characters, styles)"
+        )
     found = {}
     for name, row in table.items():
         try:
-            found[str(name)] = layout = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Layout), {"name": str(name)}, row))
+            found[str(name)] = layout = OmegaConf.to_object(
+                OmegaConf.merge(OmegaConf.structured(Layout), {"name": str(name)}, row)
+            )
         except (OmegaConfBaseException, TypeError, ValueError) as e:
             reason = str(e).splitlines()[0] if str(e) else type(e).__name__
             key = getattr(e, "full_key", None)
@@ -142,7 +155,9 @@ def _face(face: str, path: Path, name: str) -> str:
     if Path(face).suffix.lower() not in FACE_FILES:
         return face
     if Path(face).is_absolute() or ".." in Path(face).parts:
-        raise DataError(f"{path}: layout '{name}': face file '{face}' must lie beside the layout's file, or in a folder there")
+        raise DataError(
+            f"{path}: layout '{name}': face file '{face}' must lie beside the layout's file, or in a folder there"
+        )
     beside = path.parent / face
     if not beside.is_file():
         raise DataError(f"{path}: layout '{name}': no such face file: {beside}")
@@ -156,27 +171,48 @@ def _check(layout: Layout, where: str) -> None:
         f"mask '{layout.mask}' must be made of L and D": layout.mask and set(layout.mask) <= {"L", "D"},
         "aspect must lie between 1 and 10": 1 <= layout.aspect <= 10,
         "characters.stretch must lie between 0.3 and 3": 0.3 <= layout.characters.stretch <= 3,
-        "characters.box must be at least 0.1 high": not _is_box(layout.characters.box) or layout.characters.box[3] - layout.characters.box[1] >= 0.1,
+        "characters.box must be at least 0.1 high": not _is_box(layout.characters.box)
+        or layout.characters.box[3] - layout.characters.box[1] >= 0.1,
         f"characters.gaps must lie after character 1 to {len(layout.mask) - 1} and be 0 to 5 cells wide": all(
             0 < k < len(layout.mask) and 0 <= size <= 5 for k, size in layout.characters.gaps.items()
         ),
-        "faces must name at least one, and their shares must be positive": layout.faces and all(0 < s < math.inf for s in layout.faces.values()),
-        "styles must name at least one, and their weights must be positive": layout.styles and all(0 < s.weight < math.inf for s in layout.styles.values()),
+        "faces must name at least one, and their shares must be positive": layout.faces
+        and all(0 < s < math.inf for s in layout.faces.values()),
+        "styles must name at least one, and their weights must be positive": layout.styles
+        and all(0 < s.weight < math.inf for s in layout.styles.values()),
         "characters.box must be left, top, right, bottom within 0 and 1": _is_box(layout.characters.box),
     }
     for style in layout.styles.values():
         for rgb in (style.plate, style.ink, style.accent):
-            rules[f"colour {rgb} must be three numbers from 0 to 255"] = len(rgb) == 3 and all(0 <= v <= 255 for v in rgb)
+            rules[f"colour {rgb} must be three numbers from 0 to 255"] = len(rgb) == 3 and all(
+                0 <= v <= 255 for v in rgb
+            )
     for k, item in enumerate(layout.items):
-        places = _is_box(item.at) if item.shape in ("box", "code") else len(item.at) == 2 and all(-0.5 <= v <= 1.5 for v in item.at)
-        rules[f"item {k + 1} ({item.shape}): size must lie between 0 and 1, chance between 0 and 1"] = 0 <= item.size <= 1 and 0 <= item.chance <= 1
+        places = (
+            _is_box(item.at)
+            if item.shape in ("box", "code")
+            else len(item.at) == 2 and all(-0.5 <= v <= 1.5 for v in item.at)
+        )
+        rules[f"item {k + 1} ({item.shape}): size must lie between 0 and 1, chance between 0 and 1"] = (
+            0 <= item.size <= 1 and 0 <= item.chance <= 1
+        )
         rules[f"item {k + 1} (code): at must be at least 0.02 wide and high"] = item.shape != "code" or (
             len(item.at) == 4 and min(item.at[2] - item.at[0], item.at[3] - item.at[1]) >= 0.02
         )
-        rules[f"item {k + 1} ({item.shape}): at must be {'left, top, right, bottom' if item.shape in ('box', 'code') else 'x, y'}"] = places
+        rules[
+            f"item {k + 1} ({item.shape}): at must be {'left, top, right, bottom' if item.shape in ('box', 'code') else 'x, y'}"
+        ] = places
         rules[f"item {k + 1} ({item.shape}): text must list what to write"] = item.shape != "text" or item.text
-        hexed = item.colour.startswith("#") and len(item.colour) == 7 and not set(item.colour[1:].lower()) - set("0123456789abcdef")
-        rules[f"item {k + 1}: colour '{item.colour}' must be plate, ink, accent or #RRGGBB"] = hexed or item.colour in ("plate", "ink", "accent")
+        hexed = (
+            item.colour.startswith("#")
+            and len(item.colour) == 7
+            and not set(item.colour[1:].lower()) - set("0123456789abcdef")
+        )
+        rules[f"item {k + 1}: colour '{item.colour}' must be plate, ink, accent or #RRGGBB"] = hexed or item.colour in (
+            "plate",
+            "ink",
+            "accent",
+        )
     for what, holds in rules.items():
         if not holds:
             raise DataError(f"{where}: {what}")
@@ -201,9 +237,9 @@ def get_layout(
 
 def get_layouts(
     names: Iterable[str],  # names of layouts, or paths of YAML files, which are read and become known by name
-) -> List[Layout]:
+) -> list[Layout]:
     "The layouts of those names and files; raises `DataError` for what is unknown, malformed or a second layout of one name"
-    found: List[Layout] = []
+    found: list[Layout] = []
     for name in names:
         if not name.endswith((".yaml", ".yml")):
             found.append(get_layout(name))
@@ -217,8 +253,8 @@ def get_layouts(
 
 def layout_of(
     text: str,  # a plate text
-    names: Optional[Iterable[str]] = None,  # layouts to choose from; all if None
-) -> Optional[Layout]:  # the first that fits, or None
+    names: Iterable[str] | None = None,  # layouts to choose from; all if None
+) -> Layout | None:  # the first that fits, or None
     "The layout whose mask a text fits"
     return next((LAYOUTS[n] for n in (LAYOUTS if names is None else names) if LAYOUTS[n].fits(text)), None)
 

@@ -99,6 +99,11 @@ def compress(
 ) -> np.ndarray:  # (h, w, 3) uint8
     "JPEG with 4:2:0 colour and back"
     frame = cv2.cvtColor(cv2.copyMakeBorder(picture, y, 0, x, 0, cv2.BORDER_REPLICATE), cv2.COLOR_RGB2BGR)
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    ]
     frame = cv2.imdecode(cv2.imencode(".jpg", frame, options)[1], cv2.IMREAD_COLOR)
     return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)[y:, x:]

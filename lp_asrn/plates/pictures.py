@@ -10,9 +10,8 @@ __all__ = ['SUFFIXES', 'GREY', 'KINDS', 'Corners', 'LR_SIZE', 'READING_SIZE', 'A
 # %% ../../nbs/09_plates.pictures.ipynb #c003
 import os
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -63,7 +62,7 @@ def open_image(
 
 def picture_size(
     path: Path,  # of a picture file, any format that Pillow reads
-) -> Tuple[int, int]:  # width, height
+) -> tuple[int, int]:  # width, height
     "Size of a picture as it is stored, read from its head; raises `Fault`"
     try:
         with Image.open(path) as opened:
@@ -95,7 +94,7 @@ def write_image(
 
 def list_images(
     path: str | Path,  # a picture file, or a folder of pictures
-) -> List[Path]:  # sorted
+) -> list[Path]:  # sorted
     "A picture file itself, or the pictures of a folder; raises `DataError` if there is none"
     path = Path(path)
     if path.is_file():
@@ -108,7 +107,7 @@ def list_images(
     return found
 
 # %% ../../nbs/09_plates.pictures.ipynb #c013
-Corners = Tuple[Tuple[float, float], ...]  # four (x, y) in pixels: top-left, top-right, bottom-right, bottom-left
+Corners = tuple[tuple[float, float], ...]  # four (x, y) in pixels: top-left, top-right, bottom-right, bottom-left
 
 
 def check_corners(
@@ -123,7 +122,9 @@ def check_corners(
         raise Fault("mislabelled", "there are not four corners x, y")
     side = np.roll(quad, -1, axis=0) - quad
     after = np.roll(side, -1, axis=0)
-    turns = side[:, 0] * after[:, 1] - side[:, 1] * after[:, 0]  # positive: the outline turns clockwise, as y points down
+    turns = (
+        side[:, 0] * after[:, 1] - side[:, 1] * after[:, 0]
+    )  # positive: the outline turns clockwise, as y points down
     if (turns <= 0).any() or side[0, 0] <= 0:
         order = "top-left, top-right, bottom-right, bottom-left"
         raise Fault("mislabelled", f"the corners cross, lie on a line, or are not in the order {order}")
@@ -154,7 +155,7 @@ def whole(
 
 def plate_size(
     corners: Corners,  # four (x, y) in pixels
-) -> Tuple[float, float]:  # height, width in pixels
+) -> tuple[float, float]:  # height, width in pixels
     "How large a plate is in its picture: the means of opposite sides"
     quad = np.float32(corners)
     top, right, bottom, left = np.hypot(*(np.roll(quad, -1, axis=0) - quad).T)

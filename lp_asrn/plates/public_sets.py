@@ -9,8 +9,9 @@ __all__ = ['LAYOUT_NAMES', 'SPLIT_NAMES', 'NAMES', 'READERS', 'read_rodosol', 'r
 # %% ../../nbs/17_plates.public_sets.ipynb #c003
 import os
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from ..config import DataError
 from .annotations import labelme, read_json, read_text
 from .folder import Pictures, Row, Table, check_label, read_table
 from .layouts import SPLITS, split_of
-from .pictures import SUFFIXES, Corners, Fault, check_corners, picture_size
+from .pictures import SUFFIXES, Corners, Fault, check_corners
 
 LAYOUT_NAMES = {"brazilian": "brazilian", "mercosur": "mercosur-br", "mercosul": "mercosur-br"}
 SPLIT_NAMES = {"training": "train", "validation": "val", "testing": "test"} | {name: name for name in SPLITS}
@@ -36,7 +37,7 @@ def _layout(name: str) -> str:
     return LAYOUT_NAMES.get(name.lower(), name)
 
 
-def _lines(path: Path, number: int, table: Table) -> Iterator[Tuple[str, List[str]]]:
+def _lines(path: Path, number: int, table: Table) -> Iterator[tuple[str, list[str]]]:
     "The lines of a list and their `number` fields, which stand between semicolons; other lines are faults"
     for line, text in enumerate(read_text(path).splitlines(), start=1):
         words, where = [w.strip() for w in text.split(";")], f"{path.name}, line {line}"
@@ -46,13 +47,13 @@ def _lines(path: Path, number: int, table: Table) -> Iterator[Tuple[str, List[st
             table.mislabelled.append(f"{where}: '{text[:60]}' is not {number} fields with semicolons between them")
 
 # %% ../../nbs/17_plates.public_sets.ipynb #c005
-def _note(image: Path) -> Dict[str, str]:
+def _note(image: Path) -> dict[str, str]:
     "The `key: value` lines of the .txt beside a picture"
     lines = (line.partition(":") for line in read_text(image.with_suffix(".txt")).splitlines())
     return {key.strip().lower(): value.strip() for key, _, value in lines}
 
 
-def _plate(image: Path, note: Dict[str, str]) -> Tuple[str, str]:  # text, layout
+def _plate(image: Path, note: dict[str, str]) -> tuple[str, str]:  # text, layout
     "The plate of a note; two-line plates of motorcycles are skipped"
     if note.get("type", "").lower() == "motorcycle" or image.parent.name.startswith("motorcycles"):
         raise Fault("skipped", "the two-line plate of a motorcycle")
@@ -94,13 +95,15 @@ def read_rodosol_sr(
     return table
 
 
-def _list(root: Path, pairs: bool) -> Optional[Path]:
+def _list(root: Path, pairs: bool) -> Path | None:
     "The file of a folder whose lines have three fields, the first two being pictures (`pairs`) or not; None if there is none"
     found = []
     for path in sorted(p for p in root.glob("*.*") if p.suffix in (".txt", ".csv") and p.is_file()):
         with open(path, encoding="utf-8", errors="replace") as f:
             filled = ([w.strip() for w in line.split(";")] for line in f if line.strip())
-            lines = [words for words, _ in zip(filled, range(20)) if len(words) == 3 and words[2].lower() in SPLIT_NAMES]
+            lines = [
+                words for words, _ in zip(filled, range(20)) if len(words) == 3 and words[2].lower() in SPLIT_NAMES
+            ]
         kinds = {all(Path(w).suffix.lower() in SUFFIXES for w in words[:2]) for words in lines}
         if kinds and pairs in kinds:
             found.append(path)
@@ -109,7 +112,7 @@ def _list(root: Path, pairs: bool) -> Optional[Path]:
     return found[0] if found else None
 
 # %% ../../nbs/17_plates.public_sets.ipynb #c007
-def _frames(pictures: Pictures, folder: Path) -> List[str]:
+def _frames(pictures: Pictures, folder: Path) -> list[str]:
     "Numbers of the frames of a track: 001 to 005, and any more that are there"
     found = {m[1] for stem in pictures.folder(folder) if (m := re.fullmatch(r"[lh]r-(\d+)", stem))}
     if not found:
@@ -133,10 +136,14 @@ def read_ufpr(
             for n in _frames(pictures, folder):
                 with table.attempt(f"{track}, frame {n}"):
                     lr, hr = pictures.find(folder / f"lr-{n}", folder / f"hr-{n}")
-                    table.rows.append(Row(hr, text, layout, split, lr, table.name(folder), labelme(hr), labelme(lr), False))
+                    table.rows.append(
+                        Row(hr, text, layout, split, lr, table.name(folder), labelme(hr), labelme(lr), False)
+                    )
             continue
         pictures.claim(folder)  # after a fault of the whole track
-    beside = {p for parent in {f.parent for f in named if os.path.isdir(f.parent)} for p in parent.iterdir() if p.is_dir()}
+    beside = {
+        p for parent in {f.parent for f in named if os.path.isdir(f.parent)} for p in parent.iterdir() if p.is_dir()
+    }
     for track in sorted(p for p in beside - named if any(p.glob("[lh]r-*"))):
         table.unmatched.append(f"{table.name(track)}: a track that the list does not name")
         pictures.claim(track)
@@ -147,7 +154,7 @@ def read_ufpr(
 NAMES = ("top-left", "top-right", "bottom-right", "bottom-left")
 
 
-def _annotated(corners: Dict, image: Path) -> Optional[Corners]:
+def _annotated(corners: dict, image: Path) -> Corners | None:
     "The corners of a picture in annotations.json; None if the track has none"
     if not corners:
         return None
@@ -158,7 +165,7 @@ def _annotated(corners: Dict, image: Path) -> Optional[Corners]:
         raise Fault("mislabelled", f"annotations.json has no four corners of {image.name}") from None
 
 
-def _tracks(root: Path) -> List[Path]:
+def _tracks(root: Path) -> list[Path]:
     "The tracks of LRLPR-26"
     return sorted(p for above in ("", "*/") for p in root.glob(f"{above}Scenario-*/*/track_*") if p.is_dir())
 
@@ -171,24 +178,30 @@ def read_lrlpr(
     for folder in _tracks(root):
         track, blind = table.name(folder), not any(folder.glob("hr-*"))
         with table.attempt(track):
-            note = {} if blind and not (folder / "annotations.json").exists() else read_json(folder / "annotations.json")
+            note = (
+                {} if blind and not (folder / "annotations.json").exists() else read_json(folder / "annotations.json")
+            )
             text, layout, split = "", _layout(folder.parent.name), "test"
             if "plate_text" in note or not blind:
                 blind = False
-                text, layout = check_label(str(note.get("plate_text", "")), _layout(str(note.get("plate_layout", folder.parent.name))))
+                text, layout = check_label(
+                    str(note.get("plate_text", "")), _layout(str(note.get("plate_layout", folder.parent.name)))
+                )
                 split = split_of(text)
             for n in _frames(pictures, folder):
                 with table.attempt(f"{track}, frame {n}"):
                     lr, *hr = pictures.find(folder / f"lr-{n}", *([] if blind else [folder / f"hr-{n}"]))
                     lr_corners, *corners = (_annotated(note.get("corners"), p) for p in (lr, *hr))
-                    table.rows.append(Row(*(hr or [None]), text, layout, split, lr, track, *(corners or [None]), lr_corners, False))
+                    table.rows.append(
+                        Row(*(hr or [None]), text, layout, split, lr, track, *(corners or [None]), lr_corners, False)
+                    )
             continue
         pictures.claim(folder)
     pictures.unnamed(table)
     return table
 
 # %% ../../nbs/17_plates.public_sets.ipynb #c009
-def _phases(root: Path) -> List[Path]:
+def _phases(root: Path) -> list[Path]:
     "The phases of MDLP"
     found = sorted({p.parent for kind in ("inputs", "gt") for p in root.glob(f"*/{kind}/")})
     return found if any((p / "inputs").is_dir() and (p / "gt").is_dir() for p in found) else []
@@ -206,16 +219,22 @@ def read_mdlp(
                 with table.attempt(table.name(files[0])):
                     partner = next(iter(gt)) if len(gt) == 1 else stem
                     lr, hr = pictures.find(phase / "inputs" / group / stem, phase / "gt" / group / partner)
-                    table.rows.append(Row(hr, "", "", _split(phase.name), lr, f"{phase.name}/{group}", registered=False))
+                    table.rows.append(
+                        Row(hr, "", "", _split(phase.name), lr, f"{phase.name}/{group}", registered=False)
+                    )
     pictures.unnamed(table)
     return table
 
 # %% ../../nbs/17_plates.public_sets.ipynb #c011
-READERS: Dict[str, Tuple[str, Callable[[Path], Any], Callable[[Path], Table]]] = {
+READERS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Table]]] = {
     "labels.csv": ("a table labels.csv", lambda root: (root / "labels.csv").is_file(), read_table),
     "RodoSol-SR": ("a list of lines HR;LR;split", lambda root: _list(root, pairs=True), read_rodosol_sr),
     "UFPR-SR-Plates": ("a list of lines PLATE;folder;split", lambda root: _list(root, pairs=False), read_ufpr),
-    "RodoSol-ALPR": ("split.txt and images", lambda root: (root / "split.txt").exists() or any(root.glob("images/cars-*/")), read_rodosol),
+    "RodoSol-ALPR": (
+        "split.txt and images",
+        lambda root: (root / "split.txt").exists() or any(root.glob("images/cars-*/")),
+        read_rodosol,
+    ),
     "LRLPR-26": ("Scenario-A or -B", _tracks, read_lrlpr),
     "MDLP": ("a phase with inputs and gt", _phases, read_mdlp),
 }  # form -> its mark in words, the test for it, the reader
@@ -231,46 +250,55 @@ def recognise(
     for form, (_, found, _) in READERS.items():
         if found(root):
             return form
-    raise DataError(f"{root} has none of the known forms: " + "; ".join(f"{form} ({mark})" for form, (mark, *_) in READERS.items()))
+    raise DataError(
+        f"{root} has none of the known forms: " + "; ".join(f"{form} ({mark})" for form, (mark, *_) in READERS.items())
+    )
 
 # %% ../../nbs/17_plates.public_sets.ipynb #c013
 def drop_repeated(table: Table) -> None:
     "Keep one row of each pair of pictures, and none of a picture or a track whose labels differ"
-    labels: Dict[Path, set] = {}
-    texts: Dict[Tuple[str, str], set] = {}  # of a track in a split; between splits it is a leak
+    labels: dict[Path, set] = {}
+    texts: dict[tuple[str, str], set] = {}  # of a track in a split; between splits it is a leak
     for row in table.rows:
         texts.setdefault((row.track, row.split), set()).add(row.text)
         for path in filter(None, (row.image, row.lr)):
             labels.setdefault(path, set()).add(f"{row.text} {row.split}".strip())
-    kept: Dict[Tuple, Row] = {}
+    kept: dict[tuple, Row] = {}
     for row in table.rows:
         with table.attempt(table.name(row.image or row.lr)):
             for path in filter(None, (row.image, row.lr)):
                 if len(labels[path]) > 1:
-                    raise Fault("mislabelled", f"{path.name} is labelled in more than one way: {', '.join(sorted(labels[path]))}")
+                    raise Fault(
+                        "mislabelled",
+                        f"{path.name} is labelled in more than one way: {', '.join(sorted(labels[path]))}",
+                    )
             if row.track and len(found := texts[row.track, row.split]) > 1:
-                raise Fault("mislabelled", f"track '{row.track}' has more than one plate text: {', '.join(sorted(found))}")
+                raise Fault(
+                    "mislabelled", f"track '{row.track}' has more than one plate text: {', '.join(sorted(found))}"
+                )
             if (row.image, row.lr) in kept:
                 raise Fault("repeated", "a second row for the same picture")
             kept[row.image, row.lr] = row
     table.rows = list(kept.values())
 
 
-def leaks(table: Table) -> List[str]:
+def leaks(table: Table) -> list[str]:
     "Plate texts and tracks that stand in more than one split, one line each"
     found = []
     for what, key in (("plate text", lambda r: r.text), ("track", lambda r: r.track)):
-        where: Dict[str, set] = {}
+        where: dict[str, set] = {}
         for row in table.rows:
             where.setdefault(key(row), set()).add(row.split)
-        both = ((value, sorted(splits, key=SPLITS.index)) for value, splits in where.items() if value and len(splits) > 1)
+        both = (
+            (value, sorted(splits, key=SPLITS.index)) for value, splits in where.items() if value and len(splits) > 1
+        )
         found += [f"{what} '{value}' stands in {len(splits)} splits ({', '.join(splits)})" for value, splits in both]
     return found
 
 
 def hold_back(table: Table) -> None:
     "Move rows to `held_back` whose plate text or track also stands in a later split (train, val, test)"
-    last: Dict[Tuple, int] = {}
+    last: dict[tuple, int] = {}
     keys = lambda row: [(kind, value) for kind, value in (("plate text", row.text), ("track", row.track)) if value]
     for row in table.rows:
         for key in keys(row):
@@ -280,7 +308,9 @@ def hold_back(table: Table) -> None:
         with table.attempt(table.name(row.image or row.lr)):
             for kind, value in keys(row):
                 if SPLITS[last[kind, value]] != row.split:
-                    raise Fault("held_back", f"{row.split}, but its {kind} '{value}' stands in {SPLITS[last[kind, value]]} too")
+                    raise Fault(
+                        "held_back", f"{row.split}, but its {kind} '{value}' stands in {SPLITS[last[kind, value]]} too"
+                    )
             table.rows.append(row)
 
 # %% ../../nbs/17_plates.public_sets.ipynb #c014
@@ -304,5 +334,9 @@ def read_data(
     if table.form != "labels.csv":
         hold_back(table)
     elif found := leaks(table):
-        raise DataError(f"{root}: {found[0]}" + (f", and {len(found) - 1} more leaks" if len(found) > 1 else "") + "; see lp_asrn data check")
+        raise DataError(
+            f"{root}: {found[0]}"
+            + (f", and {len(found) - 1} more leaks" if len(found) > 1 else "")
+            + "; see lp_asrn data check"
+        )
     return table

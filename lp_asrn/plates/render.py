@@ -6,9 +6,9 @@
 __all__ = ['NEAR', 'Scene', 'show', 'illuminate', 'photograph', 'draw_scene', 'nudge', 'render_plate']
 
 # %% ../../nbs/13_plates.render.ipynb #c003
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Optional, Sequence, Tuple
+from functools import cache
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ NEAR = 0.15  # surroundings that a rectified HR picture needs, in plate heights
 @dataclass(frozen=True, slots=True)
 class Scene:
     "A plate upright in its surroundings, at HR"
+
     picture: np.ndarray  # (h, w, 3) uint8 RGB
     corners: np.ndarray  # (4, 2) float32 x, y of the plate, clockwise from the top left, in pixels of `picture`
 
@@ -45,7 +46,7 @@ def show(
     return Scene(picture, ((body.corners - low) * (wanted / (high - low))).astype(np.float32))
 
 # %% ../../nbs/13_plates.render.ipynb #c007
-@lru_cache(maxsize=None)
+@cache
 def _ramp(n: int) -> np.ndarray:
     "-1 to 1 in n steps, float32"
     return np.linspace(-1, 1, n, dtype=np.float32)
@@ -57,7 +58,12 @@ def _scatter(light: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Gen
     if border < 0.15:
         light = light * (1 - (0.2 + 0.5 * much) * np.maximum(x * x if where < 0.5 else 0, y * y) ** 2)[..., None]
     if bloom < 0.12:
-        shine = cv2.GaussianBlur(np.maximum(light - 140, 0), (0, 0), (0.03 + 0.09 * float(size)) * len(light), borderType=cv2.BORDER_REPLICATE)
+        shine = cv2.GaussianBlur(
+            np.maximum(light - 140, 0),
+            (0, 0),
+            (0.03 + 0.09 * float(size)) * len(light),
+            borderType=cv2.BORDER_REPLICATE,
+        )
         light = light + (0.3 + 0.9 * where) * shine
     if veil < 0.2:
         share = 0.1 + 0.5 * much * much
@@ -80,7 +86,11 @@ def illuminate(
         angle, offset, soft = rng.uniform(0, np.pi), rng.uniform(-0.6, 0.6), rng.uniform(4, 40)
         side = np.float32(np.cos(angle)) * x * 3 + np.float32(np.sin(angle)) * y - np.float32(offset)
         light = light * (1 - np.float32(rng.uniform(0.12, 0.3)) * (1 + np.tanh(np.float32(soft / 2) * side)))
-    exposure = rng.uniform(0.3, 1.1) if night else rng.choice([rng.uniform(0.35, 0.9), rng.uniform(0.8, 1.1), rng.uniform(1.1, 1.7)], p=[0.25, 0.6, 0.15])
+    exposure = (
+        rng.uniform(0.3, 1.1)
+        if night
+        else rng.choice([rng.uniform(0.35, 0.9), rng.uniform(0.8, 1.1), rng.uniform(1.1, 1.7)], p=[0.25, 0.6, 0.15])
+    )
     result = picture * (light * np.float32(exposure))[..., None]
     if night:
         result = 255 * (result / 255) ** np.float32(rng.uniform(0.9, 1.4)) + np.float32(rng.uniform(0, 25))
@@ -101,11 +111,17 @@ def photograph(
 ) -> np.ndarray:  # (h, w, 3) uint8
     "What even a good camera does to a crop: softness, noise, clipping and light compression"
     if rng.random() < 0.75:
-        picture = cv2.GaussianBlur(picture, (0, 0), max(0.1, 1.4 * rng.random() ** 1.5) * height / 32, borderType=cv2.BORDER_REPLICATE)
+        picture = cv2.GaussianBlur(
+            picture, (0, 0), max(0.1, 1.4 * rng.random() ** 1.5) * height / 32, borderType=cv2.BORDER_REPLICATE
+        )
     if rng.random() < 0.08:  # the car moves
-        picture = cv2.blur(picture, (max(1, round(height / 32 * rng.uniform(1.5, 4))), 1), borderType=cv2.BORDER_REPLICATE)
+        picture = cv2.blur(
+            picture, (max(1, round(height / 32 * rng.uniform(1.5, 4))), 1), borderType=cv2.BORDER_REPLICATE
+        )
     if rng.random() < 0.3:  # sharpening
-        picture = cv2.addWeighted(picture, 1 + (much := rng.uniform(0.2, 1.0)), cv2.GaussianBlur(picture, (0, 0), 1.0), -much, 0)
+        picture = cv2.addWeighted(
+            picture, 1 + (much := rng.uniform(0.2, 1.0)), cv2.GaussianBlur(picture, (0, 0), 1.0), -much, 0
+        )
     if rng.random() < 0.6:
         picture = picture + rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(6 * rng.random() ** 2)
     result = cv2.convertScaleAbs(np.maximum(picture, 0))
@@ -120,7 +136,7 @@ def draw_scene(
     layout: Layout,  # its body and character grid
     rng: np.random.Generator,  # all randomness comes from here
     height: int = 32,  # of the plate, in pixels; it is shown three times as wide
-    faces: Optional[Sequence[str]] = None,  # as of `draw_body`
+    faces: Sequence[str] | None = None,  # as of `draw_body`
     margin: float = NEAR,  # as of `show`
     font_share: float = 0.0,  # how often another font is taken than those faces, as of `draw_body`
     vary: float = 0.0,  # how often the characters have a style of their own, as of `draw_body`
@@ -149,7 +165,7 @@ def render_plate(
     layout: Layout,  # its body and character grid
     rng: np.random.Generator,  # all randomness comes from here
     height: int = 32,  # pixels; the width is three times that
-    faces: Optional[Sequence[str]] = None,  # as of `draw_body`
+    faces: Sequence[str] | None = None,  # as of `draw_body`
     font_share: float = 0.0,  # the same
     vary: float = 0.0,  # the same
 ) -> np.ndarray:  # (height, 3*height, 3) uint8 RGB

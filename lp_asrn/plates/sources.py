@@ -10,9 +10,10 @@ import hashlib
 import os
 import tempfile
 import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Optional, Protocol, Sequence, Tuple
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -32,7 +33,7 @@ class PictureStore:
     def __init__(self):
         file, self._path = tempfile.mkstemp(prefix="lp_asrn-")
         os.close(file)
-        self._places: List[Tuple[int, Tuple[int, ...]]] = []  # offset, shape
+        self._places: list[tuple[int, tuple[int, ...]]] = []  # offset, shape
         weakref.finalize(self, _delete, self._path, os.getpid())
 
     def __len__(self) -> int:
@@ -62,15 +63,16 @@ def _delete(path: str, owner: int) -> None:
 @dataclass(frozen=True, slots=True)
 class Plate:
     "One plate of a source"
+
     id: str  # unique within the data set; the miner's key
     text: str
     layout: str
     picture: np.ndarray  # (H, W, 3) uint8: HR, with what surrounds the plate
     corners: np.ndarray  # (4, 2) float32 x, y of the plate in `picture`
-    lr: Optional[np.ndarray] = None  # (h, w, 3) uint8, an LR crop of its own; None = `picture` is degraded
-    lr_corners: Optional[np.ndarray] = None  # (4, 2) float32 of the plate in `lr`
+    lr: np.ndarray | None = None  # (h, w, 3) uint8, an LR crop of its own; None = `picture` is degraded
+    lr_corners: np.ndarray | None = None  # (4, 2) float32 of the plate in `lr`
     registered: bool = True  # LR and HR show the same pixels, so that L1 and SSIM make sense
-    aspect: Optional[float] = None  # width / height of a plate that is drawn upright, so that it can be seen from any side
+    aspect: float | None = None  # width / height of a plate that is drawn upright, so that it can be seen from any side
 
 
 class Source(Protocol):
@@ -80,7 +82,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
     def draw(self, index: int, epoch: int) -> Plate: ...
-    def hard_negative(self, index: int, epoch: int) -> Optional[np.ndarray]: ...
+    def hard_negative(self, index: int, epoch: int) -> np.ndarray | None: ...
 
 # %% ../../nbs/19a_plates.sources.ipynb #c012
 class RenderedPlates:
@@ -95,7 +97,7 @@ class RenderedPlates:
         height: int = 32,  # of HR, in pixels
         fresh: bool = False,  # other plates in each epoch
         wide: bool = False,  # with the surroundings that crops as they come show
-        unseen_face: Optional[bool] = None,  # set in faces that training never sees; None = if they are test plates
+        unseen_face: bool | None = None,  # set in faces that training never sees; None = if they are test plates
         font_share: float = 0.0,  # how often in another font than the layout's, as of `draw_body`
         vary: float = 0.0,  # how often in a style of their own, as of `draw_body`
     ):
@@ -179,7 +181,7 @@ LARGEST = 192  # pixels that a kept plate is wide
 def _window(
     picture: np.ndarray,  # (H, W, 3) uint8
     corners: np.ndarray,  # (4, 2) of the plate in it
-) -> Tuple[np.ndarray, np.ndarray]:  # the same of a part of it
+) -> tuple[np.ndarray, np.ndarray]:  # the same of a part of it
     "A plate with what surrounds it, by up to 1.5 plate heights"
     away, size = 1.5 * plate_size(corners)[0], picture.shape[1::-1]
     low = np.clip(np.floor(corners.min(0) - away), 0, np.subtract(size, 2)).astype(int)
@@ -198,13 +200,13 @@ class FilePlates:
     def __init__(
         self,
         table: Table,  # rows that turn out to be at fault leave `table.rows`
-        split: Optional[str] = None,  # None = every row
+        split: str | None = None,  # None = every row
         scale: int = 2,  # HR / LR
-        find: Optional[Find] = None,  # finds plates whose corners are not known; None = the picture is the plate
+        find: Find | None = None,  # finds plates whose corners are not known; None = the picture is the plate
     ):
         self.table, self.scale, self.find = table, scale, find
-        self._rows: List[Row] = []
-        self._kept: List[tuple] = []  # (place of HR, corners, place of LR, its corners, registered)
+        self._rows: list[Row] = []
+        self._kept: list[tuple] = []  # (place of HR, corners, place of LR, its corners, registered)
         self._digest, self._pictures = hashlib.sha256(), PictureStore()
         wanted = [r for r in table.rows if split in (None, r.split)]
         usable = [r for r in wanted if r.text and r.image]
@@ -216,7 +218,7 @@ class FilePlates:
             where = f" in split {split!r}" if split else ""
             raise DataError(f"no plate to use{where}: {table.summary()}{note}")
 
-    def _corners(self, picture: np.ndarray, given: Optional[Corners]) -> np.ndarray:
+    def _corners(self, picture: np.ndarray, given: Corners | None) -> np.ndarray:
         "Corners as they are given, found, or of the whole picture"
         if given is not None or self.find is None:
             return whole(picture) if given is None else np.float32(given)
@@ -237,7 +239,9 @@ class FilePlates:
         kept, corners = _window(hr, corners)
         for picture in (kept, lr):
             if picture is not None:
-                self._digest.update(repr((row.text, row.layout, registered, picture.shape)).encode() + picture.tobytes())
+                self._digest.update(
+                    repr((row.text, row.layout, registered, picture.shape)).encode() + picture.tobytes()
+                )
         places = [None if p is None else self._pictures.put(p) for p in (kept, lr)]
         self._kept.append((places[0], np.float32(corners), places[1], low, registered))
         self._rows.append(row)

@@ -8,8 +8,8 @@ __all__ = ['PUBLISHED', 'LONG', 'CYCLE', 'SPECIMENS', 'paste', 'write_rodosol', 
 
 # %% ../../nbs/16b_plates.specimens.ipynb #c003
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Tuple
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from .render import render_plate
 PUBLISHED = {"brazilian": "Brazilian", "mercosur-br": "Mercosur"}  # our names of layouts -> those of the published sets
 
 # %% ../../nbs/16b_plates.specimens.ipynb #c004
-def _draw(rng: np.random.Generator, number: int, height: int = 40) -> Iterator[Tuple[str, str, np.ndarray]]:
+def _draw(rng: np.random.Generator, number: int, height: int = 40) -> Iterator[tuple[str, str, np.ndarray]]:
     "`number` plates of different texts, the layouts in turn: text, layout, (height, 3 height, 3) uint8"
     seen = set()
     while len(seen) < number:
@@ -38,7 +38,7 @@ def paste(
     rng: np.random.Generator,
     height: int = 180,  # of the photograph, in pixels
     width: int = 320,  # of the photograph, in pixels
-) -> Tuple[np.ndarray, Corners]:  # (height, width, 3) uint8, and whole-numbered corners
+) -> tuple[np.ndarray, Corners]:  # (height, width, 3) uint8, and whole-numbered corners
     "A photograph of grey clouds with the plate seen at an angle"
     clouds = cv2.resize(rng.integers(40, 160, (9, 16), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     photo = cv2.cvtColor(clouds, cv2.COLOR_GRAY2RGB)
@@ -47,7 +47,9 @@ def paste(
     left, top = rng.integers(10, width - w - 10), rng.integers(10, height - h - 10)
     quad = np.round(upright + (left, top) + rng.uniform(-0.1, 0.1, (4, 2)) * h)
     warp = cv2.getPerspectiveTransform(upright - centre, np.float32(quad) - centre)
-    cv2.warpPerspective(plate, warp, (width, height), dst=photo, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
+    cv2.warpPerspective(
+        plate, warp, (width, height), dst=photo, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT
+    )
     return photo, tuple((float(x), float(y)) for x, y in quad)
 
 
@@ -77,7 +79,7 @@ def write_rodosol(
     root: Path,  # folder to write to, made as needed
     rng: np.random.Generator,
     number: int = 10,  # cars, one picture each
-) -> List[Row]:
+) -> list[Row]:
     "RodoSol-ALPR: `number` cars, and two motorcycles for which no row is expected"
     rows, lines = [], []
     for i, (text, layout, plate) in enumerate(_draw(rng, number + 2)):
@@ -85,7 +87,9 @@ def write_rodosol(
         photo, corners = paste(plate, rng)
         image = _jpeg(root / "images" / f"{kind}s-{PUBLISHED[layout][:2].lower()}" / f"img_{i:06d}.jpg", photo)
         where = " ".join(f"{x:.0f},{y:.0f}" for x, y in corners)
-        image.with_suffix(".txt").write_text(f"type: {kind}\nplate: {text}\nlayout: {PUBLISHED[layout]}\ncorners: {where}\n")
+        image.with_suffix(".txt").write_text(
+            f"type: {kind}\nplate: {text}\nlayout: {PUBLISHED[layout]}\ncorners: {where}\n"
+        )
         lines.append(f"{image.relative_to(root).as_posix()};{LONG[split]}\n")
         if kind == "car":
             rows.append(Row(image, text, layout, split, corners=corners))
@@ -97,7 +101,7 @@ def write_rodosol_sr(
     root: Path,  # folder to write to, made as needed
     rng: np.random.Generator,
     number: int = 10,  # pairs of HR and LR
-) -> List[Row]:
+) -> list[Row]:
     "RodoSol-SR: pairs of crops named by a list"
     rows, lines = [], []
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):
@@ -109,7 +113,7 @@ def write_rodosol_sr(
     return rows
 
 # %% ../../nbs/16b_plates.specimens.ipynb #c008
-def _frame(plate: np.ndarray, rng: np.random.Generator, lr: bool) -> Tuple[np.ndarray, Corners]:
+def _frame(plate: np.ndarray, rng: np.random.Generator, lr: bool) -> tuple[np.ndarray, Corners]:
     "A loose crop of a photographed plate, and the corners in it"
     photo, corners = paste(_shrink(plate) if lr else plate, rng)
     (left, top), (right, bottom) = np.min(corners, axis=0) - 4, np.max(corners, axis=0) + 5
@@ -121,7 +125,7 @@ def write_ufpr(
     root: Path,  # folder to write to, made as needed
     rng: np.random.Generator,
     number: int = 5,  # tracks, of five frames each
-) -> List[Row]:
+) -> list[Row]:
     "UFPR-SR-Plates: tracks of five frames, named by a list"
     rows, lines = [], []
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):
@@ -129,8 +133,13 @@ def write_ufpr(
         for n in range(1, 6):
             for kind in ("lr", "hr"):
                 crop, corners = _frame(plate, rng, kind == "lr")
-                path, points = _png(folder / f"{kind}-{n:03d}.png", crop), list(corners[n % 4 :] + corners[: n % 4])[:: 1 if n % 2 else -1]
-                note = dict(shapes=[dict(label="plate", points=points)], imageHeight=crop.shape[0], imageWidth=crop.shape[1])
+                path, points = (
+                    _png(folder / f"{kind}-{n:03d}.png", crop),
+                    list(corners[n % 4 :] + corners[: n % 4])[:: 1 if n % 2 else -1],
+                )
+                note = dict(
+                    shapes=[dict(label="plate", points=points)], imageHeight=crop.shape[0], imageWidth=crop.shape[1]
+                )
                 path.with_suffix(".json").write_text(json.dumps(note))
                 frames[kind, n] = path, corners
             (image, corners), (lr, lr_corners) = frames["hr", n], frames["lr", n]
@@ -145,7 +154,7 @@ def write_lrlpr(
     root: Path,  # folder to write to, made as needed
     rng: np.random.Generator,
     number: int = 6,  # tracks of five frames, the two test tracks included
-) -> List[Row]:
+) -> list[Row]:
     "LRLPR-26: scenarios A (PNG, corners) and B (JPEG, none); the last two tracks are test tracks, LR alone"
     rows = []
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):
@@ -153,7 +162,10 @@ def write_lrlpr(
         folder = root / f"Scenario-{scenario}" / PUBLISHED[layout] / f"track_{i:05d}"
         save, suffix, found = (_png, "png", {}) if scenario == "A" else (_jpeg, "jpg", {})
         for n in range(1, 6):
-            frames = {k: (folder / f"{k}-{n:03d}.{suffix}", *_frame(plate, rng, k == "lr")) for k in ("lr", "hr")[: 1 + labelled]}
+            frames = {
+                k: (folder / f"{k}-{n:03d}.{suffix}", *_frame(plate, rng, k == "lr"))
+                for k in ("lr", "hr")[: 1 + labelled]
+            }
             for path, crop, corners in frames.values():
                 save(path, crop)
                 found[path.name] = dict(zip(("top-left", "top-right", "bottom-right", "bottom-left"), corners))
@@ -171,7 +183,7 @@ def write_mdlp(
     root: Path,  # folder to write to, made as needed
     rng: np.random.Generator,
     number: int = 6,  # groups, of one plate each
-) -> List[Row]:
+) -> list[Row]:
     "MDLP: groups of three LR frames and one HR picture, without text"
     rows = []
     for i, (_, _, plate) in enumerate(_draw(rng, number)):
@@ -187,7 +199,7 @@ def write_generic(
     root: Path,  # folder to write to, made as needed
     rng: np.random.Generator,
     number: int = 10,  # plates, each with HR and LR
-) -> List[Row]:
+) -> list[Row]:
     "labels.csv with every column; HR pictures in PNG, LR pictures in JPEG"
     rows = []
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):
@@ -196,12 +208,22 @@ def write_generic(
     name = lambda p: p.relative_to(root).as_posix()
     write_table(
         root,
-        [dict(image_path=name(r.image), plate_text=r.text, lr_path=name(r.lr), layout=r.layout, track=r.track, split=r.split) for r in rows],
+        [
+            dict(
+                image_path=name(r.image),
+                plate_text=r.text,
+                lr_path=name(r.lr),
+                layout=r.layout,
+                track=r.track,
+                split=r.split,
+            )
+            for r in rows
+        ],
     )
     return rows
 
 
-SPECIMENS: Dict[str, Callable[[Path, np.random.Generator], List[Row]]] = {
+SPECIMENS: dict[str, Callable[[Path, np.random.Generator], list[Row]]] = {
     "labels.csv": write_generic,
     "RodoSol-ALPR": write_rodosol,
     "RodoSol-SR": write_rodosol_sr,

@@ -7,7 +7,7 @@ __all__ = ['RIM', 'ALIKE', 'field', 'likeness', 'GlyphStyle', 'styled']
 
 # %% ../../nbs/11a_plates.styles.ipynb #c003
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ RIM = 14  # pixels of a field around the ink
 _STEPS = 256  # of a field for each pixel of distance
 
 # %% ../../nbs/11a_plates.styles.ipynb #c005
-@lru_cache(maxsize=None)
+@cache
 def field(
     char: str,  # a character of the alphabet
     face: str,  # a name in `FACES`, or the path of one's own .yaml, .ttf or .otf
@@ -35,7 +35,7 @@ def field(
     return steps
 
 
-@lru_cache(maxsize=None)
+@cache
 def likeness(
     char: str,  # a character of the alphabet
     face: str,  # as of `field`
@@ -53,6 +53,7 @@ ALIKE = 0.6  # two faces are mixed in the characters whose `likeness` is at leas
 @dataclass(frozen=True, slots=True)
 class GlyphStyle:
     "How the characters of one plate depart from their face; as it stands, they do not"
+
     weight: float = 1.0  # 0.7..1.3, stroke width as a multiple of the usual, as of `glyph`
     width: float = 1.0  # of the characters, as a multiple of their own
     slant: float = 0.0  # how far the top leans to the right, in heights
@@ -85,7 +86,7 @@ class GlyphStyle:
         )
 
 # %% ../../nbs/11a_plates.styles.ipynb #c012
-@lru_cache(maxsize=None)
+@cache
 def _steps(n: int) -> np.ndarray:
     "(n,) float32, pixels from the middle of n pixels"
     return np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2)

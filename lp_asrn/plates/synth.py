@@ -6,8 +6,8 @@
 __all__ = ['write_synthetic']
 
 # %% ../../nbs/19d_plates.synth.ipynb #c003
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -30,7 +30,9 @@ def write_synthetic(
     seed: int = 0,  # of plates and degradations: another seed, other plates
     unrectified: bool = False,  # LR as it comes: askew, at native size, with its corners in the table
     frames: int = 1,  # of each plate; more than one make a track
-    progress: Callable[[Iterable[int], str], Iterable[int]] = lambda items, name: items,  # wraps the plates of a split, as `tqdm` does
+    progress: Callable[[Iterable[int], str], Iterable[int]] = lambda items, name: (
+        items
+    ),  # wraps the plates of a split, as `tqdm` does
 ) -> int:  # LR/HR pairs written
     "Write rendered plates as a data folder; raises `UserError` if something is there already"
     out, slots = Path(out), max(len(x.mask) for x in get_layouts(layouts))
@@ -53,8 +55,16 @@ def write_synthetic(
                 file = f"{name}_{k + 1}.png" if more else f"{name}.png"
                 write_image(out / "hr" / file, hr)
                 write_image(out / "lr" / file, lr)
-                row = dict(image_path=f"hr/{file}", plate_text=plates.text(i), lr_path=f"lr/{file}", layout=plates.layout(i).name, split=split)
-                where = dict(corners=format_corners(whole(hr)), lr_corners=format_corners(corners)) if unrectified else {}
+                row = dict(
+                    image_path=f"hr/{file}",
+                    plate_text=plates.text(i),
+                    lr_path=f"lr/{file}",
+                    layout=plates.layout(i).name,
+                    split=split,
+                )
+                where = (
+                    dict(corners=format_corners(whole(hr)), lr_corners=format_corners(corners)) if unrectified else {}
+                )
                 rows.append(row | more | where)
     write_table(out, rows)
     return len(rows)

@@ -6,8 +6,8 @@
 __all__ = ['Frame', 'render_track']
 
 # %% ../../nbs/15_plates.tracks.ipynb #c003
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import List, Optional, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from .views import View, draw_view, see
 @dataclass(frozen=True, slots=True)
 class Frame:
     "One moment of a track; LR and HR show the same plate, not the same pixels"
+
     lr: np.ndarray  # (h, w, 3) uint8 as it comes, or (H/scale, 3H/scale, 3) rectified
     corners: np.ndarray  # (4, 2) float32 of the plate in `lr`
     hr: np.ndarray  # (H, 3H, 3) uint8
@@ -60,9 +61,9 @@ def render_track(
     frames: int = 5,  # moments of the track, at least one
     height: int = 32,  # of HR, in pixels; the width is three times that
     scale: int = 2,  # HR / LR
-    faces: Optional[Sequence[str]] = None,  # as of `draw_body`
+    faces: Sequence[str] | None = None,  # as of `draw_body`
     unrectified: bool = False,  # LR frames as they come
-) -> List[Frame]:  # in the order of time: the car comes nearer
+) -> list[Frame]:  # in the order of time: the car comes nearer
     "Draw a plate as a passing car shows it"
     margin = WIDE_MARGIN if unrectified else NEAR
     flat = show(draw_body(text, layout, rng, height, faces, max(margin, MARGIN)), height, margin)

@@ -6,8 +6,8 @@
 __all__ = ['Track', 'RenderedTracks', 'FileTracks']
 
 # %% ../../nbs/19c_plates.tracksets.ipynb #c003
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -21,12 +21,13 @@ from .tracks import render_track
 @dataclass(frozen=True, slots=True)
 class Track:
     "Frames of one plate, in order"
+
     id: str  # unique within the data set
     text: str
     layout: str  # its name
-    lr: List[np.ndarray]  # each (h, w, 3) uint8: crops as they come, or rectified ones
-    corners: List[np.ndarray]  # (4, 2) float32 of the plate in each of `lr`
-    hr: List[np.ndarray]  # each (H, 3H, 3) uint8; one for each of `lr`
+    lr: list[np.ndarray]  # each (h, w, 3) uint8: crops as they come, or rectified ones
+    corners: list[np.ndarray]  # (4, 2) float32 of the plate in each of `lr`
+    hr: list[np.ndarray]  # each (H, 3H, 3) uint8; one for each of `lr`
 
 # %% ../../nbs/19c_plates.tracksets.ipynb #c006
 class RenderedTracks:
@@ -43,7 +44,7 @@ class RenderedTracks:
         height: int = 32,  # of HR, in pixels
         scale: int = 2,  # HR / LR
         unrectified: bool = False,  # LR frames as they come
-        unseen_face: Optional[bool] = None,  # as of `RenderedPlates`
+        unseen_face: bool | None = None,  # as of `RenderedPlates`
     ):
         self.plates = RenderedPlates(split, num, layouts, seed, height, unseen_face=unseen_face)
         self.severity, self.frames, self.scale, self.unrectified = severity, frames, scale, unrectified
@@ -63,9 +64,9 @@ class RenderedTracks:
         return Track(f"{plates.split}/{index:06d}", text, layout.name, *columns)
 
 # %% ../../nbs/19c_plates.tracksets.ipynb #c013
-def _gather(plates: FilePlates) -> List[List[int]]:  # indices of plates, those of a track together
+def _gather(plates: FilePlates) -> list[list[int]]:  # indices of plates, those of a track together
     "Tracks in the order of their first rows, frames in the order of the rows; a row without a track is one of its own"
-    found: Dict[str | int, List[int]] = {}
+    found: dict[str | int, list[int]] = {}
     for i in range(len(plates)):
         found.setdefault(plates.row(i).track or i, []).append(i)
     return list(found.values())
@@ -83,7 +84,10 @@ class FileTracks:
         unrectified: bool = False,  # frames that have no LR of their own are shown as they come
     ):
         self.plates, self.draw, self._tracks = plates, draw, _gather(plates)
-        self._pairs, self._seed = PlateDataset(plates, severity, scale=plates.scale, unrectified=float(unrectified)), seed
+        self._pairs, self._seed = (
+            PlateDataset(plates, severity, scale=plates.scale, unrectified=float(unrectified)),
+            seed,
+        )
 
     @property
     def longest(self) -> int:

@@ -7,7 +7,6 @@ __all__ = ['COME', 'TRAINING', 'View', 'Views', 'draw_view', 'cut_view', 'see', 
 
 # %% ../../nbs/14b_plates.views.ipynb #d003
 from dataclasses import dataclass
-from typing import Dict, Tuple
 
 import cv2
 import numpy as np
@@ -19,18 +18,20 @@ from .pictures import Corners, plate_size, whole
 @dataclass(frozen=True, slots=True)
 class View:
     "How a plate lies in a crop"
-    size: Tuple[int, int]  # height, width of the crop, in its own pixels
+
+    size: tuple[int, int]  # height, width of the crop, in its own pixels
     corners: np.ndarray  # (4, 2) float32 x, y of the plate, clockwise from the top left, in pixels of the crop
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
     "Where views are drawn from, uniformly unless it says otherwise"
-    width: Tuple[int, int] = (33, 56)  # of the crop, in pixels
-    height: Tuple[int, int] = (16, 27)  # of the crop, in pixels
-    margin: Tuple[float, float] = (0.03, 0.30)  # on each side, a share of the crop's width or height
-    share: Tuple[float, float] = (0.60, 0.90)  # of the crop's width that the plate takes
-    squeeze: Tuple[float, float] = (0.74, 1.04)  # of the plate's width, by a view from the side
+
+    width: tuple[int, int] = (33, 56)  # of the crop, in pixels
+    height: tuple[int, int] = (16, 27)  # of the crop, in pixels
+    margin: tuple[float, float] = (0.03, 0.30)  # on each side, a share of the crop's width or height
+    share: tuple[float, float] = (0.60, 0.90)  # of the crop's width that the plate takes
+    squeeze: tuple[float, float] = (0.74, 1.04)  # of the plate's width, by a view from the side
     turn: float = 3.5  # degrees, standard deviation; at most 9
     slant: float = 0.12  # sideways by so many of its heights, standard deviation; at most 0.3
     perspective: float = 0.06  # each corner is off by up to so many plate heights
@@ -42,7 +43,10 @@ class Views:
     ) -> View:
         "A random view"
         for _ in range(100):
-            turn, slant = np.deg2rad(np.clip(rng.normal(0, self.turn), -9, 9)), np.clip(rng.normal(0, self.slant), -0.3, 0.3)
+            turn, slant = (
+                np.deg2rad(np.clip(rng.normal(0, self.turn), -9, 9)),
+                np.clip(rng.normal(0, self.slant), -0.3, 0.3),
+            )
             place = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
             place = place @ np.array([[rng.uniform(*self.squeeze), slant], [0, 1]])
             quad = np.array([[0, 0], [aspect, 0], [aspect, 1], [0, 1]])
@@ -58,7 +62,7 @@ class Views:
 
 
 COME = Views()
-TRAINING: Dict[Views, float] = {  # views -> their share in training
+TRAINING: dict[Views, float] = {  # views -> their share in training
     Views((29, 60), (11, 40), (-0.01, 0.33), (0.55, 1.0)): 0.6,
     Views((56, 112), (17, 62), (-0.01, 0.33), (0.55, 1.0)): 0.15,
     Views((32, 60), (9, 36), (-0.03, 0.05), (0.9, 1.06), (0.9, 1.04), 0.8, 0.03, 0.04): 0.25,
@@ -81,7 +85,7 @@ def cut_view(
     corners: Corners,  # of the plate in it
     rng: np.random.Generator,
     views: Views = COME,  # width of the crop and its margins
-) -> Tuple[np.ndarray, View]:  # the window's part of the picture, and the view of it
+) -> tuple[np.ndarray, View]:  # the window's part of the picture, and the view of it
     "A window of a photograph, as a detector would cut it"
     quad = np.float32(corners)
     low, high, there = quad.min(0), quad.max(0), picture.shape[1::-1]

@@ -8,8 +8,8 @@ __all__ = ['RATES', 'Calibration', 'find_thresholds', 'fit_calibration', 'fit_co
 
 # %% ../../nbs/41b_reading.calibration.ipynb #c003
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -17,24 +17,47 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..config import UserError
-from .decoding import Decoded, Grammar, Posterior, decode_plates
 from ..evaluation.metrics import bootstrap_interval
+from .decoding import Decoded, Grammar, Posterior, decode_plates
 
 # %% ../../nbs/41b_reading.calibration.ipynb #c005
-RATES = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)  # error rates with a threshold
+RATES = (
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.007,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.07,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+)  # error rates with a threshold
 
 
 @dataclass(slots=True)
 class Calibration:
     "What was fitted on validation plates; the defaults trust every view alike and nothing else"
-    slots: Dict[str, float]  # view -> exponent of its characters
-    layouts: Dict[str, float]  # view -> exponent of its layouts
-    prior: Dict[str, float] = field(default_factory=dict)  # layout -> c, added to its log-probability; 0 if it is not named
+
+    slots: dict[str, float]  # view -> exponent of its characters
+    layouts: dict[str, float]  # view -> exponent of its layouts
+    prior: dict[str, float] = field(
+        default_factory=dict
+    )  # layout -> c, added to its log-probability; 0 if it is not named
     slope: float = 1.0  # s
     offset: float = 0.0  # o
-    frames: float = 1.0  # exponent of the number of frames, by which their summed evidence is divided (nbs/42_reading.fusion.ipynb)
+    frames: float = (
+        1.0  # exponent of the number of frames, by which their summed evidence is divided (nbs/42_reading.fusion.ipynb)
+    )
     readings: int = 0  # it was fitted on so many; 0 = not fitted
-    thresholds: Dict[str, float] = field(default_factory=dict)  # error rate -> least confidence; rates that cannot be had are left out
+    thresholds: dict[str, float] = field(
+        default_factory=dict
+    )  # error rate -> least confidence; rates that cannot be had are left out
 
     @classmethod
     def unfitted(
@@ -47,7 +70,7 @@ class Calibration:
 
     def pool(
         self,
-        views: Dict[str, Posterior],  # what each view sees in N pictures
+        views: dict[str, Posterior],  # what each view sees in N pictures
         grammar: Grammar,  # of these layouts
     ) -> Posterior:
         "One posterior of N pictures"
@@ -70,7 +93,12 @@ class Calibration:
         c = self.confidence(p)
         rest = (1 - c) / max(1 - p, 1e-6)
         characters = tuple(min(1.0, c + rest * max(0.0, m - p)) for m in found.characters)
-        return replace(found, probability=c, characters=characters, alternatives=tuple((t, min(c, rest * q)) for t, q in found.alternatives))
+        return replace(
+            found,
+            probability=c,
+            characters=characters,
+            alternatives=tuple((t, min(c, rest * q)) for t, q in found.alternatives),
+        )
 
     def threshold(
         self,
@@ -78,20 +106,28 @@ class Calibration:
     ) -> float:
         "The least confidence to accept for an error rate among accepted readings in (0, 1); raises `UserError` if none was found"
         if not self.readings:
-            raise UserError("this checkpoint has no calibration, so no error rate can be promised: 'lp_asrn train --resume' fits one")
+            raise UserError(
+                "this checkpoint has no calibration, so no error rate can be promised: 'lp_asrn train --resume' fits one"
+            )
         known = [float(r) for r in self.thresholds if float(r) <= max_error * (1 + 1e-9)]
         if not known:
             least = min(map(float, self.thresholds), default=None)
-            hint = f"the least that its validation plates support is {least:g}" if least else "its validation plates support none"
+            hint = (
+                f"the least that its validation plates support is {least:g}"
+                if least
+                else "its validation plates support none"
+            )
             raise UserError(f"no error rate of {max_error:g} can be promised: {hint}")
         return self.thresholds[f"{max(known):g}"]
 
 # %% ../../nbs/41b_reading.calibration.ipynb #c007
-def _fit_exponents(views: Dict[str, Posterior], texts: Sequence[str], grammar: Grammar) -> Calibration:
+def _fit_exponents(views: dict[str, Posterior], texts: Sequence[str], grammar: Grammar) -> Calibration:
     "Step 1: exponents and prior by maximum likelihood, with a little pull to equal ones"
     names = list(views)
     prior = torch.zeros(len(grammar.names), requires_grad=True)
-    raw = torch.full((2, len(names)), math.log(1 / len(names)), requires_grad=True)  # logarithms: exponents are positive
+    raw = torch.full(
+        (2, len(names)), math.log(1 / len(names)), requires_grad=True
+    )  # logarithms: exponents are positive
     optimizer = torch.optim.LBFGS([raw, prior], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -107,7 +143,7 @@ def _fit_exponents(views: Dict[str, Posterior], texts: Sequence[str], grammar: G
     return Calibration(dict(zip(names, a)), dict(zip(names, b)), dict(zip(grammar.names, prior.tolist())))
 
 
-def _fit_plate(probability: np.ndarray, right: np.ndarray) -> Tuple[float, float]:  # slope, offset
+def _fit_plate(probability: np.ndarray, right: np.ndarray) -> tuple[float, float]:  # slope, offset
     "Step 2: logistic regression with a positive slope, and Platt's smoothed targets so that a reader without errors does not run away"
     p = torch.tensor(probability, dtype=torch.float64).clamp(1e-9, 1 - 1e-6)
     yes, no = right.sum(), (~right).sum()
@@ -117,7 +153,10 @@ def _fit_plate(probability: np.ndarray, right: np.ndarray) -> Tuple[float, float
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(line[0].exp() * p.logit() + line[1], target) + 1e-3 * line.square().sum()
+        loss = (
+            torch.nn.functional.binary_cross_entropy_with_logits(line[0].exp() * p.logit() + line[1], target)
+            + 1e-3 * line.square().sum()
+        )
         loss.backward()
         return loss
 
@@ -129,8 +168,8 @@ def _fit_plate(probability: np.ndarray, right: np.ndarray) -> Tuple[float, float
 def find_thresholds(
     confidence: Sequence[float],  # of each reading, in [0, 1]
     right: Sequence[bool],  # whether it is
-    clusters: Optional[Sequence] = None,  # id of each reading's plate; None = each is a plate of its own
-) -> Dict[str, float]:  # error rate -> least confidence
+    clusters: Sequence | None = None,  # id of each reading's plate; None = each is a plate of its own
+) -> dict[str, float]:  # error rate -> least confidence
     "Step 3: for each of `RATES` the threshold that accepts most"
     more = 1.0 if clusters is None else len(clusters) / len(set(clusters))
     order = np.argsort(-np.asarray(confidence), kind="stable")
@@ -141,7 +180,7 @@ def find_thresholds(
 
 
 def fit_calibration(
-    views: Dict[str, Posterior],  # what each view sees in N validation pictures
+    views: dict[str, Posterior],  # what each view sees in N validation pictures
     texts: Sequence[str],  # the N true texts; those that fit no layout are left out
     grammar: Grammar,
 ) -> Calibration:
@@ -164,13 +203,17 @@ def fit_confidence(
     right = np.array([r.text == t for r, t in zip(found, texts)])
     slope, offset = _fit_plate(np.array([r.probability for r in found]), right)
     fitted = replace(calibration, slope=slope, offset=offset, readings=len(found))
-    return replace(fitted, thresholds=find_thresholds([fitted.confidence(r.probability) for r in found], right, clusters))
+    return replace(
+        fitted, thresholds=find_thresholds([fitted.confidence(r.probability) for r in found], right, clusters)
+    )
 
 # %% ../../nbs/41b_reading.calibration.ipynb #c009
-def _bins(confidence: Sequence[float], right: Sequence[bool], bins: int) -> List[Tuple[np.ndarray, np.ndarray]]:
+def _bins(confidence: Sequence[float], right: Sequence[bool], bins: int) -> list[tuple[np.ndarray, np.ndarray]]:
     "Confidences and rights in bins of equal mass, in the order of confidence"
     order = np.argsort(np.asarray(confidence), kind="stable")
-    pairs = zip(*(np.array_split(np.asarray(v, dtype=float)[order], min(bins, len(order))) for v in (confidence, right)))
+    pairs = zip(
+        *(np.array_split(np.asarray(v, dtype=float)[order], min(bins, len(order))) for v in (confidence, right))
+    )
     return list(pairs)
 
 
@@ -186,7 +229,7 @@ def expected_calibration_error(
 def risk_coverage(
     confidence: Sequence[float],  # of each reading
     right: Sequence[bool],  # whether it is
-) -> Tuple[np.ndarray, np.ndarray]:  # coverage (n,) from 1/n to 1; share of wrong ones among the accepted (n,)
+) -> tuple[np.ndarray, np.ndarray]:  # coverage (n,) from 1/n to 1; share of wrong ones among the accepted (n,)
     "Error among the surest readings"
     wrong = ~np.asarray(right)[np.argsort(-np.asarray(confidence), kind="stable")]
     count = np.arange(1, len(wrong) + 1)
@@ -196,7 +239,7 @@ def risk_coverage(
 def reliability_figure(
     confidence: Sequence[float],  # of each reading, in [0, 1]
     right: Sequence[bool],  # whether it is
-    clusters: Optional[Sequence] = None,  # id of each reading's plate, for the intervals
+    clusters: Sequence | None = None,  # id of each reading's plate, for the intervals
     bins: int = 15,  # of equal mass
 ) -> Figure:
     "Share of right readings over confidence, with 95 % intervals; on the diagonal a confidence is what it says"
@@ -211,13 +254,19 @@ def reliability_figure(
         axes.plot([x, x], low_high, color="C0", lw=1.5)
         axes.plot(x, values.mean(), "o", color="C0", ms=4)
     error = expected_calibration_error(confidence, right, bins)
-    axes.set(xlabel="confidence", ylabel="share right", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), title=f"{len(confidence)} readings, calibration error {error:.3f}")
+    axes.set(
+        xlabel="confidence",
+        ylabel="share right",
+        xlim=(-0.03, 1.03),
+        ylim=(-0.03, 1.03),
+        title=f"{len(confidence)} readings, calibration error {error:.3f}",
+    )
     return figure
 
 
 def risk_coverage_figure(
-    curves: Dict[str, Tuple[Sequence[float], Sequence[bool]]],  # name -> confidence and right of each reading
-    clusters: Optional[Sequence] = None,  # id of each reading's plate, for the bands
+    curves: dict[str, tuple[Sequence[float], Sequence[bool]]],  # name -> confidence and right of each reading
+    clusters: Sequence | None = None,  # id of each reading's plate, for the bands
 ) -> Figure:
     "Error among accepted readings over the share accepted, with 95 % bands"
     figure = Figure(figsize=(5.2, 3.9), dpi=75, layout="constrained")
@@ -226,7 +275,10 @@ def risk_coverage_figure(
         coverage, risk = risk_coverage(confidence, right)
         axes.plot(coverage, risk, color=f"C{k}", label=name)
         order = np.argsort(-np.asarray(confidence), kind="stable")
-        wrong, ids = (~np.asarray(right)[order]).astype(float), order if clusters is None else np.asarray(clusters, dtype=object)[order]
+        wrong, ids = (
+            (~np.asarray(right)[order]).astype(float),
+            order if clusters is None else np.asarray(clusters, dtype=object)[order],
+        )
         ends = np.unique(np.linspace(len(wrong) / 20, len(wrong), 20).round().astype(int).clip(1))
         band = np.array([bootstrap_interval(wrong[:n], ids[:n], draws=500) for n in ends])
         axes.fill_between(ends / len(wrong), band[:, 0], band[:, 1], color=f"C{k}", alpha=0.2, lw=0)

@@ -9,8 +9,8 @@ __all__ = ['VIEWS', 'SHARP', 'DOUBTFUL', 'Logits', 'calibrations_of', 'calibrati
 import copy
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -18,15 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import CheckpointError, ModelConfig, UserError, from_dict
-from .calibration import Calibration
-from .decoding import Decoded, Grammar, Posterior, decode_plates
-from .fusion import fuse
-from ..models.model_set import ModelSet
 from ..models.device import autocast
+from ..models.model_set import ModelSet
 from ..models.recognizer import bicubic_resize
 from ..models.rectifier import WHOLE, lr_and_crop
 from ..plates.datasets import to_canvas, to_tensor
 from ..plates.pictures import LR_SIZE, READING_SIZE
+from .calibration import Calibration
+from .decoding import Decoded, Grammar, Posterior, decode_plates
+from .fusion import fuse
 
 # %% ../../nbs/43b_reading.combine.ipynb #c004
 VIEWS = ("sr", "lr_reader")  # the recogniser on the picture, the LR reader on the crop
@@ -37,12 +37,17 @@ DOUBTFUL = 3.0  # pixels of 32x96: the rectifier's doubt from which the whole cr
 def calibrations_of(
     note: dict,  # of a checkpoint
     path: str,  # its name, for the message
-) -> Dict[str, Calibration]:  # kind ("lr", "tracks") -> calibration; {} if it has none
+) -> dict[str, Calibration]:  # kind ("lr", "tracks") -> calibration; {} if it has none
     "The calibrations that a checkpoint brings; raises `CheckpointError` if they are malformed"
     try:
         found = {kind: from_dict(Calibration, values) for kind, values in note.get("calibration", {}).items()}
         for c in found.values():
-            numbers = [c.slope, c.offset, c.frames, *(v for part in (c.slots, c.layouts, c.prior, c.thresholds) for v in part.values())]
+            numbers = [
+                c.slope,
+                c.offset,
+                c.frames,
+                *(v for part in (c.slots, c.layouts, c.prior, c.thresholds) for v in part.values()),
+            ]
             if not all(math.isfinite(v) for v in numbers):
                 raise UserError("a number that is not finite")
         return found
@@ -51,7 +56,7 @@ def calibrations_of(
 
 
 def calibration_note(
-    calibrations: Dict[str, Calibration],  # kind (lr, tracks) -> calibration; may be empty
+    calibrations: dict[str, Calibration],  # kind (lr, tracks) -> calibration; may be empty
 ) -> dict:
     "Inverse of `calibrations_of`: what goes into a checkpoint's note"
     return {"calibration": {kind: asdict(c) for kind, c in calibrations.items()}}
@@ -76,18 +81,19 @@ def detail(
     return ((total - low) / total.clamp(min=1e-3)).clamp(min=0).sqrt()
 
 
-Logits = Tuple[Tensor, Tensor]  # of characters (N, K, 36) and layouts (N, L)
+Logits = tuple[Tensor, Tensor]  # of characters (N, K, 36) and layouts (N, L)
 
 
 @dataclass(slots=True)
 class Looked:
     "What was made of N crops, and what is seen in them"
+
     corners: Tensor  # (N, 4, 2) of the plates, in shares of their crops
     doubt: Tensor  # (N,) expected error of a corner, in pixels of 32x96; 0 = they were given
     lr: Tensor  # (N, 3, 16, 48) in [0, 1]
     crop: Tensor  # (N, 3, 32, 96) in [0, 1], from the same pixels
     sr: Tensor  # (N, 3, H, W) in [0, 1]: the picture, SR or the crop itself
-    views: Dict[str, Posterior]  # view -> what it sees
+    views: dict[str, Posterior]  # view -> what it sees
 
     def put(
         self,
@@ -110,21 +116,31 @@ class CombinedReader:
     def __init__(
         self,
         models: ModelSet,  # in eval mode, on their device
-        calibrations: Optional[Dict[str, Calibration]] = None,  # as of `calibrations_of`; a kind that is missing, or was fitted for other views, is read uncalibrated
-        layouts: Optional[Sequence[str]] = None,  # names of those that may occur; None = all that the recogniser knows
+        calibrations: dict[str, Calibration]
+        | None = None,  # as of `calibrations_of`; a kind that is missing, or was fitted for other views, is read uncalibrated
+        layouts: Sequence[str] | None = None,  # names of those that may occur; None = all that the recogniser knows
         device: torch.device = torch.device("cpu"),
         precision: str = "auto",  # auto, bf16 or fp32
     ):
         self.models, self.rectifier = models, models.rectifier
         self._prepare(models.config, calibrations, layouts, device, precision)
 
-    def _prepare(self, config: ModelConfig, calibrations: Optional[Dict[str, Calibration]], layouts: Optional[Sequence[str]], device: torch.device, precision: str) -> None:
+    def _prepare(
+        self,
+        config: ModelConfig,
+        calibrations: dict[str, Calibration] | None,
+        layouts: Sequence[str] | None,
+        device: torch.device,
+        precision: str,
+    ) -> None:
         "All but the networks"
         self.scale, self.device, self.precision, config = config.scale, device, precision, config.recognizer
         names = list(config.layouts if layouts is None else dict.fromkeys(layouts))
         unknown = [n for n in names if n not in config.layouts]
         if unknown:
-            raise UserError(f"these models do not know the layout '{unknown[0]}' (they know {', '.join(config.layouts)})")
+            raise UserError(
+                f"these models do not know the layout '{unknown[0]}' (they know {', '.join(config.layouts)})"
+            )
         self.grammar = Grammar({n: config.layouts[n] for n in names}, config.num_slots)
         self._columns = [list(config.layouts).index(n) for n in names]
         fits = lambda c: set(c.slots) == set(c.layouts) == set(VIEWS)
@@ -140,8 +156,8 @@ class CombinedReader:
     def look(
         self,
         lr: Tensor,  # (N, 3, 16, 48) in [0, 1], on the device: rectified
-        crop: Optional[Tensor] = None,  # (N, 3, 32, 96) the same from the same pixels; None = `lr` enlarged
-    ) -> Tuple[Tensor, Dict[str, Posterior]]:  # picture (N, 3, H, W) in [0, 1]; view -> what it sees
+        crop: Tensor | None = None,  # (N, 3, 32, 96) the same from the same pixels; None = `lr` enlarged
+    ) -> tuple[Tensor, dict[str, Posterior]]:  # picture (N, 3, H, W) in [0, 1]; view -> what it sees
         "The picture of each plate, and what the recogniser sees in it and the LR reader in the crop"
         crop = bicubic_resize(lr, READING_SIZE).clamp(0, 1) if crop is None else crop
         size = 16 * self.scale, 48 * self.scale
@@ -150,7 +166,7 @@ class CombinedReader:
             picture, seen, direct = self._see(lr, crop, own, detail(crop) > SHARP)
         return picture, {"sr": self._posterior(*seen), "lr_reader": self._posterior(*direct)}
 
-    def _see(self, lr: Tensor, crop: Tensor, own: Tensor, sharp: Tensor) -> Tuple[Tensor, Logits, Logits]:
+    def _see(self, lr: Tensor, crop: Tensor, own: Tensor, sharp: Tensor) -> tuple[Tensor, Logits, Logits]:
         "Pictures, which are SR, or `own` where that is sharp; what the recogniser sees in them, and the LR reader"
         direct = self.models.lr_reader.encode(crop)
         sr = self.models.generator(lr, direct).clamp(0, 1)
@@ -163,7 +179,7 @@ class CombinedReader:
         self,
         native: Tensor,  # (N, 3, 64, 128) crops on canvases, in [0, 1], on the device
         size: Tensor,  # (N, 2) of each crop, in pixels
-    ) -> Tuple[Tensor, Tensor]:  # (N, 4, 2) corners in shares of the crop; (N,) doubt in pixels
+    ) -> tuple[Tensor, Tensor]:  # (N, 4, 2) corners in shares of the crop; (N,) doubt in pixels
         "Where the plates lie"
         found = self.rectifier(native, size)
         return found.corners, found.doubt
@@ -172,7 +188,7 @@ class CombinedReader:
         self,
         native: Tensor,  # (N, 3, 64, 128) crops on canvases, in [0, 1], on the device
         size: Tensor,  # (N, 2) of each crop, in pixels
-        corners: Optional[Tensor] = None,  # (N, 4, 2) in shares of the crop; None = they are looked for
+        corners: Tensor | None = None,  # (N, 4, 2) in shares of the crop; None = they are looked for
     ) -> "Looked":
         "Crops as they come; where the rectifier doubts, the whole crop is looked at too, and what is surer counts"
         doubt = torch.zeros(len(native))
@@ -198,7 +214,7 @@ class CombinedReader:
     def look_at_crops(
         self,
         crops: Sequence[np.ndarray],  # each (H, W, 3) uint8 RGB, any size
-        corners: Optional[Sequence[np.ndarray]] = None,  # (4, 2) in pixels of each crop; None = they are looked for
+        corners: Sequence[np.ndarray] | None = None,  # (4, 2) in pixels of each crop; None = they are looked for
     ) -> "Looked":
         "As `look_at`, of pictures"
         canvases, sizes = zip(*(to_canvas(c) for c in crops))
@@ -208,17 +224,17 @@ class CombinedReader:
 
     def decode(
         self,
-        views: Dict[str, Posterior],  # of F crops
-        lengths: Optional[Sequence[int]] = None,  # frames of each track; None = each crop is a plate of its own
+        views: dict[str, Posterior],  # of F crops
+        lengths: Sequence[int] | None = None,  # frames of each track; None = each crop is a plate of its own
         count: int = 4,  # texts of each plate: the best and its alternatives
-    ) -> List[Decoded]:  # one for each plate or track
+    ) -> list[Decoded]:  # one for each plate or track
         "Pool the views, multiply the frames of each track, decode under the grammar, calibrate"
         lengths = [1] * len(next(iter(views.values())).slots) if lengths is None else lengths
         return self.calibrate(decode_plates(self.pool(views, lengths), self.grammar, count), lengths)
 
     def pool(
         self,
-        views: Dict[str, Posterior],  # what each view sees in F crops
+        views: dict[str, Posterior],  # what each view sees in F crops
         lengths: Sequence[int],  # frames of each track, in order; they sum to F
     ) -> Posterior:  # of each track
         "The views as one posterior, the frames of each track multiplied"
@@ -228,7 +244,7 @@ class CombinedReader:
         self,
         decoded: Sequence[Decoded],  # one for each track, not yet calibrated
         lengths: Sequence[int],  # frames of each track
-    ) -> List[Decoded]:
+    ) -> list[Decoded]:
         "Decoded texts of tracks, with calibrated probabilities"
         return [self.calibration_of(n).apply(r) for r, n in zip(decoded, lengths)]
 
@@ -245,7 +261,9 @@ class CombinedReader:
     ) -> "CombinedReader":
         "The same reader with one view of LR crops only, for comparison; its confidences are not calibrated"
         weights = {v: float(v == view) for v in self.calibrations["lr"].slots}
-        only = Calibration(weights, dict(weights), self.calibrations["lr"].prior, frames=self.calibrations["tracks"].frames)
+        only = Calibration(
+            weights, dict(weights), self.calibrations["lr"].prior, frames=self.calibrations["tracks"].frames
+        )
         other = copy.copy(self)
         other.calibrations = self.calibrations | {"lr": only, "tracks": only}
         return other

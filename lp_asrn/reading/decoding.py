@@ -6,8 +6,8 @@
 __all__ = ['Posterior', 'Grammar', 'Decoded', 'decode_plates']
 
 # %% ../../nbs/41a_reading.decoding.ipynb #c003
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from ..plates.layouts import ALPHABET, IS_LETTER, decode
 @dataclass(slots=True)
 class Posterior:
     "What a reader sees in N pictures, slot by slot, before any grammar"
+
     slots: Tensor  # (N, K, 36) float32 log-probabilities of the characters of each slot
     layouts: Tensor  # (N, L) float32 log-probabilities of the layouts
 
@@ -40,7 +41,7 @@ class Grammar:
 
     def __init__(
         self,
-        layouts: Dict[str, str],  # name -> mask of L and D, in the order of the recogniser's layout head
+        layouts: dict[str, str],  # name -> mask of L and D, in the order of the recogniser's layout head
         num_slots: int,  # K
     ):
         self.names = list(layouts)
@@ -56,9 +57,8 @@ class Grammar:
                 self.allowed[m, k] = letter == (kind == "L")
 
     def mask_scores(
-        self,
-        seen: Posterior,
-    ) -> Tuple[Tensor, Tensor]:  # (N, M) log pi(m); (N, M, K) log M_mk, 0 beyond a mask's end
+        self, seen: Posterior
+    ) -> tuple[Tensor, Tensor]:  # (N, M) log pi(m); (N, M, K) log M_mk, 0 beyond a mask's end
         "The two factors of Z"
         prior = seen.layouts[:, :, None].masked_fill(~self.member, -torch.inf).logsumexp(1)
         mass = seen.slots[:, None].masked_fill(~self.allowed, -torch.inf).logsumexp(-1)
@@ -82,7 +82,7 @@ class Grammar:
     def fits(
         self,
         text: str,  # a plate text; letters count as L, all else as D
-    ) -> List[bool]:  # M
+    ) -> list[bool]:  # M
         "Whether a text fits each mask"
         kinds = "".join("L" if c.isalpha() else "D" for c in text)
         return [kinds == mask for mask in self.masks]
@@ -91,19 +91,22 @@ class Grammar:
 @dataclass(frozen=True, slots=True)
 class Decoded:
     "A reading under the grammar"
+
     text: str
     probability: float  # of the whole text, in [0, 1]
     layout: str  # name
-    characters: Tuple[float, ...]  # marginal probability of each character, in [0, 1]
-    forced_by_layout: Tuple[bool, ...]  # for each character: the slot itself prefers another one, which the layout rules out
-    alternatives: Tuple[Tuple[str, float], ...]  # the next-best texts and their probabilities, best first
+    characters: tuple[float, ...]  # marginal probability of each character, in [0, 1]
+    forced_by_layout: tuple[
+        bool, ...
+    ]  # for each character: the slot itself prefers another one, which the layout rules out
+    alternatives: tuple[tuple[str, float], ...]  # the next-best texts and their probabilities, best first
 
 
 def _best(
     seen: Posterior,
     grammar: Grammar,
     count: int,  # B
-) -> Tuple[Tensor, Tensor]:  # (N, M, B) sums of log-probabilities, best first; (N, M, B, K) class indices
+) -> tuple[Tensor, Tensor]:  # (N, M, B) sums of log-probabilities, best first; (N, M, B, K) class indices
     "The best texts of each mask: the best of the first slots, merged with the best of the next one; -inf where a mask has fewer texts"
     options = min(count, len(ALPHABET))
     value, index = seen.slots[:, None].masked_fill(~grammar.allowed, -torch.inf).topk(options)  # (N, M, K, options)
@@ -122,7 +125,7 @@ def decode_plates(
     seen: Posterior,
     grammar: Grammar,
     count: int = 4,  # texts of each picture: the best and its alternatives
-) -> List[Decoded]:  # N readings
+) -> list[Decoded]:  # N readings
     "The likeliest texts that fit a layout, exactly"
     prior, mass = grammar.mask_scores(seen)
     joint = prior + mass.sum(2)
@@ -131,7 +134,11 @@ def decode_plates(
     marginal = inside.masked_fill(~grammar.allowed, -torch.inf).logsumexp(1).exp()  # (N, K, 36)
     total, path = _best(seen, grammar, count)
     value, order = ((prior[..., None] + total).flatten(1) - log_z).topk(min(count, total[0].numel()))
-    own, greedy, path = seen.layouts.argsort(1, descending=True).tolist(), seen.slots.argmax(-1).tolist(), path.flatten(1, 2)
+    own, greedy, path = (
+        seen.layouts.argsort(1, descending=True).tolist(),
+        seen.slots.argmax(-1).tolist(),
+        path.flatten(1, 2),
+    )
     readings = []
     for n, (chances, picks) in enumerate(zip(value.exp().clamp(max=1.0).tolist(), order.tolist())):
         masks = [pick // total.shape[2] for pick in picks]

@@ -7,15 +7,15 @@ __all__ = ['Look', 'lr_consistency', 'Hypothesis', 'weigh', 'evidence_figure']
 
 # %% ../../nbs/48_reading.evidence.ipynb #c003
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..config import DataError
-from ..plates.body import draw_item, cells
+from ..plates.body import cells, draw_item
 from ..plates.fonts import glyph
 from ..plates.layouts import Layout, Style, check_text, get_layout
 from ..plates.pictures import whole
@@ -32,7 +32,9 @@ def _grey(picture: np.ndarray) -> np.ndarray:  # (H, W) float32
 
 def _blur(picture: np.ndarray, sigma: float, sigma_y: float = 0.0) -> np.ndarray:
     "Gaussian blur; any number of channels"
-    return cv2.GaussianBlur(picture, (0, 0), sigma, sigmaY=sigma_y, borderType=cv2.BORDER_REPLICATE).reshape(picture.shape)
+    return cv2.GaussianBlur(picture, (0, 0), sigma, sigmaY=sigma_y, borderType=cv2.BORDER_REPLICATE).reshape(
+        picture.shape
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -44,7 +46,10 @@ def _reductions(
     "Matrices that reduce a column to LR by each blur: as it is, blurred a little more, and its slope"
     blur = lambda x, sigma: cv2.GaussianBlur(x, (1, 2 * round(4 * sigma) + 1), sigma, borderType=cv2.BORDER_REPLICATE)
     slope = lambda x: cv2.filter2D(x, -1, np.float32([[-0.5], [0], [0.5]]), borderType=cv2.BORDER_REPLICATE)
-    lights = (cv2.resize(blur(np.eye(before, dtype=np.float32), sharp * s), (before, after), interpolation=cv2.INTER_AREA) for s in _BLURS)
+    lights = (
+        cv2.resize(blur(np.eye(before, dtype=np.float32), sharp * s), (before, after), interpolation=cv2.INTER_AREA)
+        for s in _BLURS
+    )
     return np.stack([[light, blur(light, 1.2), slope(light)] for light in lights])
 
 
@@ -56,13 +61,17 @@ def lr_consistency(
     fine, wanted, sharp = _grey(sr), _grey(lr).ravel(), sr.shape[0] / 32
     wanted -= wanted.mean()
     rows, columns = (_reductions(sr.shape[i], lr.shape[i], sharp) for i in (0, 1))
-    parts = (rows[:, (0, 1, 0, 2)] @ fine @ columns[:, (0, 1, 2, 0)].swapaxes(2, 3)).reshape(len(_BLURS), 4, -1)  # S, S blurred, its slopes in x and y
+    parts = (rows[:, (0, 1, 0, 2)] @ fine @ columns[:, (0, 1, 2, 0)].swapaxes(2, 3)).reshape(
+        len(_BLURS), 4, -1
+    )  # S, S blurred, its slopes in x and y
     parts -= parts.mean(2, keepdims=True)
     gram, seen = (parts @ parts.swapaxes(1, 2)).astype(float) + 1e-3 * np.eye(4), (parts @ wanted).astype(float)
     gain = np.zeros_like(seen)  # exposure alone
     gain[:, 0] = (seen[:, 0] / gram[:, 0, 0]).clip(min=0)
     weights = np.linalg.solve(gram, seen[..., None])[..., 0]
-    allowed = (weights[:, 0] > 0) & (np.abs(weights[:, 2:]).max(1) < 0.5 * (weights[:, 0] + weights[:, 1]))  # no ring, no shift of more than half a pixel
+    allowed = (weights[:, 0] > 0) & (
+        np.abs(weights[:, 2:]).max(1) < 0.5 * (weights[:, 0] + weights[:, 1])
+    )  # no ring, no shift of more than half a pixel
     weights = np.concatenate([gain, np.where(allowed[:, None], weights, 0)])
     rest = wanted - (weights.astype(np.float32)[:, None] @ np.concatenate([parts, parts]))[:, 0]
     return float(np.sqrt(np.square(rest).sum(1).min() / wanted.size))
@@ -95,7 +104,7 @@ def _ground(layout: Layout, rng: np.random.Generator) -> np.ndarray:  # (_FLAT, 
     return cover
 
 
-Look = Tuple[str, float, float]  # face, weight of the strokes, width of the characters relative to the layout's
+Look = tuple[str, float, float]  # face, weight of the strokes, width of the characters relative to the layout's
 
 
 def _flat(
@@ -113,9 +122,13 @@ def _flat(
     centres, cell = cells(text, layout, w)
     for char, centre in zip(text, centres):
         shape = glyph(char, face, weight)
-        wide = max(3, round(min(shape.shape[1] / shape.shape[0] * high * layout.characters.stretch * stretch, 0.97 * cell)))
+        wide = max(
+            3, round(min(shape.shape[1] / shape.shape[0] * high * layout.characters.stretch * stretch, 0.97 * cell))
+        )
         x = min(max(0, round(centre - wide / 2)), w - wide)
-        ink[y : y + high, x : x + wide] = cv2.resize(shape, (wide, high), interpolation=cv2.INTER_AREA) / np.float32(255)
+        ink[y : y + high, x : x + wide] = cv2.resize(shape, (wide, high), interpolation=cv2.INTER_AREA) / np.float32(
+            255
+        )
     cover = ground.copy()
     _paint(cover, ink, "ink")
     car = np.zeros((h + 2 * _RIM, w + 2 * _RIM, len(_PAINTS)), np.float32)
@@ -146,7 +159,9 @@ class _Crop:
         h, w = flat.shape[0] - 2 * _RIM, flat.shape[1] - 2 * _RIM
         corners = np.float32([[0, 0], [w, 0], [w, h], [0, h]]) + np.float32(_RIM - 0.5)
         there = cv2.getPerspectiveTransform(corners, (pose[:8].reshape(4, 2) * fine - 0.5).astype(np.float32))
-        return cv2.warpPerspective(flat, there, (fine * self.w, fine * self.h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.warpPerspective(
+            flat, there, (fine * self.w, fine * self.h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
 
     def blurred(self, flat: np.ndarray, pose: np.ndarray) -> np.ndarray:  # (h, w, 6)
         "A flat plate at its place, blurred and sampled"
@@ -163,12 +178,16 @@ class _Crop:
         seen = _strokes(self.blurred(flat, pose)).reshape(-1, len(_PAINTS))
         return self.wanted - seen @ self.colours(seen, self.wanted)
 
-    def settle(self, flat: np.ndarray, pose: np.ndarray, steps: int) -> Tuple[float, np.ndarray]:  # sum of squares, pose
+    def settle(
+        self, flat: np.ndarray, pose: np.ndarray, steps: int
+    ) -> tuple[float, np.ndarray]:  # sum of squares, pose
         "Levenberg and Marquardt from a pose"
         rest, damping = self.residual(flat, pose), 0.01
         error = float(rest @ rest)
         for _ in range(steps):
-            slopes = np.stack([(self.residual(flat, pose + d) - rest) / 0.05 for d in 0.05 * np.eye(10)], 1).astype(float)
+            slopes = np.stack([(self.residual(flat, pose + d) - rest) / 0.05 for d in 0.05 * np.eye(10)], 1).astype(
+                float
+            )
             hesse, slope, before = slopes.T @ slopes, slopes.T @ rest, error
             for _ in range(4):
                 move = np.linalg.solve(hesse + damping * np.diag(hesse.diagonal() + 1e-6 * hesse.trace() + 1e-9), slope)
@@ -192,6 +211,7 @@ _WEIGHTS, _STRETCHES = (0.8, 1.0, 1.2), (0.94, 1.06)  # stroke widths and widths
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
     "A text, and how well it explains a crop"
+
     text: str
     layout: str
     likelihood: float  # among the hypotheses that were compared; they sum to 1
@@ -201,7 +221,7 @@ class Hypothesis:
     residual: np.ndarray  # (h, w) float32: LR less the rendering, grey levels
 
 
-def _poses(layout: Layout, crop: _Crop, rng: np.random.Generator, number: int = 40) -> List[np.ndarray]:  # each (10,)
+def _poses(layout: Layout, crop: _Crop, rng: np.random.Generator, number: int = 40) -> list[np.ndarray]:  # each (10,)
     "Where a plate may lie in a crop: from edge to edge but for an error of the rectifier, or as crops come"
     size, found = np.array([crop.w, crop.h]), []
     for _ in range(number):
@@ -213,15 +233,15 @@ def _poses(layout: Layout, crop: _Crop, rng: np.random.Generator, number: int = 
 
 def weigh(
     lr: np.ndarray,  # (16, 48, 3) uint8, rectified
-    candidates: Sequence[Tuple[str, str]],  # (text, layout name)
+    candidates: Sequence[tuple[str, str]],  # (text, layout name)
     seed: int = 0,  # of the poses and the furniture that are drawn
-) -> List[Hypothesis]:  # in the order of the candidates
+) -> list[Hypothesis]:  # in the order of the candidates
     "How well each text explains an LR crop, by drawing it"
     if not candidates:
         raise DataError("no candidate text to compare with the crop")
     crop, rng = _Crop(lr), np.random.default_rng(seed)
     texts, names = [check_text(text) for text, _ in candidates], [name for _, name in candidates]
-    layouts: Dict[str, Layout] = {name: get_layout(name) for name in sorted(set(names))}
+    layouts: dict[str, Layout] = {name: get_layout(name) for name in sorted(set(names))}
     grounds = {name: _ground(layout, rng) for name, layout in layouts.items()}
 
     def flat(k: int, look: Look) -> np.ndarray:
@@ -233,18 +253,28 @@ def weigh(
 
     starts = []
     for name, layout in layouts.items():
-        _, first = min((texts[k], k) for k, other in enumerate(names) if other == name)  # the order of the candidates must not matter
+        _, first = min(
+            (texts[k], k) for k, other in enumerate(names) if other == name
+        )  # the order of the candidates must not matter
         plate = flat(first, (max(layout.faces, key=layout.faces.get), 1.0, 1.0))
         poses = sorted(_poses(layout, crop, rng), key=lambda pose: float(np.square(crop.residual(plate, pose)).sum()))
         starts += [crop.settle(plate, pose, 6)[1] for pose in poses[:_STARTS]]
     fits = []
     for pose in starts:
-        looks: Dict[str, Tuple[float, int, Look]] = {}  # of each layout: error, its best candidate, and the look of all of them
+        looks: dict[
+            str, tuple[float, int, Look]
+        ] = {}  # of each layout: error, its best candidate, and the look of all of them
         for name, layout in layouts.items():
             mine = [k for k, other in enumerate(names) if other == name]
-            looks[name] = min((error(k, look, pose), k, look) for k in mine for look in ((f, w, 1.0) for f in layout.faces for w in _WEIGHTS))
+            looks[name] = min(
+                (error(k, look, pose), k, look)
+                for k in mine
+                for look in ((f, w, 1.0) for f in layout.faces for w in _WEIGHTS)
+            )
             _, k, (face, weight, _) = looks[name]
-            looks[name] = min(looks[name], *((error(k, look, pose), k, look) for look in ((face, weight, s) for s in _STRETCHES)))
+            looks[name] = min(
+                looks[name], *((error(k, look, pose), k, look) for look in ((face, weight, s) for s in _STRETCHES))
+            )
         _, best, look = min(looks.values())
         least, pose = crop.settle(flat(best, look), pose, 10)
         fits.append((least, len(fits), best, looks, pose))
@@ -258,23 +288,30 @@ def weigh(
     shares = np.exp(evidence - evidence.max())
     pictures = [_show(crop, f, pose) for f in flats]
     return [
-        Hypothesis(texts[k], names[k], float(share), float(np.sqrt(mean[k])), *pictures[k], rests[k].reshape(crop.h, crop.w))
+        Hypothesis(
+            texts[k], names[k], float(share), float(np.sqrt(mean[k])), *pictures[k], rests[k].reshape(crop.h, crop.w)
+        )
         for k, share in enumerate(shares / shares.sum())
     ]
 
 
-def _show(crop: _Crop, flat: np.ndarray, pose: np.ndarray, scale: int = 4) -> Tuple[np.ndarray, np.ndarray]:  # uint8
+def _show(crop: _Crop, flat: np.ndarray, pose: np.ndarray, scale: int = 4) -> tuple[np.ndarray, np.ndarray]:  # uint8
     "A plate in the colours and the light of a crop: as the crop shows it, and sharp"
     seen, rgb = crop.blurred(flat, pose), crop.lr.astype(np.float32)
     colours = crop.colours(_strokes(seen).reshape(-1, len(_PAINTS)), _strokes(rgb).reshape(-1, 3))
     light = _blur(rgb - seen @ colours, _LIGHT)
-    sharp = crop.warp(flat, pose, scale) @ colours + cv2.resize(light, (scale * crop.w, scale * crop.h)).reshape(scale * crop.h, scale * crop.w, 3)
+    sharp = crop.warp(flat, pose, scale) @ colours + cv2.resize(light, (scale * crop.w, scale * crop.h)).reshape(
+        scale * crop.h, scale * crop.w, 3
+    )
     return tuple(p.round().clip(0, 255).astype(np.uint8) for p in (seen @ colours + light, sharp))
 
 # %% ../../nbs/48_reading.evidence.ipynb #c029
 def _caption(axes, x: float, y: float, words: str, best: str = "", **style) -> None:
     "A line of text; characters that differ from `best` are red"
-    style = dict(family="monospace", fontsize=9, ha="center", va="center", transform=axes.transAxes, parse_math=False) | style
+    style = (
+        dict(family="monospace", fontsize=9, ha="center", va="center", transform=axes.transAxes, parse_math=False)
+        | style
+    )
     axes.text(x, y, words, **style)
     if best:
         other = "".join(" " if best[k : k + 1] == c else c for k, c in enumerate(words))
@@ -283,9 +320,9 @@ def _caption(axes, x: float, y: float, words: str, best: str = "", **style) -> N
 
 def evidence_figure(
     lr: np.ndarray,  # (h, w, 3) uint8: the LR crop
-    hypotheses: List[Hypothesis],  # as of `weigh`
-    sr: Optional[np.ndarray] = None,  # (s h, s w, 3) uint8
-    probabilities: Optional[Sequence[float]] = None,  # what the reader gave each text
+    hypotheses: list[Hypothesis],  # as of `weigh`
+    sr: np.ndarray | None = None,  # (s h, s w, 3) uint8
+    probabilities: Sequence[float] | None = None,  # what the reader gave each text
 ) -> Figure:  # 177 pixels wide a column, 248 high
     "LR, SR and each candidate as the crop would show it; below each its sharp drawing and what it does not explain"
     first = 1 + (sr is not None)  # column of the first candidate
@@ -295,7 +332,7 @@ def evidence_figure(
     best = max(hypotheses, key=lambda h: h.likelihood)
     span = max(8.0, 3 * best.lr_consistency)
 
-    def tile(row: int, column: int, picture: Optional[np.ndarray] = None, **style):
+    def tile(row: int, column: int, picture: np.ndarray | None = None, **style):
         axes = figure.add_subplot(grid[row, column])
         axes.axis("off")
         if picture is not None:
@@ -316,5 +353,10 @@ def evidence_figure(
         _caption(axes, 0.5, 1.42, h.text, best.text, fontsize=13, weight=weight)
         _caption(axes, 0.5, 1.14, f"likelihood {h.likelihood:.0%}{read}", weight=weight)
         tile(1, first + k, h.sharp)
-        _caption(tile(2, first + k, h.residual, cmap="RdBu", vmin=-span, vmax=span), 0.5, -0.18, f"departs by {h.lr_consistency:.1f}")
+        _caption(
+            tile(2, first + k, h.residual, cmap="RdBu", vmin=-span, vmax=span),
+            0.5,
+            -0.18,
+            f"departs by {h.lr_consistency:.1f}",
+        )
     return figure

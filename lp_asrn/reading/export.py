@@ -14,24 +14,23 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Dict, List, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import UserError, to_dict
-from .calibration import Calibration
-from .combine import CombinedReader, calibration_note
-from .onnx import OnnxReader, open_graph, run_graph
-from ..models.model_set import ModelSet
 from ..models.deform import DeformConv
+from ..models.model_set import ModelSet
 from ..models.recognizer import RecognizerOutput, to_reading_size
 from ..models.rectifier import WHOLE, warp
 from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
 from ..plates.layouts import ALPHABET, LAYOUTS
 from ..plates.sources import RenderedPlates
+from .calibration import Calibration
+from .combine import CombinedReader, calibration_note
+from .onnx import OnnxReader, open_graph, run_graph
 
 # %% ../../nbs/61_reading.export.ipynb #c005
 class SuperResolve(nn.Module):
@@ -58,11 +57,11 @@ class Look(nn.Module):
     def forward(
         self,
         picture: Tensor,  # (N, 3, 32, 96) in [0, 1]
-    ) -> Tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         return self.rectifier.look(picture)
 
 # %% ../../nbs/61_reading.export.ipynb #d000
-def _logs(seen: RecognizerOutput) -> Tuple[Tensor, Tensor]:
+def _logs(seen: RecognizerOutput) -> tuple[Tensor, Tensor]:
     "Log-probabilities of characters and layouts"
     return seen.logits.log_softmax(-1), seen.layout.log_softmax(-1)
 
@@ -77,7 +76,7 @@ class ReadPicture(nn.Module):
     def forward(
         self,
         picture: Tensor,  # (N, 3, 32, 96) in [0, 1]
-    ) -> Tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         return _logs(self.recognizer.encode(picture))
 
 
@@ -92,7 +91,7 @@ class ReadCrop(nn.Module):
         self,
         lr: Tensor,  # (N, 3, 16, 48) in [0, 1]
         crop: Tensor,  # (N, 3, 32, 96) the same from the same pixels
-    ) -> Tuple[Tensor, ...]:
+    ) -> tuple[Tensor, ...]:
         direct = self.lr_reader.encode(crop)
         sr = self.generator(lr, direct).clamp(0, 1)
         return sr, *_logs(self.recognizer.encode(sr)), *_logs(direct)
@@ -107,7 +106,7 @@ OUTPUTS = {
 }
 
 
-def _quiet_export(module: nn.Module, example: Tuple[Tensor, ...], shapes: dict, path: Path, note: dict) -> None:
+def _quiet_export(module: nn.Module, example: tuple[Tensor, ...], shapes: dict, path: Path, note: dict) -> None:
     "Export to `path`; the exporter's notes on packages that it could use are kept back"
     try:
         import onnx  # noqa: F401
@@ -131,7 +130,9 @@ def _quiet_export(module: nn.Module, example: Tuple[Tensor, ...], shapes: dict, 
     program.save(str(path), external_data=False)
 
 # %% ../../nbs/61_reading.export.ipynb #d001
-def _cases(models: ModelSet, batch: PlateBatch) -> Dict[str, Tuple[nn.Module, Dict[str, dict], List[Tuple[Tensor, ...]]]]:
+def _cases(
+    models: ModelSet, batch: PlateBatch
+) -> dict[str, tuple[nn.Module, dict[str, dict], list[tuple[Tensor, ...]]]]:
     "For each graph its network, the free sizes of its inputs, and inputs to compare, the last to export with"
     Dim, n = torch.export.Dim, {0: torch.export.Dim("batch")}
     free = n | {2: 2 * Dim("rows", min=2, max=15), 3: 2 * Dim("columns", min=6, max=47)}
@@ -146,7 +147,7 @@ def _cases(models: ModelSet, batch: PlateBatch) -> Dict[str, Tuple[nn.Module, Di
     }
 
 
-def _difference(module: nn.Module, path: Path, inputs: List[Tuple[Tensor, ...]]) -> float:
+def _difference(module: nn.Module, path: Path, inputs: list[tuple[Tensor, ...]]) -> float:
     "The largest between PyTorch and onnxruntime"
     graph, most = open_graph(path), 0.0
     for some in inputs:
@@ -158,7 +159,7 @@ def _difference(module: nn.Module, path: Path, inputs: List[Tuple[Tensor, ...]])
     return most
 
 
-def _check_reading(models: ModelSet, calibrations: Dict[str, Calibration], path: Path, batch: PlateBatch) -> int:
+def _check_reading(models: ModelSet, calibrations: dict[str, Calibration], path: Path, batch: PlateBatch) -> int:
     "Number of crops that graphs read as PyTorch does; raises `UserError` if there is another text"
     readers = CombinedReader(models, calibrations, precision="fp32"), OnnxReader(path)
     found = [r.decode(r.look_at(batch.native, batch.size).views, count=1) for r in readers]
@@ -169,9 +170,9 @@ def _check_reading(models: ModelSet, calibrations: Dict[str, Calibration], path:
 # %% ../../nbs/61_reading.export.ipynb #d002
 def export_onnx(
     models: ModelSet,  # in eval mode, on the CPU
-    calibrations: Dict[str, Calibration],  # as of `calibrations_of`; may be empty
+    calibrations: dict[str, Calibration],  # as of `calibrations_of`; may be empty
     folder: str | Path,  # gets a .onnx for each key of `OUTPUTS`; existing ones are replaced
-) -> List[dict]:  # one for each graph: file, MiB, difference, readings compared
+) -> list[dict]:  # one for each graph: file, MiB, difference, readings compared
     "Write the graphs; raises `UserError`, and writes nothing, if one does not agree with PyTorch"
     models = ModelSet(models.config, *(copy.deepcopy(m) for m in models.modules().values()))  # their backend is changed
     for layer in models.generator.modules():

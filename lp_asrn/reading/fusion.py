@@ -8,8 +8,8 @@ __all__ = ['middle_frames', 'fuse', 'fit_tracks', 'majority', 'average_frames']
 # %% ../../nbs/42_reading.fusion.ipynb #c003
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Dict, List, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from .decoding import Decoded, Grammar, Posterior, decode_plates
 def middle_frames(
     lengths: Sequence[int],  # frames of each track, all tracks one after the other
     counts: Sequence[int],  # how many of each, at most its length
-) -> List[int]:  # their indices
+) -> list[int]:  # their indices
     "The frames in the middle of each track"
     first = [end - n + (n - k) // 2 for end, n, k in zip(itertools.accumulate(lengths), lengths, counts)]
     return [i for start, k in zip(first, counts) for i in range(start, start + k)]
@@ -46,7 +46,7 @@ def fuse(
 
 def fit_tracks(
     calibration: Calibration,  # of single frames
-    views: Dict[str, Posterior],  # what each view sees in F validation frames
+    views: dict[str, Posterior],  # what each view sees in F validation frames
     lengths: Sequence[int],  # frames of each track
     texts: Sequence[str],  # of each track; one whose text fits no layout is left out
     grammar: Grammar,
@@ -67,10 +67,10 @@ def fit_tracks(
 # %% ../../nbs/42_reading.fusion.ipynb #c007
 def majority(
     readings: Sequence[Decoded],  # of the frames of one track
-) -> Tuple[str, float]:  # text, and the share of frames that voted for it whole, in [0, 1]
+) -> tuple[str, float]:  # text, and the share of frames that voted for it whole, in [0, 1]
     "The most frequent character at each position among the readings of the most frequent length; ties go to the more probable"
 
-    def winner(votes: Sequence[Tuple[object, float]]):
+    def winner(votes: Sequence[tuple[object, float]]):
         count, weight = Counter(v for v, _ in votes), Counter()
         for v, p in votes:
             weight[v] += p
@@ -95,7 +95,9 @@ def _align(picture: np.ndarray, reference: np.ndarray) -> np.ndarray:
     moved = corners @ warp.T - corners[:, :2]
     if np.abs(moved).max() > h / 4:
         return picture
-    return cv2.warpAffine(picture, warp, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(
+        picture, warp, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def average_frames(

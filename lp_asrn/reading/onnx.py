@@ -7,18 +7,18 @@ __all__ = ['open_graph', 'run_graph', 'OnnxReader']
 
 # %% ../../nbs/43c_reading.onnx.ipynb #c003
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..config import CheckpointError, UserError
-from .combine import CombinedReader, Logits, calibrations_of
 from ..models.recognizer import to_reading_size
 from ..models.rectifier import Rectifier
 from ..models.weights import architecture_of
+from .combine import CombinedReader, Logits, calibrations_of
 
 # %% ../../nbs/43c_reading.onnx.ipynb #c004
 def open_graph(
@@ -33,7 +33,9 @@ def open_graph(
         raise CheckpointError(f"no such graph: {path} ('lp_asrn export' writes it)")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # its threads and PyTorch's would wait for each other: 48 ms instead of 7
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # its threads and PyTorch's would wait for each other: 48 ms instead of 7
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception:  # it raises many kinds, none of them documented
@@ -51,7 +53,7 @@ def _note_of(graph) -> dict:
 def run_graph(
     graph,  # of `open_graph`
     **inputs: Tensor,  # by name
-) -> Dict[str, Tensor]:  # by name
+) -> dict[str, Tensor]:  # by name
     "What a graph makes of its inputs"
     names = [o.name for o in graph.get_outputs()]
     found = graph.run(names, {k: np.ascontiguousarray(x.numpy()) for k, x in inputs.items()})
@@ -65,7 +67,7 @@ class _GraphRectifier(Rectifier):
         nn.Module.__init__(self)
         self._graph = graph
 
-    def look(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
         found = run_graph(self._graph, picture=x)
         return found["corners"], found["log_doubt"]
 
@@ -76,7 +78,7 @@ class OnnxReader(CombinedReader):
     def __init__(
         self,
         path: str | Path,  # reader.onnx
-        layouts: Optional[Sequence[str]] = None,  # names of those that may occur; None = all that the recogniser knows
+        layouts: Sequence[str] | None = None,  # names of those that may occur; None = all that the recogniser knows
     ):
         path = Path(path)
         self._graph, beside = open_graph(path), []
@@ -91,7 +93,7 @@ class OnnxReader(CombinedReader):
         config = architecture_of({**note, "kind": "reader"}, path, "reader")
         self._prepare(config, calibrations_of(note, str(path)), layouts, torch.device("cpu"), "fp32")
 
-    def _see(self, lr: Tensor, crop: Tensor, own: Tensor, sharp: Tensor) -> Tuple[Tensor, Logits, Logits]:
+    def _see(self, lr: Tensor, crop: Tensor, own: Tensor, sharp: Tensor) -> tuple[Tensor, Logits, Logits]:
         out = run_graph(self._graph, lr=lr, crop=crop)
         picture, seen = out["sr"], (out["sr_log_characters"], out["sr_log_layouts"])
         if sharp.any():

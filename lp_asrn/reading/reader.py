@@ -6,43 +6,48 @@
 __all__ = ['PlateReading', 'Reader']
 
 # %% ../../nbs/60_reading.reader.ipynb #c003
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 import torch
 
 from ..config import UserError
+from ..models.device import pick_device
+from ..models.model_set import load_models
+from ..plates.datasets import to_pictures
+from ..plates.layouts import LAYOUTS
+from ..plates.pictures import ASPECT, TOLERANCE, Corners, whole
 from .combine import SHARP, CombinedReader, Looked, calibrations_of, detail
 from .decoding import Decoded, Posterior, decode_plates
 from .evidence import lr_consistency
 from .onnx import OnnxReader
-from ..models.model_set import load_models
-from ..models.device import pick_device
-from ..plates.datasets import to_pictures
-from ..plates.layouts import LAYOUTS
-from ..plates.pictures import ASPECT, TOLERANCE, Corners, whole
 
 # %% ../../nbs/60_reading.reader.ipynb #c004
 @dataclass(frozen=True, slots=True)
 class PlateReading:
     "What was read on one crop, or on one track"
+
     text: str
     layout: str  # name
     confidence: float  # calibrated probability that the whole text is right, in [0, 1]
-    characters: Tuple[float, ...]  # probability of each character, in [0, 1]
-    forced_by_layout: Tuple[bool, ...]  # for each character: the picture prefers another one, which the layout rules out
-    alternatives: Tuple[Tuple[str, float], ...]  # next-best texts and their probabilities, best first
+    characters: tuple[float, ...]  # probability of each character, in [0, 1]
+    forced_by_layout: tuple[
+        bool, ...
+    ]  # for each character: the picture prefers another one, which the layout rules out
+    alternatives: tuple[tuple[str, float], ...]  # next-best texts and their probabilities, best first
     calibrated: bool  # False: the checkpoint has no calibration, so probabilities are the networks' own
-    accepted: Optional[bool]  # sure enough for the error rate that was asked for; None = none was
+    accepted: bool | None  # sure enough for the error rate that was asked for; None = none was
     frames: int
     lr_text: str  # what the LR reader alone reads
-    corners: Tuple[Corners, ...]  # of the plate in each frame, in pixels of the crop
+    corners: tuple[Corners, ...]  # of the plate in each frame, in pixels of the crop
     doubt: float  # error that the rectifier expects of a corner, in pixels of 32x96, mean over the frames; 0 = corners were given
     super_resolved: bool  # False: every frame is sharp enough to be shown as it is
-    lr_consistency: Optional[float]  # RMS of SR, degraded again, to LR, in grey levels; mean over the frames that are super-resolved
+    lr_consistency: (
+        float | None
+    )  # RMS of SR, degraded again, to LR, in grey levels; mean over the frames that are super-resolved
 
     @property
     def agrees(self) -> bool:
@@ -64,11 +69,13 @@ class Reader:
 
     def __init__(
         self,
-        checkpoint: str | Path = "small",  # weights of the package by name, best.safetensors of a run, or reader.onnx of an export
+        checkpoint: str
+        | Path = "small",  # weights of the package by name, best.safetensors of a run, or reader.onnx of an export
         device: str = "auto",  # auto, cpu, cuda, ...; a graph runs on the CPU
         precision: str = "auto",  # auto, bf16 or fp32; a graph runs in fp32
-        layouts: Optional[Sequence[str]] = None,  # names of the layouts that may occur; None = all that the models know
-        max_error: Optional[float] = None,  # abstain so that on average this share of accepted readings is wrong, in (0, 1)
+        layouts: Sequence[str] | None = None,  # names of the layouts that may occur; None = all that the models know
+        max_error: float
+        | None = None,  # abstain so that on average this share of accepted readings is wrong, in (0, 1)
         rectify: bool = True,  # look for the plate in the crop; False = the whole crop is the plate
     ):
         if Path(checkpoint).suffix == ".onnx":
@@ -88,11 +95,13 @@ class Reader:
     def look(
         self,
         crops: Sequence[np.ndarray],  # each (H, W, 3) uint8 RGB, any size
-        corners: Optional[Sequence[Corners]] = None,  # of the plate in each, in pixels; None = they are looked for
+        corners: Sequence[Corners] | None = None,  # of the plate in each, in pixels; None = they are looked for
     ) -> Looked:
         "What the networks make of crops; raises `UserError` for what is no picture"
         for f in crops:
-            is_picture = isinstance(f, np.ndarray) and f.ndim == 3 and f.shape[2] == 3 and f.dtype == np.uint8 and f.size
+            is_picture = (
+                isinstance(f, np.ndarray) and f.ndim == 3 and f.shape[2] == 3 and f.dtype == np.uint8 and f.size
+            )
             if not is_picture:
                 what = f"{getattr(f, 'dtype', type(f).__name__)}{getattr(f, 'shape', '')}"
                 raise UserError(f"a crop must be a uint8 array (H, W, 3), not {what}")
@@ -103,7 +112,7 @@ class Reader:
     def enhance(
         self,
         crop: np.ndarray,  # (H, W, 3) uint8 RGB, any size
-        corners: Optional[Corners] = None,  # of the plate in it, in pixels; None = they are looked for
+        corners: Corners | None = None,  # of the plate in it, in pixels; None = they are looked for
     ) -> np.ndarray:  # (16 scale, W, 3) uint8: 32 pixels high at scale 2, as wide as the plate's layout asks for
         "The plate in a crop: found, upright and super-resolved (or as it is, where the crop is sharper than SR)"
         looked = self.look([crop], None if corners is None else [corners])
@@ -118,8 +127,8 @@ class Reader:
         self,
         crops: Sequence[np.ndarray],  # each (H, W, 3) uint8 RGB, any size
         alternatives: int = 3,  # next-best texts of each
-        corners: Optional[Sequence[Corners]] = None,  # of the plate in each, in pixels; None = they are looked for
-    ) -> List[PlateReading]:  # one for each crop
+        corners: Sequence[Corners] | None = None,  # of the plate in each, in pixels; None = they are looked for
+    ) -> list[PlateReading]:  # one for each crop
         "Read crops, each a plate of its own"
         return self.read_tracks([[c] for c in crops], alternatives, None if corners is None else [[c] for c in corners])
 
@@ -127,8 +136,8 @@ class Reader:
         self,
         tracks: Sequence[Sequence[np.ndarray]],  # frames of each track, each (H, W, 3) uint8 RGB, any size
         alternatives: int = 3,  # next-best texts of each
-        corners: Optional[Sequence[Sequence[Corners]]] = None,  # of the plate in each frame; None = they are looked for
-    ) -> List[PlateReading]:  # one for each track
+        corners: Sequence[Sequence[Corners]] | None = None,  # of the plate in each frame; None = they are looked for
+    ) -> list[PlateReading]:  # one for each track
         "Read tracks by the product of posteriors"
         lengths = [len(frames) for frames in tracks]
         if 0 in lengths:
@@ -144,10 +153,13 @@ class Reader:
         lr_texts = [r.text for r in raw[len(tracks) :]]
         ends = np.cumsum([0, *lengths])
         return [
-            self._reading(r, d, crops[a:b], looked, slice(a, b)) for r, d, a, b in zip(decoded, lr_texts, ends, ends[1:])
+            self._reading(r, d, crops[a:b], looked, slice(a, b))
+            for r, d, a, b in zip(decoded, lr_texts, ends, ends[1:])
         ]
 
-    def _reading(self, r: Decoded, lr_text: str, frames: Sequence[np.ndarray], looked: Looked, at: slice) -> PlateReading:
+    def _reading(
+        self, r: Decoded, lr_text: str, frames: Sequence[np.ndarray], looked: Looked, at: slice
+    ) -> PlateReading:
         "A decoded text with all that is known about it"
         calibration = self.combined.calibration_of(len(frames))
         accepted = None if self.max_error is None else r.probability >= calibration.threshold(self.max_error)

@@ -7,8 +7,8 @@ __all__ = ['ablate']
 
 # %% ../../nbs/64g_tools.ablate_command.ipynb #c002
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from ..config import ConfigError, UserError, suggest
 from .options import AblateOptions, parse
@@ -19,13 +19,13 @@ def ablate(
 ) -> None:
     "lp_asrn ablate"
     o = parse(AblateOptions, args, "ablate")
-    from lp_asrn.tools.ablation_runs import Ablation, run_all, runs_left
+    from lp_asrn.evaluation.figures import to_png
+    from lp_asrn.models.device import pick_device
     from lp_asrn.tools.ablation_readme import sections, write_section
+    from lp_asrn.tools.ablation_runs import Ablation, run_all, runs_left
     from lp_asrn.tools.ablation_scores import sets_to_read
     from lp_asrn.tools.ablation_tables import ablation_figure, as_text, read_results, rows_of
     from lp_asrn.tools.ablation_variants import VARIANTS
-    from lp_asrn.evaluation.figures import to_png
-    from lp_asrn.models.device import pick_device
     from lp_asrn.training.record import Interrupted
 
     names, results = o.variants or list(VARIANTS), Path(o.results)

@@ -9,12 +9,12 @@ __all__ = ['COME', 'NAMES', 'read_metrics', 'row_of', 'percent', 'interval', 'ag
 # %% ../../nbs/63f_tools.ablation_readme.ipynb #c003
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
 
-from .ablation_tables import as_markdown, read_results, summary
 from ..config import UserError
 from ..evaluation.evaluate import UNSEEN
+from .ablation_tables import as_markdown, read_results, summary
 
 # %% ../../nbs/63f_tools.ablation_readme.ipynb #c004
 COME = ", as they come"  # end of the names of sets that are not rectified
@@ -30,7 +30,7 @@ NAMES = {  # (input, reader) -> what a row is called
 
 def read_metrics(
     path: str | Path,  # metrics.json of an evaluation
-) -> List[dict]:  # its rows for all layouts together, single frames
+) -> list[dict]:  # its rows for all layouts together, single frames
     "The rows of an evaluation; raises `UserError` if the file is none"
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8"))["rows"]
@@ -40,12 +40,12 @@ def read_metrics(
 
 
 def row_of(
-    rows: List[dict],  # as of `read_metrics`
+    rows: list[dict],  # as of `read_metrics`
     key: Sequence[str],  # input, reader
     severity: str,  # name, such as medium
     unseen: bool = False,  # of the faces that training never sees
     come: bool = False,  # of crops as they come, not rectified
-) -> Optional[dict]:  # None = not measured
+) -> dict | None:  # None = not measured
     "One row"
     which = *key, severity, unseen, come
     way = lambda name: (name.removesuffix(COME) == UNSEEN, name.endswith(COME))
@@ -81,15 +81,39 @@ def demo_section(
     folder: str | Path,  # metrics.json and stages.json of a run
 ) -> str:  # Markdown
     "What the demo reaches, with who is ahead"
-    rows, stages = read_metrics(Path(folder) / "metrics.json"), json.loads((Path(folder) / "stages.json").read_text(encoding="utf-8"))
+    rows, stages = (
+        read_metrics(Path(folder) / "metrics.json"),
+        json.loads((Path(folder) / "stages.json").read_text(encoding="utf-8")),
+    )
     keys = [k for k in NAMES if row_of(rows, k, "medium")]
-    head = [f"{row_of(rows, keys[0], 'medium')['n']:,} held-out rendered plates, `medium`, faces of their layouts", "all right", "95 %", ">= 6", ">= 5", "characters", "PSNR", "SSIM"]
+    head = [
+        f"{row_of(rows, keys[0], 'medium')['n']:,} held-out rendered plates, `medium`, faces of their layouts",
+        "all right",
+        "95 %",
+        ">= 6",
+        ">= 5",
+        "characters",
+        "PSNR",
+        "SSIM",
+    ]
     table = [head]
     for k in keys:
         r = row_of(rows, k, "medium")
-        table.append([NAMES[k], percent(r["all"]), interval(r["all_ci"]), *(percent(r[n]) for n in ("ge6", "ge5", "char")), *([f"{r['psnr']:.2f}", f"{r['ssim']:.3f}"] if r["psnr"] is not None else ["", ""])])
+        table.append(
+            [
+                NAMES[k],
+                percent(r["all"]),
+                interval(r["all_ci"]),
+                *(percent(r[n]) for n in ("ge6", "ge5", "char")),
+                *([f"{r['psnr']:.2f}", f"{r['ssim']:.3f}"] if r["psnr"] is not None else ["", ""]),
+            ]
+        )
     sr, both = row_of(rows, ("sr", "judge"), "medium"), row_of(rows, ("both", "reader"), "medium")
-    gains = [f"{key} {percent(s['all'])}" + (f" ({100 * s['gain'][0]:+.1f}, {interval(s['gain'][1:], True)})" if "gain" in s else "") for key, s in stages.items()]
+    gains = [
+        f"{key} {percent(s['all'])}"
+        + (f" ({100 * s['gain'][0]:+.1f}, {interval(s['gain'][1:], True)})" if "gain" in s else "")
+        for key, s in stages.items()
+    ]
     unseen = [f"{NAMES[k].strip('*')} {percent(r['all'])}" for k in keys if (r := row_of(rows, k, "medium", True))]
     lines = [
         f"- **SR as the judge reads it {against_direct(sr)}**, from the same plates; reading both together {against_direct(both)}. SR is the picture for a human.",
@@ -99,7 +123,9 @@ def demo_section(
     ]
     for name, r in (("in known faces", both), ("in the unseen face", row_of(rows, ("both", "reader"), "medium", True))):
         if r and r["calibration_error"] is not None and r["accepted"] is not None:
-            lines.append(f"- Confidences {name} are off by {r['calibration_error']:.3f}; of what `--max-error 0.01` accepts ({percent(r['accepted'])}), {percent(r['accepted_wrong'])} is wrong.")
+            lines.append(
+                f"- Confidences {name} are off by {r['calibration_error']:.3f}; of what `--max-error 0.01` accepts ({percent(r['accepted'])}), {percent(r['accepted_wrong'])} is wrong."
+            )
     return "\n".join([as_markdown(table), "", "What this says, without flattery:", "", *lines])
 
 
@@ -120,13 +146,17 @@ def weights_section(
         body = [[NAMES[k], *(cell(row_of(rows, k, s, come=come)) for s, come in shown)] for k in keys]
         tables.append(as_markdown([head, *body]))
         sr = {s: row_of(rows, next(k for k in keys if k[0] == "sr"), s) for s in severities}
-        tables.append("SR is read better than bicubic, equally and worse: " + "; ".join(f"{r['better']}, {r['equal']} and {r['worse']} crops at `{s}`" for s, r in sr.items()) + ".")
+        tables.append(
+            "SR is read better than bicubic, equally and worse: "
+            + "; ".join(f"{r['better']}, {r['equal']} and {r['worse']} crops at `{s}`" for s, r in sr.items())
+            + "."
+        )
     return "\n\n".join(tables)
 
 
 def sections(
     evidence: str | Path,  # folder of all text files: ablation/, demo/, small/
-) -> Dict[str, str]:  # name -> Markdown
+) -> dict[str, str]:  # name -> Markdown
     "Every section of the README that holds results"
     folder = Path(evidence)
     return {
@@ -143,7 +173,12 @@ def write_section(
 ) -> None:
     "Replace a section of a page; raises `UserError` if the page has none of that name"
     path = Path(path)
-    changed, times = re.subn(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda m: f"{m[1]}{text.strip()}\n{m[2]}", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    changed, times = re.subn(
+        f"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
+        lambda m: f"{m[1]}{text.strip()}\n{m[2]}",
+        path.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
     if times != 1:
         raise UserError(f"{path} has {times} sections between <!-- {name} --> and <!-- /{name} -->: one is needed")
     path.write_text(changed, encoding="utf-8")

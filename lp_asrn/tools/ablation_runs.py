@@ -10,31 +10,31 @@ __all__ = ['SHARED', 'Ablation', 'train_shared', 'checksum', 'PlainGenerator', '
 import hashlib
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from .ablation_scores import OWN, REFERENCES, Sets, judge_names, judges, references, score
-from .ablation_variants import VARIANTS, Variant, config_of
 from ..config import ModelConfig, UserError, to_dict
-from ..reading.combine import CombinedReader
 from ..evaluation.evaluate import super_resolve
-from ..models.model_set import ModelSet, load_models, save_models
 from ..models.device import autocast
 from ..models.generator import bicubic
+from ..models.model_set import ModelSet, load_models, save_models
 from ..models.recognizer import RecognizerOutput
 from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
+from ..reading.combine import CombinedReader
 from ..settings import load_config
+from .ablation_scores import OWN, REFERENCES, Sets, judge_names, judges, references, score
+from .ablation_variants import VARIANTS, Variant, config_of
 from .throughput import PlainNet, plain_net
 from ..training.calibrate import calibrate
 from ..training.checkpoint import position_of
-from ..training.trainer import run_stage
 from ..training.stages import STAGES, Run, make_stage, train_stage, training_set
+from ..training.trainer import run_stage
 
 # %% ../../nbs/63d_tools.ablation_runs.ipynb #c005
 SHARED = ("stage0", "lr_reader", "stage1")
@@ -43,11 +43,12 @@ SHARED = ("stage0", "lr_reader", "stage1")
 @dataclass(frozen=True, slots=True)
 class Ablation:
     "What all runs have in common"
+
     folder: Path  # of all runs
     results: Path  # folder of the text files
     sets: Sets  # as of `sets_to_read`
     preset: str = "demo"  # whose sizes and epochs are meant
-    base: Optional[Tuple[str, ...]] = None  # differences of every run from it, as of `config_of`
+    base: tuple[str, ...] | None = None  # differences of every run from it, as of `config_of`
     device: torch.device = torch.device("cpu")
     log: Callable[[str], None] = print  # takes a line
 
@@ -55,10 +56,16 @@ class Ablation:
         self,
         variant: Variant,
         seed: int,  # of plates, weights and order
-        name: Optional[str] = None,  # of its folder; None = that of the variant
+        name: str | None = None,  # of its folder; None = that of the variant
     ) -> Run:
         "Its stages; raises `UserError` if its folder was trained with other settings"
-        run = Run(config_of(variant, seed, self.preset, self.base), self.folder / f"{name or variant.name}-{seed}", self.device, self.log, tensorboard=False)
+        run = Run(
+            config_of(variant, seed, self.preset, self.base),
+            self.folder / f"{name or variant.name}-{seed}",
+            self.device,
+            self.log,
+            tensorboard=False,
+        )
         path = run.folder / "config.yaml"
         if path.is_file() and load_config(file=path) != run.config:
             raise UserError(f"{path} holds other settings than this run would have: give another --save-dir")
@@ -92,7 +99,9 @@ def checksum(
 ) -> str:  # 16 hexadecimal digits
     "Of the models that variants of a seed start from"
     stages = [load_tensors(shared / STAGES[key].tag / "best.safetensors")[0] for key in ("lr_reader", "stage1")]
-    return hashlib.sha256(b"".join(tensors[k].numpy().tobytes() for tensors in stages for k in sorted(tensors))).hexdigest()[:16]
+    return hashlib.sha256(
+        b"".join(tensors[k].numpy().tobytes() for tensors in stages for k in sorted(tensors))
+    ).hexdigest()[:16]
 
 
 def _begin(run: Run, shared: Path, last: str, seed: int) -> None:
@@ -101,8 +110,12 @@ def _begin(run: Run, shared: Path, last: str, seed: int) -> None:
     if (place / "best.safetensors").is_file():
         return
     if last == "stage1":
-        shutil.copytree(shared / place.name, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("best.safetensors"))
-        save_tensors(place / "best.safetensors", *load_tensors(shared / place.name / "best.safetensors"))  # whole, and last: then all is there
+        shutil.copytree(
+            shared / place.name, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("best.safetensors")
+        )
+        save_tensors(
+            place / "best.safetensors", *load_tensors(shared / place.name / "best.safetensors")
+        )  # whole, and last: then all is there
         return
     torch.manual_seed(seed)
     models, trained = ModelSet.build(run.config.model), load_models(shared / place.name / "best.safetensors")[0]
@@ -130,7 +143,7 @@ class PlainGenerator(PlainNet):
     def forward(
         self,
         lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1]
-        seen: Optional[RecognizerOutput] = None,  # what a reader sees in them, which does not matter
+        seen: RecognizerOutput | None = None,  # what a reader sees in them, which does not matter
     ) -> Tensor:  # (N, 3, 2h, 2w)
         "Super-resolve (N, 3, h, w)"
         return bicubic(lr, 2) + super().forward(2 * lr - 1)
@@ -143,8 +156,12 @@ def _train_plain(run: Run) -> torch.nn.Module:
     net = PlainGenerator(run.config.model, sum(p.numel() for p in models.generator.parameters())).to(run.device)
     models.generator, stage.trains = net, {"generator": net}
     stage.save_best = lambda path, note: save_tensors(path, named_tensors(net, "generator"), note)
-    run_stage(stage, training_set(run, STAGES["stage1"]), run.config, run.folder / stage.tag, run.device, None, True, run.log)
-    return load_module(net, load_tensors(run.folder / stage.tag / "best.safetensors")[0], "generator", "best.safetensors").eval()
+    run_stage(
+        stage, training_set(run, STAGES["stage1"]), run.config, run.folder / stage.tag, run.device, None, True, run.log
+    )
+    return load_module(
+        net, load_tensors(run.folder / stage.tag / "best.safetensors")[0], "generator", "best.safetensors"
+    ).eval()
 
 
 def train_variant(
@@ -163,7 +180,7 @@ def train_variant(
     return load_models(run.folder / variant.infos[-1].tag / "best.safetensors")[0].eval().generator.to(run.device)
 
 # %% ../../nbs/63d_tools.ablation_runs.ipynb #c009
-def _to_read(ablation: Ablation, variant: Variant) -> Tuple[List[str], List[str]]:
+def _to_read(ablation: Ablation, variant: Variant) -> tuple[list[str], list[str]]:
     "Names of the sets and of the readers"
     if variant.group == "scale":
         return [s for s in ablation.sets if s.startswith("rendered")], ["judge"]
@@ -184,7 +201,7 @@ def write_result(
     ablation: Ablation,
     name: str,  # of the variant or reference
     seed: int,  # of plates, weights and order
-    scores: Dict[str, str],  # as of `score`
+    scores: dict[str, str],  # as of `score`
     **note: object,  # JSON-able
 ) -> None:
     "Keep a run as NAME-SEED.json; what the same training was read by before, and is not now, stays"
@@ -192,7 +209,15 @@ def write_result(
     path, temporary = ablation.file(name, seed), ablation.results / f".{name}-{seed}.tmp"
     versions = {n: version(n) for n in ("lp_asrn", "torch")}
     place = torch.cuda.get_device_name(ablation.device) if ablation.device.type == "cuda" else str(ablation.device)
-    content = {"variant": name, "seed": seed, **note, "device": place, "threads": torch.get_num_threads(), "versions": versions, "read": scores}
+    content = {
+        "variant": name,
+        "seed": seed,
+        **note,
+        "device": place,
+        "threads": torch.get_num_threads(),
+        "versions": versions,
+        "read": scores,
+    }
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if before and all(before.get(key) == content.get(key) for key in ("shared", "config")):
         content["read"] = before["read"] | scores
@@ -200,24 +225,34 @@ def write_result(
     temporary.replace(path)
 
 
-def _shared_mark(ablation: Ablation, variant: Variant, seed: int) -> Dict[str, str]:
+def _shared_mark(ablation: Ablation, variant: Variant, seed: int) -> dict[str, str]:
     "Checksum of the shared stages, trained if need be; raises `UserError` if results of the seed are there with another one"
     if not variant.shared:
         return {}
     mark = checksum(train_shared(ablation, seed))
     for path in ablation.results.glob(f"*-{seed}.json"):
         if json.loads(path.read_text(encoding="utf-8")).get("shared", mark) != mark:
-            raise UserError(f"{path} comes from other shared stages than {ablation.folder / f'shared-{seed}'} holds (another machine, or settings?): give other --results, or move all files of seed {seed} away and run it again")
+            raise UserError(
+                f"{path} comes from other shared stages than {ablation.folder / f'shared-{seed}'} holds (another machine, or settings?): give other --results, or move all files of seed {seed} away and run it again"
+            )
     return {"shared": mark}
 
 
-def _score_references(ablation: Ablation, run: Run, seed: int, readers: Dict[str, Callable], mark: Dict[str, str]) -> None:
+def _score_references(
+    ablation: Ablation, run: Run, seed: int, readers: dict[str, Callable], mark: dict[str, str]
+) -> None:
     "What the full method's own readers read, and what the judges read without it"
     fitted = calibrate(run)
     models = load_models(run.folder / "best.safetensors")[0].eval().to(run.device)
     combined = CombinedReader(models, fitted, device=run.device, precision=run.config.training.precision)
     for name, (enhance, reader) in references(combined).items():
-        write_result(ablation, name, seed, score(enhance, ablation.sets, readers if reader is None else {name: reader}), **(mark if reader else {}))
+        write_result(
+            ablation,
+            name,
+            seed,
+            score(enhance, ablation.sets, readers if reader is None else {name: reader}),
+            **(mark if reader else {}),
+        )
 
 
 def run_one(
@@ -236,14 +271,25 @@ def run_one(
             _score_references(ablation, run, seed, readers, mark)
     parameters = sum(p.numel() for p in generator.parameters())
     trained = sum(position_of(run.folder / STAGES[key].tag / "last.safetensors").seconds for key in variant.stages)
-    write_result(ablation, variant.name, seed, scores, preset=ablation.preset, stages=list(variant.stages), parameters=parameters, **mark, train_seconds=round(trained), config=to_dict(run.config))
+    write_result(
+        ablation,
+        variant.name,
+        seed,
+        scores,
+        preset=ablation.preset,
+        stages=list(variant.stages),
+        parameters=parameters,
+        **mark,
+        train_seconds=round(trained),
+        config=to_dict(run.config),
+    )
 
 
 def runs_left(
     ablation: Ablation,
     names: Sequence[str],  # of variants
-    seeds: Optional[int] = None,  # at most so many of each; None = as many as each variant says
-) -> List[Tuple[Variant, int]]:  # the first seed of all variants first
+    seeds: int | None = None,  # at most so many of each; None = as many as each variant says
+) -> list[tuple[Variant, int]]:  # the first seed of all variants first
     "Runs whose files are not there yet, or lack a set or reader that is wanted now"
     wanted = [(VARIANTS[n], s) for n in names for s in range(min(VARIANTS[n].seeds, seeds or 99))]
     return sorted([(v, s) for v, s in wanted if not _is_there(ablation, v, s)], key=lambda pair: pair[1])
@@ -252,7 +298,7 @@ def runs_left(
 def run_all(
     ablation: Ablation,
     names: Sequence[str],  # of variants
-    seeds: Optional[int] = None,  # at most so many of each; None = as many as each variant says
+    seeds: int | None = None,  # at most so many of each; None = as many as each variant says
 ) -> None:
     "Every run that is left and that no other process holds"
     ablation.folder.mkdir(parents=True, exist_ok=True)

@@ -7,29 +7,34 @@ __all__ = ['AXES', 'Law', 'fit_law', 'scale_figure', 'sizes_of', 'expected_error
 
 # %% ../../nbs/63g_tools.ablation_scale.ipynb #c003
 from dataclasses import dataclass, replace
-from typing import Dict, Optional, Tuple
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from .ablation_tables import COLUMN, COLUMNS, Results, right_of, seeds_of, share
 from ..config import Config
 from ..models.model_set import ModelSet
 from ..plates.datasets import collate, make_dataset, open_split
+from .ablation_tables import COLUMN, COLUMNS, Results, right_of, seeds_of, share
 from ..training.objectives import LossWeights, lcofl_objective
 
 # %% ../../nbs/63g_tools.ablation_scale.ipynb #c004
-AXES = {"plates": ("training plates", 4000), "epochs": ("epochs of stage 2", 4), "blocks": ("blocks", 2), "channels": ("channels", 32)}  # prefix of variants -> name, value of the full method
+AXES = {
+    "plates": ("training plates", 4000),
+    "epochs": ("epochs of stage 2", 4),
+    "blocks": ("blocks", 2),
+    "channels": ("channels", 32),
+}  # prefix of variants -> name, value of the full method
 
 
 @dataclass(frozen=True, slots=True)
 class Law:
     "error = factor * n ** -exponent, fitted"
+
     factor: float
     exponent: float
-    points: Tuple[Tuple[int, float], ...]  # n and error of each run
+    points: tuple[tuple[int, float], ...]  # n and error of each run
 
     def error(
         self,
@@ -43,11 +48,16 @@ def fit_law(
     results: Results,  # as of `read_results`
     axis: str,  # a key of `AXES`
     key: str = COLUMN,  # a key of `COLUMNS`
-) -> Optional[Law]:  # None = fewer than three values of n were run
+) -> Law | None:  # None = fewer than three values of n were run
     "Least squares on logarithms, over the seeds that all values of n have"
     sizes = {n: int(n.split("_")[1]) for n, _ in results if n.startswith(f"{axis}_")} | {"full": AXES[axis][1]}
     common = set.intersection(*(set(seeds_of(results, name)) for name in sizes))
-    points = [(n, 1 - float(right.mean())) for name, n in sizes.items() for s in sorted(common) if (right := right_of(results, name, s, key)) is not None]
+    points = [
+        (n, 1 - float(right.mean()))
+        for name, n in sizes.items()
+        for s in sorted(common)
+        if (right := right_of(results, name, s, key)) is not None
+    ]
     if len({n for n, _ in points}) < 3:
         return None
     slope, offset = np.polyfit(*np.log(np.maximum(points, 1e-4)).T, 1)
@@ -64,10 +74,17 @@ def scale_figure(
     for axes, (axis, law) in zip(np.atleast_1d(figure.subplots(1, max(1, len(laws)), sharey=True)), laws.items()):
         n, error = np.array(law.points).T
         axes.loglog(n, error, "o", color="tab:blue")
-        axes.loglog(np.unique(n), [law.error(v) for v in np.unique(n)], color="tab:orange", label=f"{law.factor:.2f} n^-{law.exponent:.3f}")
+        axes.loglog(
+            np.unique(n),
+            [law.error(v) for v in np.unique(n)],
+            color="tab:orange",
+            label=f"{law.factor:.2f} n^-{law.exponent:.3f}",
+        )
         axes.set_xlabel(AXES[axis][0])
         axes.set_xticks(np.unique(n), [f"{v:g}" for v in np.unique(n)])
-        ticks = [v for v in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8) if axes.get_ylim()[0] <= v <= axes.get_ylim()[1]]
+        ticks = [
+            v for v in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8) if axes.get_ylim()[0] <= v <= axes.get_ylim()[1]
+        ]
         axes.set_yticks(ticks, [f"{v:.0%}" for v in ticks])
         axes.minorticks_off()
         axes.legend(fontsize=8)
@@ -77,14 +94,19 @@ def scale_figure(
 # %% ../../nbs/63g_tools.ablation_scale.ipynb #c007
 def sizes_of(
     config: Config,  # of a preset
-) -> Dict[str, int]:  # by the keys of `AXES`
+) -> dict[str, int]:  # by the keys of `AXES`
     "Its place on the four axes"
-    return {"plates": config.data.num_train, "epochs": config.progressive_training.stage2.epochs, "blocks": config.model.num_rrdb_blocks, "channels": config.model.num_channels}
+    return {
+        "plates": config.data.num_train,
+        "epochs": config.progressive_training.stage2.epochs,
+        "blocks": config.model.num_rrdb_blocks,
+        "channels": config.model.num_channels,
+    }
 
 
 def expected_error(
     results: Results,  # as of `read_results`
-    sizes: Dict[str, int],  # as of `sizes_of`
+    sizes: dict[str, int],  # as of `sizes_of`
     key: str = COLUMN,  # a key of `COLUMNS`
 ) -> float:  # in [0, 1]
     "Extrapolated from the full method's by all laws that could be fitted; at least what is not read of HR"

@@ -8,15 +8,14 @@ __all__ = ['SEVERITIES_READ', 'PLATES', 'OCR_PLATES', 'DRAWS', 'TEST_SEED', 'Set
 
 # %% ../../nbs/63c_tools.ablation_scores.ipynb #c003
 import functools
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..reading.combine import CombinedReader
 from ..evaluation.evaluate import readers_of
 from ..evaluation.judges import load_judge, load_rapidocr, snap
 from ..models.generator import bicubic
@@ -24,17 +23,22 @@ from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
 from ..plates.public_sets import read_data
 from ..plates.sources import FilePlates, RenderedPlates
+from ..reading.combine import CombinedReader
 
 # %% ../../nbs/63c_tools.ablation_scores.ipynb #c004
 SEVERITIES_READ = ("medium", "hard", "surveillance")
-PLATES, OCR_PLATES, DRAWS = 1000, 300, 3  # rendered plates of a set, those that the OCR reads, degradations of a photograph
+PLATES, OCR_PLATES, DRAWS = (
+    1000,
+    300,
+    3,
+)  # rendered plates of a set, those that the OCR reads, degradations of a photograph
 TEST_SEED = 0  # of the rendered test plates: the same for all runs
-Sets = Dict[str, Callable[[], List[PlateBatch]]]
+Sets = dict[str, Callable[[], list[PlateBatch]]]
 Enhance = Callable[[PlateBatch], Tensor]  # what is read of a batch: (N, 3, H, W) in [0, 1], on the CPU
 
 
 def sets_to_read(
-    photographs: Optional[str | Path] = None,  # data folder; None = rendered plates alone
+    photographs: str | Path | None = None,  # data folder; None = rendered plates alone
     plates: int = PLATES,  # rendered plates of a set
     layouts: Sequence[str] = ("brazilian", "mercosur-br"),  # of the rendered plates
 ) -> Sets:  # "rendered/medium" and so on, each made once, when it is first called
@@ -42,18 +46,24 @@ def sets_to_read(
     found = {"rendered": (RenderedPlates("test", plates, layouts, TEST_SEED, unseen_face=False), 1)}
     if photographs:
         found["photographs"] = FilePlates(read_data(photographs)), DRAWS
-    batches = lambda source, severity, draws: [b for d in range(draws) for b in in_order(PlateDataset(source, get_severity(severity)), 100, d)]
-    return {f"{name}/{severity}": functools.cache(functools.partial(batches, source, severity, draws)) for name, (source, draws) in found.items() for severity in SEVERITIES_READ}
+    batches = lambda source, severity, draws: [
+        b for d in range(draws) for b in in_order(PlateDataset(source, get_severity(severity)), 100, d)
+    ]
+    return {
+        f"{name}/{severity}": functools.cache(functools.partial(batches, source, severity, draws))
+        for name, (source, draws) in found.items()
+        for severity in SEVERITIES_READ
+    }
 
 
-def judge_names() -> List[str]:
+def judge_names() -> list[str]:
     "The readers that no variant is trained with; the OCR only if it is installed"
     return ["judge", *(["rapidocr"] if find_spec("rapidocr") else [])]
 
 
 def judges(
     names: Sequence[str],  # of `judge_names`
-) -> Dict[str, Callable]:  # name -> what reads (N, 3, H, W) pictures, on the CPU
+) -> dict[str, Callable]:  # name -> what reads (N, 3, H, W) pictures, on the CPU
     "The readers of those names, loaded"
     load = {"judge": lambda: readers_of(load_judge()[0])["judge"], "rapidocr": load_rapidocr}
     return {name: load[name]() for name in names}
@@ -63,10 +73,10 @@ def judges(
 def score(
     enhance: Enhance,  # what is read of a batch
     sets: Sets,  # as of `sets_to_read`
-    readers: Dict[str, Callable],  # as of `judges`
-) -> Dict[str, str]:  # "set/severity/reader" -> a digit a plate: 1 = read rightly
+    readers: dict[str, Callable],  # as of `judges`
+) -> dict[str, str]:  # "set/severity/reader" -> a digit a plate: 1 = read rightly
     "What the readers read in what is made of each plate"
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     for name, make in sets.items():
         for reader, look in readers.items():
             few = reader == "rapidocr" and name.startswith("rendered")
@@ -79,19 +89,35 @@ def score(
     return found
 
 # %% ../../nbs/63c_tools.ablation_scores.ipynb #c006
-REFERENCES = {"bicubic": "bicubic", "bilinear": "bilinear", "lr_reader": "LR, read directly", "both": "LR and SR, read together by the full method", "hr": "HR"}  # name -> title
+REFERENCES = {
+    "bicubic": "bicubic",
+    "bilinear": "bilinear",
+    "lr_reader": "LR, read directly",
+    "both": "LR and SR, read together by the full method",
+    "hr": "HR",
+}  # name -> title
 OWN = "lr_reader", "both"  # of the references: read by a reader of their own, which goes by their name
 
 
 def _resized(mode: str) -> Enhance:
     "Enlarging without a network"
-    return lambda b: bicubic(b.lr, 2).clamp(0, 1) if mode == "bicubic" else F.interpolate(b.lr, scale_factor=2, mode=mode, align_corners=False)
+    return lambda b: (
+        bicubic(b.lr, 2).clamp(0, 1)
+        if mode == "bicubic"
+        else F.interpolate(b.lr, scale_factor=2, mode=mode, align_corners=False)
+    )
 
 
 def references(
     combined: CombinedReader,  # of the full method
-) -> Dict[str, Tuple[Enhance, Optional[Callable]]]:  # by the names of `REFERENCES`: what is read, and by whom (None = the judges)
+) -> dict[
+    str, tuple[Enhance, Callable | None]
+]:  # by the names of `REFERENCES`: what is read, and by whom (None = the judges)
     "What is scored beside the variants"
     reading = lambda by: (lambda b: b.lr, lambda lr: by.decode(by.look(lr.to(by.device))[1], count=1))
     resized = {"bicubic": (_resized("bicubic"), None), "bilinear": (_resized("bilinear"), None)}
-    return resized | {"lr_reader": reading(combined.alone("lr_reader")), "both": reading(combined), "hr": (lambda b: b.hr, None)}
+    return resized | {
+        "lr_reader": reading(combined.alone("lr_reader")),
+        "both": reading(combined),
+        "hr": (lambda b: b.hr, None),
+    }

@@ -10,18 +10,18 @@ __all__ = ['Results', 'UNTRAINED', 'COLUMNS', 'SHOWN', 'LEAST', 'T95', 'COLUMN',
 # %% ../../nbs/63e_tools.ablation_tables.ipynb #c003
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..config import UserError
 from .ablation_scores import DRAWS, OWN, REFERENCES
 from .ablation_variants import VARIANTS
-from ..config import UserError
 
-Results = Dict[Tuple[str, int], dict]  # (variant or reference, seed) -> its file
+Results = dict[tuple[str, int], dict]  # (variant or reference, seed) -> its file
 UNTRAINED = "bicubic", "bilinear", "hr"  # of the references: the same for all seeds
 COLUMNS = {  # set/severity/judge -> heading
     "rendered/medium/judge": "medium, judge", "rendered/hard/judge": "hard, judge", "rendered/surveillance/judge": "surveillance, judge",
@@ -51,7 +51,7 @@ def read_results(
 def seeds_of(
     results: Results,  # as of `read_results`
     name: str,  # of a variant or reference
-) -> List[int]:
+) -> list[int]:
     "Seeds that it was run with"
     return sorted(seed for n, seed in results if n == name)
 
@@ -61,7 +61,7 @@ def right_of(
     name: str,  # of a variant or reference
     seed: int,  # of its run
     key: str,  # a key of `COLUMNS`
-) -> Optional[np.ndarray]:  # (plates,) in [0, 1]; None = not measured
+) -> np.ndarray | None:  # (plates,) in [0, 1]; None = not measured
     "How often each plate was read; a plate that is degraded several times counts once"
     reader = name if name in OWN else key.rsplit("/", 1)[1]
     digits = results[name, seed]["read"].get(f"{key.rsplit('/', 1)[0]}/{reader}")
@@ -75,7 +75,7 @@ def share(
     results: Results,  # as of `read_results`
     name: str,  # of a variant or reference
     key: str,  # a key of `COLUMNS`
-) -> Optional[float]:  # in [0, 1]; None = not measured
+) -> float | None:  # in [0, 1]; None = not measured
     "Plates read, mean over seeds"
     found = [v.mean() for s in seeds_of(results, name) if (v := right_of(results, name, s, key)) is not None]
     return float(np.mean(found)) if found else None
@@ -84,10 +84,11 @@ def share(
 @dataclass(frozen=True, slots=True)
 class Worth:
     "A variant against another one on the same plates with the same seeds"
+
     mean: float  # difference of the shares of plates read, in [-1, 1]
     low: float  # lower end of its 95 % interval
     high: float  # upper end
-    by_seed: Tuple[float, ...]  # the difference of each seed
+    by_seed: tuple[float, ...]  # the difference of each seed
 
     @property
     def word(self) -> str:
@@ -95,12 +96,30 @@ class Worth:
         return "helps" if self.low > 0 else "harms" if self.high < 0 else "not shown"
 
     def __str__(self) -> str:
-        interval = f"({100 * self.low:+.1f} to {100 * self.high:+.1f})" if len(self.by_seed) >= LEAST else f"({len(self.by_seed)} of {LEAST} seeds)"
+        interval = (
+            f"({100 * self.low:+.1f} to {100 * self.high:+.1f})"
+            if len(self.by_seed) >= LEAST
+            else f"({len(self.by_seed)} of {LEAST} seeds)"
+        )
         return f"{100 * self.mean:+.1f} {interval}"
 
 
 LEAST = 3  # seeds below which nothing is said
-T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 8: 2.306, 10: 2.228, 15: 2.131, 20: 2.086, 30: 2.042, 60: 2.000, 120: 1.980}  # of Student's t, two-sided; degrees of freedom -> quantile
+T95 = {
+    1: 12.706,
+    2: 4.303,
+    3: 3.182,
+    4: 2.776,
+    5: 2.571,
+    6: 2.447,
+    8: 2.306,
+    10: 2.228,
+    15: 2.131,
+    20: 2.086,
+    30: 2.042,
+    60: 2.000,
+    120: 1.980,
+}  # of Student's t, two-sided; degrees of freedom -> quantile
 
 
 def half_width(
@@ -122,7 +141,7 @@ def worth(
     name: str,  # the variant without the part
     key: str,  # a key of `COLUMNS`
     base: str = "full",  # the variant with it
-) -> Optional[Worth]:  # of `base` over `name`; None = they have no seed in common, or the set was not read
+) -> Worth | None:  # of `base` over `name`; None = they have no seed in common, or the set was not read
     "Paired by seed, with the same shared stages, and plate; the interval is for both drawn at random"
     alike = lambda s: name in UNTRAINED or results[base, s].get("shared") == results[name, s].get("shared")
     seeds = [s for s in seeds_of(results, name) if (base, s) in results and alike(s)]
@@ -144,7 +163,7 @@ def _plain(title: str) -> str:
 def rows_of(
     results: Results,  # as of `read_results`
     columns: Sequence[str] = tuple(COLUMNS),  # keys of `COLUMNS`; those not measured are left out
-) -> List[List[str]]:  # the heading first
+) -> list[list[str]]:  # the heading first
     "The table: plates read, and what the full method reads more"
     columns = [c for c in columns if share(results, "full", c) is not None]
     percent = lambda value: "" if value is None else f"{100 * value:.1f}"
@@ -153,21 +172,30 @@ def rows_of(
         seeds = seeds_of(results, name)
         ahead = lambda c: "" if name == "full" or (found := worth(results, name, c)) is None else str(found)
         if seeds:
-            rows.append([title, str(len(seeds)), *(cell for c in columns for cell in (percent(share(results, name, c)), ahead(c)))])
+            rows.append(
+                [
+                    title,
+                    str(len(seeds)),
+                    *(cell for c in columns for cell in (percent(share(results, name, c)), ahead(c))),
+                ]
+            )
     return rows
 
 
 def as_text(
-    rows: List[List[str]],  # as of `rows_of`
+    rows: list[list[str]],  # as of `rows_of`
 ) -> str:
     "For a terminal"
     rows = [[_plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))) for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        for row in rows
+    )
 
 
 def as_markdown(
-    rows: List[List[str]],  # as of `rows_of`
+    rows: list[list[str]],  # as of `rows_of`
 ) -> str:
     "For a page"
     line = lambda cells: f"| {' | '.join(cells)} |"
@@ -181,8 +209,14 @@ def ablation_figure(
     "What the full method reads more than each variant: mean, 95 % interval, single seeds"
     columns = [c for c in columns if share(results, "full", c) is not None]
     if not columns:
-        raise UserError("there is no result of the full method yet, with which the others are compared: lp_asrn ablate --variants full")
-    shown = [v for v in VARIANTS.values() if v.name != "full" and v.group != "scale" and any(worth(results, v.name, c) for c in columns)]
+        raise UserError(
+            "there is no result of the full method yet, with which the others are compared: lp_asrn ablate --variants full"
+        )
+    shown = [
+        v
+        for v in VARIANTS.values()
+        if v.name != "full" and v.group != "scale" and any(worth(results, v.name, c) for c in columns)
+    ]
     figure = Figure(figsize=(13, 1.2 + 0.33 * len(shown)), dpi=75, layout="constrained")
     for axes, column in zip(np.atleast_1d(figure.subplots(1, len(columns), sharey=True)), columns):
         axes.axvline(0, color="0.6", lw=0.8)
@@ -201,9 +235,21 @@ def ablation_figure(
 
 # %% ../../nbs/63e_tools.ablation_tables.ipynb #c008
 COLUMN = "rendered/medium/judge"  # what sentences are about
-PARTS = {"helps": "**Shown to help**", "not shown": "**Not shown to help**", "harms": "**Better left out at this size**"}
-RIVALS = {"helps": "**SR of the full method is read better than**", "not shown": "**Neither shown to be read better nor worse than**", "harms": "**It is read worse than**"}
-CHOICES = {"helps": "**Worse than the full method as it is set here**", "not shown": "**Neither shown to be better nor worse than the full method as it is set here**", "harms": "**Better than the full method as it is set here**"}
+PARTS = {
+    "helps": "**Shown to help**",
+    "not shown": "**Not shown to help**",
+    "harms": "**Better left out at this size**",
+}
+RIVALS = {
+    "helps": "**SR of the full method is read better than**",
+    "not shown": "**Neither shown to be read better nor worse than**",
+    "harms": "**It is read worse than**",
+}
+CHOICES = {
+    "helps": "**Worse than the full method as it is set here**",
+    "not shown": "**Neither shown to be better nor worse than the full method as it is set here**",
+    "harms": "**Better than the full method as it is set here**",
+}
 TOGETHER = {"helps": "is ahead of", "not shown": "is not shown to be ahead of nor behind", "harms": "is behind"}
 
 
@@ -212,12 +258,17 @@ def summary(
 ) -> str:  # Markdown
     "The section of the README: what helps, what does not, who is ahead, the table"
     runs, wanted = (sum(n) for n in zip(*((len(seeds_of(results, v.name)), v.seeds) for v in VARIANTS.values())))
-    lines = [f"{runs} of {wanted} runs. What the full method reads more at `medium`, in points of whole plates, paired by seed and plate (95 %):", ""]
-    titles = lambda group: {v.name: v.part or v.title for v in VARIANTS.values() if v.group == group and v.name != "full"}
+    lines = [
+        f"{runs} of {wanted} runs. What the full method reads more at `medium`, in points of whole plates, paired by seed and plate (95 %):",
+        "",
+    ]
+    titles = lambda group: {
+        v.name: v.part or v.title for v in VARIANTS.values() if v.group == group and v.name != "full"
+    }
     rivals = {name: title for name, title in REFERENCES.items() if name not in ("both", "hr")}
     waits = []
     for sentences, found in ((PARTS, titles("part")), (RIVALS, titles("peer") | rivals), (CHOICES, titles("choice"))):
-        said: Dict[str, List[str]] = {word: [] for word in sentences}
+        said: dict[str, list[str]] = {word: [] for word in sentences}
         for name, title in found.items():
             w = worth(results, name, COLUMN)
             if w and len(w.by_seed) >= LEAST:
@@ -227,6 +278,8 @@ def summary(
         lines += [f"- {sentences[word]}: {'; '.join(texts)}." for word, texts in said.items() if texts]
     together = worth(results, "lr_reader", COLUMN, "both")
     if together and len(together.by_seed) >= LEAST:
-        lines.append(f"- What a user gets, LR and SR read together, {TOGETHER[together.word]} LR read directly: {together}.")
+        lines.append(
+            f"- What a user gets, LR and SR read together, {TOGETHER[together.word]} LR read directly: {together}."
+        )
     lines += [f"- Fewer than {LEAST} seeds as yet, nothing is said: {'; '.join(waits)}."] if waits else []
     return "\n".join([*lines, "", as_markdown(rows_of(results, SHOWN))])

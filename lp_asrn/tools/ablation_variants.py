@@ -7,7 +7,6 @@ __all__ = ['SIZE', 'BASE', 'VARIANTS', 'Variant', 'config_of']
 
 # %% ../../nbs/63b_tools.ablation_variants.ipynb #c003
 from dataclasses import dataclass, replace
-from typing import List, Optional, Tuple
 
 from ..config import Config
 from ..settings import load_config
@@ -16,31 +15,44 @@ from ..training.stages import STAGES, StageInfo
 # %% ../../nbs/63b_tools.ablation_variants.ipynb #c004
 SIZE = ("data.num_train=4000", "data.num_val=300", "training.precision=fp32")  # plates and number format of every run
 _epochs = lambda *epochs: tuple(f"progressive_training.stage{i + 1}.epochs={n}" for i, n in enumerate(epochs))
-_rates = lambda three, four: (f"progressive_training.stage3.learning_rate={three}", f"progressive_training.stage4.learning_rate={four}")
+_rates = lambda three, four: (
+    f"progressive_training.stage3.learning_rate={three}",
+    f"progressive_training.stage4.learning_rate={four}",
+)
 _channels = lambda n: (f"model.num_channels={n}", f"model.growth_channels={n}")
-BASE = (*SIZE, *_channels(32), *_epochs(1, 4, 1, 1), *_rates(0.00015, 0.00005))  # of every run: its size, and what the preset demo had before it followed the results
+BASE = (
+    *SIZE,
+    *_channels(32),
+    *_epochs(1, 4, 1, 1),
+    *_rates(0.00015, 0.00005),
+)  # of every run: its size, and what the preset demo had before it followed the results
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
     "A row of the ablation"
+
     name: str
     title: str
-    settings: Tuple[str, ...] = ()  # "dotted.key=value": what differs from the full method
-    stages: Tuple[str, ...] = ("stage2", "stage3", "stage4")  # trained for this variant alone, in order, after the shared ones
+    settings: tuple[str, ...] = ()  # "dotted.key=value": what differs from the full method
+    stages: tuple[str, ...] = (
+        "stage2",
+        "stage3",
+        "stage4",
+    )  # trained for this variant alone, in order, after the shared ones
     seeds: int = 3
     group: str = "part"  # of the method, left out; peer: another method; choice: the full method with other settings; scale: larger or smaller
     plain: bool = False  # an EDSR-like network in place of the generator
     part: str = ""  # of the method, which it leaves out or replaces, as a sentence names it
 
     @property
-    def infos(self) -> List[StageInfo]:
+    def infos(self) -> list[StageInfo]:
         "Its stages, each starting from the one before it in this variant"
         keys = [self.shared, *self.stages]
         return [replace(STAGES[key], after=before) for before, key in zip(keys, keys[1:])]
 
     @property
-    def shared(self) -> Optional[str]:
+    def shared(self) -> str | None:
         "The last stage that it shares with the other variants of its seed; None = it trains readers of its own"
         return {"stage0": None, "stage1": "lr_reader"}.get(self.stages[0], "stage1")
 
@@ -55,22 +67,77 @@ VARIANTS = {
         Variant("full", "full method", seeds=5),
         Variant("no_ec", "without EC", ("loss.lambda_embed=0",), seeds=5, part="EC"),
         Variant("no_lp", "without $L_P$", ("loss.lambda_layout=0",), part="$L_P$"),
-        Variant("no_lc", "without $L_C$: pixel losses alone (P2's loss as released)", ("loss.lambda_char=0", "loss.lambda_layout=0", "loss.lambda_embed=0"), part="$L_C$, with $L_P$ and EC"),
+        Variant(
+            "no_lc",
+            "without $L_C$: pixel losses alone (P2's loss as released)",
+            ("loss.lambda_char=0", "loss.lambda_layout=0", "loss.lambda_embed=0"),
+            part="$L_C$, with $L_P$ and EC",
+        ),
         Variant("no_prior", "without the text prior", ("model.use_text_prior=false",), _WHOLE, part="the text prior"),
         Variant("no_msca", "without MSCA", ("model.use_character_attention=false",), _WHOLE, seeds=5, part="MSCA"),
         Variant("no_ea", "without EA", ("model.use_enhanced_attention=false",), _WHOLE, part="EA"),
-        Variant("conv", "plain convolution for DCNv4", ("model.use_dcnv4=false",), _WHOLE, seeds=5, part="DCNv4 in the place of plain convolution"),
-        Variant("dcnv3", "DCNv3 for DCNv4", ("model.use_dcnv4=false", "model.deform_alternative=dcnv3"), _WHOLE, part="DCNv4 in the place of DCNv3"),
+        Variant(
+            "conv",
+            "plain convolution for DCNv4",
+            ("model.use_dcnv4=false",),
+            _WHOLE,
+            seeds=5,
+            part="DCNv4 in the place of plain convolution",
+        ),
+        Variant(
+            "dcnv3",
+            "DCNv3 for DCNv4",
+            ("model.use_dcnv4=false", "model.deform_alternative=dcnv3"),
+            _WHOLE,
+            part="DCNv4 in the place of DCNv3",
+        ),
         Variant("no_stage3", "without stage 3", (), ("stage2", "stage4"), part="stage 3"),
         Variant("no_stage4", "without stage 4", (), ("stage2", "stage3"), seeds=5, part="stage 4"),
         Variant("edsr", "EDSR, $L_1$", (), ("stage1",), group="peer", plain=True),
-        Variant("rrdb", "RRDB, no attention, $L_1$", (*_BARE, "model.use_enhanced_attention=false"), ("stage1",), group="peer"),
-        Variant("p2", "P2's method, differentiable", (*_BARE, "loss.lambda_embed=0", "model.shared_attention=true"), ("stage1", "stage2"), group="peer"),
+        Variant(
+            "rrdb",
+            "RRDB, no attention, $L_1$",
+            (*_BARE, "model.use_enhanced_attention=false"),
+            ("stage1",),
+            group="peer",
+        ),
+        Variant(
+            "p2",
+            "P2's method, differentiable",
+            (*_BARE, "loss.lambda_embed=0", "model.shared_attention=true"),
+            ("stage1", "stage2"),
+            group="peer",
+        ),
         Variant("late", "stages 3 and 4 at higher rates", _rates(0.001, 0.0005), group="choice"),
-        Variant("lean", "16 channels, twice the epochs", (*_channels(16), *_epochs(2, 8, 2, 2)), _WHOLE, seeds=5, group="choice"),
-        Variant("demo", "the settings that the preset demo has now", (*_channels(16), *_epochs(2, 10, 1, 1), *_rates(0.001, 0.0005)), _WHOLE, group="choice"),
-        *(Variant(f"plates_{n}", f"{n} training plates", (f"data.num_train={n}",), _ALL, 2, "scale") for n in (1000, 2000)),
-        *(Variant(f"epochs_{n}", f"{n} epochs of stage 2", (f"progressive_training.stage2.epochs={n}",), seeds=2, group="scale") for n in (2, 8)),
+        Variant(
+            "lean",
+            "16 channels, twice the epochs",
+            (*_channels(16), *_epochs(2, 8, 2, 2)),
+            _WHOLE,
+            seeds=5,
+            group="choice",
+        ),
+        Variant(
+            "demo",
+            "the settings that the preset demo has now",
+            (*_channels(16), *_epochs(2, 10, 1, 1), *_rates(0.001, 0.0005)),
+            _WHOLE,
+            group="choice",
+        ),
+        *(
+            Variant(f"plates_{n}", f"{n} training plates", (f"data.num_train={n}",), _ALL, 2, "scale")
+            for n in (1000, 2000)
+        ),
+        *(
+            Variant(
+                f"epochs_{n}",
+                f"{n} epochs of stage 2",
+                (f"progressive_training.stage2.epochs={n}",),
+                seeds=2,
+                group="scale",
+            )
+            for n in (2, 8)
+        ),
         *(Variant(f"blocks_{n}", f"{n} blocks", (f"model.num_rrdb_blocks={n}",), _WHOLE, 2, "scale") for n in (1, 4)),
         *(Variant(f"channels_{n}", f"{n} channels", _channels(n), _WHOLE, 2, "scale") for n in (16, 64)),
     )
@@ -81,7 +148,8 @@ def config_of(
     variant: Variant,
     seed: int,  # of plates, weights and order
     preset: str = "demo",  # whose sizes and epochs are meant
-    base: Optional[Tuple[str, ...]] = None,  # differences of every run, "dotted.key=value"; None = `BASE` for demo, and none for another preset
+    base: tuple[str, ...]
+    | None = None,  # differences of every run, "dotted.key=value"; None = `BASE` for demo, and none for another preset
 ) -> Config:
     "Settings of one run, on rectified plates; the epochs of generator stages that it leaves out go to its main stage"
     base = (BASE if preset == "demo" else ()) if base is None else base

@@ -6,7 +6,7 @@
 __all__ = ['BRANCHES', 'look_inside', 'taps_at', 'attention_figure', 'AttentionViewer']
 
 # %% ../../nbs/66b_tools.attention_viewer.ipynb #c003
-from typing import Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import ipywidgets as widgets
 import numpy as np
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from ..config import DATA_DIR
 from ..evaluation.figures import to_png
 from ..models.attention import SCALES, CharacterAttention
-from ..models.model_set import load_rectifier
 from ..models.deform import DeformConv
 from ..models.deform_reference import sampling_points, unpack
 from ..models.generator import Generator
+from ..models.model_set import load_rectifier
 from ..models.rectifier import find_plate
 from ..plates.datasets import to_pictures, to_tensor
 from ..plates.pictures import LR_SIZE, READING_SIZE, list_images, read_image, resample, whole
@@ -33,10 +33,13 @@ BRANCHES = ("positional", "refine")  # deformable convolutions of an EA module
 def look_inside(
     generator: Generator,  # in eval mode
     lr: Tensor,  # (1, 3, h, w) in [0, 1]
-    crop: Optional[Tensor] = None,  # (1, 3, 32, 96) the same plate from the same pixels, for the text prior; None = `lr` enlarged
-) -> Tuple[Tensor, Dict[str, Tensor]]:  # SR (1, 3, H, W); name of a module -> what comes into it, for EA, its branches and MSCA
+    crop: Tensor
+    | None = None,  # (1, 3, 32, 96) the same plate from the same pixels, for the text prior; None = `lr` enlarged
+) -> tuple[
+    Tensor, dict[str, Tensor]
+]:  # SR (1, 3, H, W); name of a module -> what comes into it, for EA, its branches and MSCA
     "Super-resolve, and note what comes into the attention modules"
-    seen: Dict[str, Tensor] = {}
+    seen: dict[str, Tensor] = {}
     note = lambda name: lambda module, inputs: seen.__setitem__(name, inputs[0].float())
     wanted = {f"attention.{i}": a for i, a in enumerate(generator.attention)} | {"characters": generator.characters}
     wanted |= {f"attention.{i}.{b}": getattr(a, b) for i, a in enumerate(generator.attention) for b in BRANCHES}
@@ -52,8 +55,10 @@ def look_inside(
 def taps_at(
     layer: nn.Module,  # a `DeformConv` on the CPU, or a plain convolution
     x: Tensor,  # (1, C, h, w), what comes into it
-    position: Tuple[int, int],  # row, column of its output
-) -> Optional[Tuple[np.ndarray, np.ndarray, np.ndarray]]:  # x, y (G, K) in pixels of its input, and modulation (G, K); None = it is a plain convolution
+    position: tuple[int, int],  # row, column of its output
+) -> (
+    tuple[np.ndarray, np.ndarray, np.ndarray] | None
+):  # x, y (G, K) in pixels of its input, and modulation (G, K); None = it is a plain convolution
     "Where a deformable convolution samples for one position, and how much each sample counts"
     if not isinstance(layer, DeformConv):
         return None
@@ -70,7 +75,7 @@ def attention_figure(
     plate: np.ndarray,  # (H, W, 3) uint8 RGB, upright, from edge to edge, any size
     block: int = 0,  # of the EA module
     branch: str = "positional",  # a name in `BRANCHES`
-    position: Tuple[int, int] = (8, 24),  # row, column, LR pixels
+    position: tuple[int, int] = (8, 24),  # row, column, LR pixels
 ) -> Figure:  # about 830 x 290 pixels
     "Taps on LR, EA's mask and SR above; MSCA's masks below"
     lr, crop = (resample(plate, whole(plate), *size) for size in (LR_SIZE, READING_SIZE))
@@ -90,8 +95,19 @@ def attention_figure(
         taps = taps_at(layer, seen[f"attention.{index}.{branch}"], tuple(v // stride for v in position))
         for group, (px, py, m) in enumerate(zip(*taps) if taps else ()):
             fill = np.where(m > 0, f"C{group}", "none")
-            axes[0, 0].scatter(px * stride, py * stride, s=500 * np.abs(m), facecolors=fill, edgecolors=f"C{group}", alpha=0.8, clip_on=False)
-        axes[0, 0].set_title(f"block {block}, {branch}: " + (f"taps of {layer.geometry.groups} groups" if taps else "a plain convolution"))
+            axes[0, 0].scatter(
+                px * stride,
+                py * stride,
+                s=500 * np.abs(m),
+                facecolors=fill,
+                edgecolors=f"C{group}",
+                alpha=0.8,
+                clip_on=False,
+            )
+        axes[0, 0].set_title(
+            f"block {block}, {branch}: "
+            + (f"taps of {layer.geometry.groups} groups" if taps else "a plain convolution")
+        )
         with torch.no_grad():
             mask = module.mask(seen[f"attention.{index}"])[0].mean(0)
         shown = axes[0, 1].imshow(mask, cmap="magma")
@@ -111,15 +127,21 @@ class AttentionViewer(widgets.VBox):
 
     def __init__(
         self,
-        generator: Optional[Generator] = None,  # in eval mode, on the CPU; None = the weights of the package
-        crops: Optional[Sequence[np.ndarray]] = None,  # each (H, W, 3) uint8 RGB, as they come, any size; None = the examples of the package, whose plates go from edge to edge
+        generator: Generator | None = None,  # in eval mode, on the CPU; None = the weights of the package
+        crops: Sequence[np.ndarray]
+        | None = None,  # each (H, W, 3) uint8 RGB, as they come, any size; None = the examples of the package, whose plates go from edge to edge
     ):
         self.generator = generator or Generator.from_pretrained()
         examples, rectifier = [read_image(p) for p in list_images(DATA_DIR / "examples")], load_rectifier().eval()
         find = lambda c: resample(c, find_plate(rectifier, c), *READING_SIZE)
-        self.plates: List[np.ndarray] = examples if crops is None else [find(c) for c in crops]
-        number = lambda name, most, value=0: widgets.IntSlider(value, min=0, max=most, description=name, layout=widgets.Layout(width="300px"))
-        self.plate, self.block = number("plate", len(self.plates) - 1), number("block", max(0, len(self.generator.attention) - 1))
+        self.plates: list[np.ndarray] = examples if crops is None else [find(c) for c in crops]
+        number = lambda name, most, value=0: widgets.IntSlider(
+            value, min=0, max=most, description=name, layout=widgets.Layout(width="300px")
+        )
+        self.plate, self.block = (
+            number("plate", len(self.plates) - 1),
+            number("block", max(0, len(self.generator.attention) - 1)),
+        )
         self.row, self.column = number("row", 15, 8), number("column", 47, 24)
         self.branch = widgets.Dropdown(options=BRANCHES, description="branch", layout=widgets.Layout(width="220px"))
         self.image = widgets.Image(format="png")
@@ -132,4 +154,8 @@ class AttentionViewer(widgets.VBox):
     def _refresh(self, change=None) -> None:
         "Draw the picture anew"
         position = self.row.value, self.column.value
-        self.image.value = to_png(attention_figure(self.generator, self.plates[self.plate.value], self.block.value, self.branch.value, position))
+        self.image.value = to_png(
+            attention_figure(
+                self.generator, self.plates[self.plate.value], self.block.value, self.branch.value, position
+            )
+        )

@@ -10,9 +10,9 @@ import contextlib
 import ctypes
 import ctypes.util
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ YARDSTICK = "conv 3x3"
 @dataclass(frozen=True, slots=True)
 class Case:
     "Sizes of a comparison"
+
     batch: int = 16  # N
     channels: int = 64  # C
     height: int = 16  # pixels
@@ -35,37 +36,43 @@ class Case:
     groups: int = 4  # G, a divisor of C
 
 
-Contestant = Tuple[Callable[..., Tensor], List[Tensor]]  # a function and the tensors that it takes
+Contestant = tuple[Callable[..., Tensor], list[Tensor]]  # a function and the tensors that it takes
 
 
-def contestants(
-    case: Case,
-    device: torch.device = torch.device("cpu"),
-) -> Dict[str, Contestant]:  # the yardstick first
+def contestants(case: Case, device: torch.device = torch.device("cpu")) -> dict[str, Contestant]:  # the yardstick first
     "Everything here that can be timed at these sizes, in fp32"
     dice, c = torch.Generator().manual_seed(0), case
     geometry = Geometry(c.groups)
     make = lambda *shape: torch.randn(shape, generator=dice).to(device)
-    value, packed = make(c.batch, c.channels, c.height, c.width), make(c.batch, geometry.packed_channels, c.height, c.width)
+    value, packed = (
+        make(c.batch, c.channels, c.height, c.width),
+        make(c.batch, geometry.packed_channels, c.height, c.width),
+    )
     weight, bias = make(c.channels, c.channels, 3, 3), make(c.channels)
-    found: Dict[str, Contestant] = {YARDSTICK: (lambda x, w, b: F.conv2d(x, w, b, padding=1), [value, weight, bias])}
+    found: dict[str, Contestant] = {YARDSTICK: (lambda x, w, b: F.conv2d(x, w, b, padding=1), [value, weight, bias])}
     for name, backend in BACKENDS.items():
         if backend.why_not(value, packed, geometry) is None:
-            found[f"DCNv4 {name}"] = (lambda x, p, name=name: deform_conv(x, p, geometry, backend=name), [value, packed])
+            found[f"DCNv4 {name}"] = (
+                lambda x, p, name=name: deform_conv(x, p, geometry, backend=name),
+                [value, packed],
+            )
     with contextlib.suppress(ImportError, RuntimeError):  # not there, or built for another torch
         from torchvision.ops import deform_conv2d
 
         offset, mask = make(c.batch, 18 * c.groups, c.height, c.width), make(c.batch, 9 * c.groups, c.height, c.width)
-        found["DCNv2 torchvision"] = (lambda x, o, w, b, m: deform_conv2d(x, o, w, b, padding=1, mask=m), [value, offset, weight, bias, mask])
+        found["DCNv2 torchvision"] = (
+            lambda x, o, w, b, m: deform_conv2d(x, o, w, b, padding=1, mask=m),
+            [value, offset, weight, bias, mask],
+        )
     return found
 
 # %% ../../nbs/63_tools.bench.ipynb #c007
-def _inputs(tensors: List[Tensor], layout: torch.memory_format) -> List[Tensor]:
+def _inputs(tensors: list[Tensor], layout: torch.memory_format) -> list[Tensor]:
     "Leaves of that memory layout"
     return [(t.to(memory_format=layout) if t.dim() == 4 else t).detach().requires_grad_() for t in tensors]
 
 
-def _pass(function: Callable[..., Tensor], inputs: List[Tensor], backward: bool) -> Callable[[], object]:
+def _pass(function: Callable[..., Tensor], inputs: list[Tensor], backward: bool) -> Callable[[], object]:
     "One pass, to be called again and again"
     if not backward:
         frozen = [t.detach() for t in inputs]
@@ -76,13 +83,18 @@ def _pass(function: Callable[..., Tensor], inputs: List[Tensor], backward: bool)
 
 def _milliseconds(run: Callable[[], object], seconds: float) -> float:
     "Median time of a call"
-    return 1000 * Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads()).blocked_autorange(min_run_time=seconds).median
+    return (
+        1000
+        * Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
+        .blocked_autorange(min_run_time=seconds)
+        .median
+    )
 
 
 def peak_memory(
     run: Callable[[], object],  # called once at most, without arguments
     device: torch.device = torch.device("cpu"),
-) -> Optional[float]:  # MiB; None where the system does not tell
+) -> float | None:  # MiB; None where the system does not tell
     "Memory that a call needs at its peak beyond what is there before"
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -91,9 +103,13 @@ def peak_memory(
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     if sys.platform != "linux":
         return None
-    status = lambda key: next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    status = lambda key: next(
+        int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)
+    )
     try:
-        ctypes.CDLL(ctypes.util.find_library("c")).malloc_trim(0)  # what was freed before must not hide what is taken now
+        ctypes.CDLL(ctypes.util.find_library("c")).malloc_trim(
+            0
+        )  # what was freed before must not hide what is taken now
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     except (OSError, AttributeError):
         return None
@@ -107,26 +123,30 @@ def bench_deform(
     device: torch.device = torch.device("cpu"),
     rounds: int = 3,  # the best of so many counts
     seconds: float = 0.2,  # for each timing
-) -> List[dict]:  # name, forward and total in ms, ratio of the totals to the yardstick, memory in MiB
+) -> list[dict]:  # name, forward and total in ms, ratio of the totals to the yardstick, memory in MiB
     "Time everything that is here, in turn"
     layouts = (torch.contiguous_format, torch.channels_last)
-    best: Dict[Tuple[str, bool], float] = {}  # (name, with the backward pass)
+    best: dict[tuple[str, bool], float] = {}  # (name, with the backward pass)
     found = contestants(case, device)
     for _ in range(rounds):
         for name, (function, tensors) in found.items():
             for backward in (False, True):
-                times = [_milliseconds(_pass(function, _inputs(tensors, layout), backward), seconds) for layout in layouts]
+                times = [
+                    _milliseconds(_pass(function, _inputs(tensors, layout), backward), seconds) for layout in layouts
+                ]
                 best[name, backward] = min(best.get((name, backward), times[0]), *times)
     rows = []
     for name, (function, tensors) in found.items():
         memory = peak_memory(_pass(function, _inputs(tensors, torch.channels_last), True), device)
         total = best[name, True]
-        rows.append(dict(name=name, forward=best[name, False], total=total, ratio=total / best[YARDSTICK, True], memory=memory))
+        rows.append(
+            dict(name=name, forward=best[name, False], total=total, ratio=total / best[YARDSTICK, True], memory=memory)
+        )
     return rows
 
 
 def table(
-    rows: List[dict],  # as of `bench_deform`
+    rows: list[dict],  # as of `bench_deform`
 ) -> str:
     "Rows of `bench_deform` as lines of text"
     lines = [f"{'':20}{'forward':>10}{'forward + backward':>20}{f'x {YARDSTICK}':>14}{'peak memory':>14}"]
@@ -146,7 +166,7 @@ SWEEPS = {  # title -> the cases
 def sweep_figure(
     device: torch.device = torch.device("cpu"),
     seconds: float = 0.1,  # for each timing
-    sweeps: Dict[str, List[Case]] = SWEEPS,  # title, one of those of `SWEEPS` -> the cases
+    sweeps: dict[str, list[Case]] = SWEEPS,  # title, one of those of `SWEEPS` -> the cases
 ):  # matplotlib Figure
     "Forward + backward over H x W, channels and batch"
     from matplotlib.figure import Figure

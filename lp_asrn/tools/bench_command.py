@@ -7,9 +7,9 @@ __all__ = ['bench']
 
 # %% ../../nbs/64e_tools.bench_command.ipynb #c002
 import tempfile
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Sequence
 
 from ..config import DATA_DIR, Config, UserError
 from .options import BenchOptions, parse
@@ -19,11 +19,11 @@ def _models(o: BenchOptions) -> None:
     "Reading and training"
     import torch
 
-    from lp_asrn.reading.export import export_onnx
-    from lp_asrn.reading.combine import calibrations_of
-    from lp_asrn.models.model_set import load_models
     from lp_asrn.models.device import multiplies_bf16, pick_device
+    from lp_asrn.models.model_set import load_models
     from lp_asrn.plates.pictures import list_images, read_image
+    from lp_asrn.reading.combine import calibrations_of
+    from lp_asrn.reading.export import export_onnx
     from lp_asrn.reading.reader import Reader
     from lp_asrn.settings import load_config
     from lp_asrn.tools.throughput import bench_reading, bench_training, measured_peak, profile_training, reading_table
@@ -36,7 +36,10 @@ def _models(o: BenchOptions) -> None:
     reader = Reader(o.checkpoint, o.device)
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     peak = measured_peak(device)
-    print(f"{device.type}, {place}, {'bf16' if multiplies_bf16(device) else 'fp32'}: peak of a matrix product {peak:.0f} GFLOP/s\n", flush=True)
+    print(
+        f"{device.type}, {place}, {'bf16' if multiplies_bf16(device) else 'fp32'}: peak of a matrix product {peak:.0f} GFLOP/s\n",
+        flush=True,
+    )
     crops = [read_image(p) for p in list_images(str(DATA_DIR / "examples"))]
     with tempfile.TemporaryDirectory() as folder:
         graph = None
@@ -67,15 +70,18 @@ def _deform(o: BenchOptions) -> None:
         raise UserError(f"--plot {o.plot}: give the name of a .png in a folder that exists")
     import torch
 
-    from lp_asrn.tools.bench import Case, bench_deform, sweep_figure, table
     from lp_asrn.models.deform import prepare_backend
     from lp_asrn.models.deform_reference import Geometry
     from lp_asrn.models.device import pick_device
+    from lp_asrn.tools.bench import Case, bench_deform, sweep_figure, table
 
     device = pick_device(o.device)
     prepare_backend("auto", torch.empty(1, o.channels, 1, 1, device=device), Geometry(o.groups))
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    print(f"{o.batch} x {o.channels} x {o.height} x {o.width}, {o.groups} groups, fp32, {device.type}, {place}", flush=True)
+    print(
+        f"{o.batch} x {o.channels} x {o.height} x {o.width}, {o.groups} groups, fp32, {device.type}, {place}",
+        flush=True,
+    )
     try:
         rows = bench_deform(Case(*(getattr(o, key) for key in sizes)), device)
     except RuntimeError as e:  # more memory than there is

@@ -12,20 +12,20 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence
 
 from ..config import DATA_DIR, ConfigError, UserError, suggest
 from .ablate_command import ablate
 from .bench_command import bench
 from .evaluate_command import evaluate
 from .export_command import export
+from .options import DataOptions, SynthOptions, TrainOptions, parse, settings_of, train_options
 from .read_command import enhance, read
 from .runs_command import runs
-from .options import DataOptions, SynthOptions, TrainOptions, parse, train_options, settings_of
 
 # %% ../../nbs/65_tools.cli.ipynb #c005
-def _refuse(folder: Path, stages: List, options: TrainOptions) -> None:
+def _refuse(folder: Path, stages: list, options: TrainOptions) -> None:
     "Refuse to overwrite stages that have run, or those that build on them, unless told what to do with them"
     from lp_asrn.training.stages import dependents
 
@@ -35,7 +35,9 @@ def _refuse(folder: Path, stages: List, options: TrainOptions) -> None:
     if options.resume and options.overwrite:
         raise UserError("--resume and --overwrite exclude each other")
     if there and not (options.resume or options.overwrite):
-        raise UserError(f"{folder} holds a run already ({', '.join(there)}): give --resume to go on, --overwrite to start afresh, or another --save-dir")
+        raise UserError(
+            f"{folder} holds a run already ({', '.join(there)}): give --resume to go on, --overwrite to start afresh, or another --save-dir"
+        )
 
 
 def train(
@@ -80,7 +82,10 @@ def train(
         if not begun:
             raise
         if main:
-            print(f"{str(e) or 'stopped'}. Go on with: lp_asrn train --save-dir {folder} --stage {options.stage} --resume", file=sys.stderr)
+            print(
+                f"{str(e) or 'stopped'}. Go on with: lp_asrn train --save-dir {folder} --stage {options.stage} --resume",
+                file=sys.stderr,
+            )
         sys.exit(130)
 
 # %% ../../nbs/65_tools.cli.ipynb #c011
@@ -127,7 +132,18 @@ def data(
         sys.exit(1)
 
 # %% ../../nbs/65_tools.cli.ipynb #c015
-VERBS: Dict[str, Callable[[Sequence[str]], None]] = {"train": train, "evaluate": evaluate, "enhance": enhance, "read": read, "export": export, "synth": synth, "data": data, "runs": runs, "bench": bench, "ablate": ablate}
+VERBS: dict[str, Callable[[Sequence[str]], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "enhance": enhance,
+    "read": read,
+    "export": export,
+    "synth": synth,
+    "data": data,
+    "runs": runs,
+    "bench": bench,
+    "ablate": ablate,
+}
 HELP = """usage: lp_asrn VERB ...
 
   train      train the five stages and a LR reader (or one, or the judge) and score them
@@ -145,7 +161,7 @@ HELP = """usage: lp_asrn VERB ...
 
 
 def main(
-    args: Optional[Sequence[str]] = None,  # words of the command line; None = those of this process
+    args: Sequence[str] | None = None,  # words of the command line; None = those of this process
 ) -> None:
     "Entry point: exit code 0, 1 (`data check` found a fault), 2 (the user can put it right, one line says how) or 130 (interrupted)"
     args = list(sys.argv[1:] if args is None else args)
@@ -189,5 +205,10 @@ def terminal(
         except SystemExit as e:
             code = e.code or 0
     here = (said.stdout + said.stderr).replace(f"{Path.cwd()}/", "").replace(f"{DATA_DIR}/", "")
-    print(f"$ lp_asrn {line}", re.sub(r", \d+ s$", "", here, flags=re.M).rstrip(), *([f"exit code {code}"] if code else []), sep="\n")
+    print(
+        f"$ lp_asrn {line}",
+        re.sub(r", \d+ s$", "", here, flags=re.M).rstrip(),
+        *([f"exit code {code}"] if code else []),
+        sep="\n",
+    )
     return code

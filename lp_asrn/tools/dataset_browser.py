@@ -6,9 +6,9 @@
 __all__ = ['ORDERS', 'Entry', 'miner_of', 'survey', 'browser_figure', 'select', 'DatasetBrowser']
 
 # %% ../../nbs/66d_tools.dataset_browser.ipynb #c003
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence
 
 import ipywidgets as widgets
 import torch
@@ -31,6 +31,7 @@ from ..training.stages import STAGES
 @dataclass(frozen=True, slots=True)
 class Entry:
     "A plate with what is read in it"
+
     id: str
     split: str
     layout: str
@@ -65,8 +66,8 @@ def survey(
     splits: Sequence[str] = SPLITS,  # one or more of train, val and test
     limit: int = 60,  # plates of each split, from the first on
     draws: int = 3,  # degradations of each
-    miner: Optional[HardExampleMiner] = None,  # is told of every reading, and remembers it; None = one that knows nothing
-) -> List[Entry]:
+    miner: HardExampleMiner | None = None,  # is told of every reading, and remembers it; None = one that knows nothing
+) -> list[Entry]:
     "Read plates of a data set; raises `UserError` if it has none in these splits"
     for split in splits:
         if split not in SPLITS:
@@ -85,7 +86,7 @@ def survey(
             part = replace(table, rows=rows)  # opened is only what is shown
         dataset = make_dataset(config, open_split(config, split, part, find=find), train=False)
         some = range(min(limit, len(dataset)))
-        seen: List[dict] = []
+        seen: list[dict] = []
         for draw in range(draws):
             for batch in loader(dataset, [[(draw, i) for i in some[k : k + 50]] for k in range(0, len(some), 50)]):
                 sr, views = combined.look(batch.lr.to(reader.device), batch.crop.to(reader.device))
@@ -95,7 +96,16 @@ def survey(
                 for i, key in enumerate(batch.id) if draw == 0 else ():
                     texts = {name: decoded[i].text for name, decoded in read.items()}
                     head = dict(id=key, split=split, layout=batch.layout[i], text=batch.texts[i])
-                    seen.append(head | dict(lr=batch.lr[i], sr=sr[i].float().cpu(), hr=batch.hr[i], probability=read["reading"][i].probability) | texts)
+                    seen.append(
+                        head
+                        | dict(
+                            lr=batch.lr[i],
+                            sr=sr[i].float().cpu(),
+                            hr=batch.hr[i],
+                            probability=read["reading"][i].probability,
+                        )
+                        | texts
+                    )
         accuracy = miner.accuracy([s["id"] for s in seen])
         found += [Entry(**s, accuracy=float(a)) for s, a in zip(seen, accuracy)]
     if not found:
@@ -111,7 +121,9 @@ def browser_figure(
     lr, hr = stack("lr"), stack("hr")
     texts = {"lr": [e.direct for e in entries], "sr": [e.recognized for e in entries]}
     notes = [f"{e.layout}\n{e.split}, {e.accuracy:.0%}\n{e.reading} {e.probability:.0%}" for e in entries]
-    return plate_grid(lr, bicubic(lr, hr.shape[-1] // lr.shape[-1]), stack("sr"), hr, texts, [e.text for e in entries], notes)
+    return plate_grid(
+        lr, bicubic(lr, hr.shape[-1] // lr.shape[-1]), stack("sr"), hr, texts, [e.text for e in entries], notes
+    )
 
 
 ORDERS = {  # name -> sorting key of an `Entry`; None = as in the data set
@@ -127,12 +139,12 @@ def select(
     layout: str = "all",  # name of a layout; all = every layout
     outcome: str = "all",  # all, right or wrong: the reading of LR and SR together
     order: str = "hardest first",  # a name in `ORDERS`
-) -> List[Entry]:  # may be empty
+) -> list[Entry]:  # may be empty
     "The entries asked for, sorted; those that are equal stay in the order of the data set"
     for word, known in ((outcome, ("all", "right", "wrong")), (order, ORDERS)):
         if word not in known:
             raise UserError(f"'{word}' cannot be chosen" + suggest(word, known))
-    wanted: List[Callable[[Entry], bool]] = [
+    wanted: list[Callable[[Entry], bool]] = [
         lambda e: split in ("all", e.split),
         lambda e: layout in ("all", e.layout),
         lambda e: outcome in ("all", "right" if e.reading == e.text else "wrong"),
@@ -150,7 +162,9 @@ class DatasetBrowser(widgets.VBox):
         rows: int = 6,  # plates of a page
     ):
         self.entries, self.rows = list(entries), rows
-        pick = lambda name, options: widgets.Dropdown(options=options, description=name, layout=widgets.Layout(width="220px"))
+        pick = lambda name, options: widgets.Dropdown(
+            options=options, description=name, layout=widgets.Layout(width="220px")
+        )
         names = lambda field: ["all", *dict.fromkeys(getattr(e, field) for e in self.entries)]
         self.split, self.layout_name = pick("split", names("split")), pick("layout", names("layout"))
         self.outcome, self.order = pick("outcome", ["all", "right", "wrong"]), pick("order", list(ORDERS))
@@ -160,11 +174,22 @@ class DatasetBrowser(widgets.VBox):
             control.observe(self._select, "value")
         self.page.observe(self._draw, "value")
         self._select()
-        super().__init__([widgets.HBox([self.split, self.layout_name, self.outcome, self.order, self.page], layout=widgets.Layout(flex_flow="row wrap")), self.count, self.image])
+        super().__init__(
+            [
+                widgets.HBox(
+                    [self.split, self.layout_name, self.outcome, self.order, self.page],
+                    layout=widgets.Layout(flex_flow="row wrap"),
+                ),
+                self.count,
+                self.image,
+            ]
+        )
 
     def _select(self, change=None) -> None:
         "Choose anew, and go to the first page"
-        self.found = select(self.entries, self.split.value, self.layout_name.value, self.outcome.value, self.order.value)
+        self.found = select(
+            self.entries, self.split.value, self.layout_name.value, self.outcome.value, self.order.value
+        )
         wrong = sum(e.reading != e.text for e in self.found)
         self.count.value = f"{len(self.found)} of {len(self.entries)} plates, {wrong} of them read wrongly"
         self.page.unobserve(self._draw, "value")

@@ -10,20 +10,19 @@ import html
 import tempfile
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Dict, Optional, Tuple
 
 import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..config import UserError
-from ..reading.decoding import Decoded
 from ..evaluation.figures import to_png
 from ..plates.datasets import to_pictures
 from ..plates.degrade import SEVERITIES, Camera, expose
 from ..plates.layouts import LAYOUTS, get_layout
 from ..plates.pictures import read_image, resample, whole
 from ..plates.render import render_plate
+from ..reading.decoding import Decoded
 from ..reading.reader import Reader
 
 # %% ../../nbs/66_tools.degradation_bench.ipynb #c005
@@ -48,9 +47,13 @@ def bench_figure(
     for axis, (title, (picture, reading)) in zip(figure.subplots(1, len(shown)), shown.items()):
         axis.imshow(picture, interpolation="nearest", aspect="auto")
         axis.set(title=title, xticks=[], yticks=[])
-        axis.set_xlabel(f"{reading.text}   {reading.probability:.0%}", color=_colour(reading, text), fontsize=13, family="monospace")
+        axis.set_xlabel(
+            f"{reading.text}   {reading.probability:.0%}", color=_colour(reading, text), fontsize=13, family="monospace"
+        )
     both = read(combined, seen)
-    figure.suptitle(f"LR and SR together: {both.text}, right with {both.probability:.0%}", fontsize=11, color=_colour(both, text))
+    figure.suptitle(
+        f"LR and SR together: {both.text}, right with {both.probability:.0%}", fontsize=11, color=_colour(both, text)
+    )
     return figure
 
 
@@ -59,7 +62,7 @@ def _colour(reading: Decoded, text: str) -> str:
     return "black" if not text else "green" if reading.text == text else "red"
 
 # %% ../../nbs/66_tools.degradation_bench.ipynb #c008
-SLIDERS: Dict[str, Tuple[float, float, float]] = {  # field of `Camera` -> lowest, highest, step; its comments say what it is
+SLIDERS: dict[str, tuple[float, float, float]] = {  # field of `Camera` -> lowest, highest, step; its comments say what it is
     "blur": (0, 3, 0.1), "motion": (0, 8, 0.25), "angle": (0, 180, 5), "dx": (-0.5, 0.5, 0.05), "dy": (-0.5, 0.5, 0.05), "sensor": (0.5, 1.5, 0.05), "aperture": (0, 1, 0.05),
     "gain": (0.4, 1.6, 0.05), "bias": (-60, 60, 5), "shot": (0, 20, 0.5), "read": (0, 20, 0.5), "sharpen": (0, 4, 0.1),
     "radius": (0.5, 2.5, 0.1), "contrast": (0.5, 3, 0.05), "chroma": (0, 4, 0.1), "doubling": (0, 1, 0.05), "jpeg": (0, 100, 1), "grid_x": (0, 15, 1), "grid_y": (0, 15, 1),
@@ -85,21 +88,31 @@ class DegradationBench(widgets.VBox):
 
     def __init__(
         self,
-        picture: Optional[np.ndarray] = None,  # (H, W, 3) uint8 RGB of any size; None = a rendered plate
+        picture: np.ndarray | None = None,  # (H, W, 3) uint8 RGB of any size; None = a rendered plate
         text: str = "BRA2E19",  # what stands on the plate, rendered or not; "" = unknown
-        reader: Optional[Reader] = None,  # None = the weights of the package
+        reader: Reader | None = None,  # None = the weights of the package
         camera: Camera = Camera(blur=1.6, motion=2.0, angle=20.0, sensor=1.1, read=4.0, jpeg=50),  # to start with
     ):
-        fitting = [name for name, layout in LAYOUTS.items() if layout.fits(text)] or list(LAYOUTS) * (picture is not None)
+        fitting = [name for name, layout in LAYOUTS.items() if layout.fits(text)] or list(LAYOUTS) * (
+            picture is not None
+        )
         if not fitting:
             raise UserError(f"'{text}' is no text of any layout ({', '.join(LAYOUTS)})")
         self.reader, self.seed, self._quiet = reader or Reader(), 0, False
         self.settings = {f.name: _control(f.name, getattr(camera, f.name)) for f in fields(Camera)}
         self.text = widgets.Text(text, description="plate", layout=widgets.Layout(width="200px"))
-        self.layout_name = widgets.Dropdown(options=list(LAYOUTS), value=fitting[0], description="layout", layout=widgets.Layout(width="220px"))
+        self.layout_name = widgets.Dropdown(
+            options=list(LAYOUTS), value=fitting[0], description="layout", layout=widgets.Layout(width="220px")
+        )
         self.upload = widgets.FileUpload(accept="image/*", description="own picture")
-        self.severity = widgets.Dropdown(options=list(SEVERITIES), value=None, description="severity", layout=widgets.Layout(width="220px"))
-        self.noise, self.image, self.message = widgets.Button(description="noise"), widgets.Image(format="png"), widgets.HTML()
+        self.severity = widgets.Dropdown(
+            options=list(SEVERITIES), value=None, description="severity", layout=widgets.Layout(width="220px")
+        )
+        self.noise, self.image, self.message = (
+            widgets.Button(description="noise"),
+            widgets.Image(format="png"),
+            widgets.HTML(),
+        )
         self.own = picture
         for control in self.settings.values():
             control.observe(self._refresh, "value")
@@ -169,4 +182,6 @@ class DegradationBench(widgets.VBox):
         "Draw the picture anew"
         if not self._quiet:
             self.message.value = ""
-            self.image.value = to_png(bench_figure(self.hr, self.camera, self.reader, self.text.value.upper(), self.seed))
+            self.image.value = to_png(
+                bench_figure(self.hr, self.camera, self.reader, self.text.value.upper(), self.seed)
+            )

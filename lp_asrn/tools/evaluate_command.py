@@ -8,14 +8,16 @@ __all__ = ['evaluate']
 # %% ../../nbs/64b_tools.evaluate_command.ipynb #c003
 import hashlib
 import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence
 
 from ..config import Config, ConfigError, UserError, suggest
 from .options import EvaluateOptions, parse
 
 # %% ../../nbs/64b_tools.evaluate_command.ipynb #c004
-def _both_ways(o: EvaluateOptions, title: str, severity: str, dataset: Callable, split: str, draws: int) -> list:  # of PlateSet
+def _both_ways(
+    o: EvaluateOptions, title: str, severity: str, dataset: Callable, split: str, draws: int
+) -> list:  # of PlateSet
     "A set rectified by its corners, and one as it comes; `dataset` makes either by its share of unrectified plates"
     from lp_asrn.evaluation.suite import PlateSet
 
@@ -27,7 +29,9 @@ def _both_ways(o: EvaluateOptions, title: str, severity: str, dataset: Callable,
     return found
 
 
-def _rendered_sets(o: EvaluateOptions, severities: dict, splits: List[str], layouts: List[str], scale: int, num_slots: int):
+def _rendered_sets(
+    o: EvaluateOptions, severities: dict, splits: list[str], layouts: list[str], scale: int, num_slots: int
+):
     "Rendered plates and tracks: list of PlateSet, list of TrackSet"
     from lp_asrn.evaluation.evaluate import UNSEEN
     from lp_asrn.evaluation.suite import TrackSet
@@ -38,7 +42,9 @@ def _rendered_sets(o: EvaluateOptions, severities: dict, splits: List[str], layo
     for split, (name, severity) in itertools.product(splits or ["test"], severities.items()):
         of = lambda title: title if split == "test" else f"{title}, {split}"
         for title, unseen in (("rendered", False), (UNSEEN, True)):
-            plates = RenderedPlates(split, o.num, layouts, height=height, wide=o.crops != "rectified", unseen_face=unseen)
+            plates = RenderedPlates(
+                split, o.num, layouts, height=height, wide=o.crops != "rectified", unseen_face=unseen
+            )
             dataset = lambda share: PlateDataset(plates, severity, num_slots, scale, unrectified=share)
             sets += _both_ways(o, of(title), name, dataset, split, o.draws)
         for come in (False, True) if o.frames and o.frames > 1 else ():
@@ -50,7 +56,7 @@ def _rendered_sets(o: EvaluateOptions, severities: dict, splits: List[str], layo
     return sets, tracks
 
 
-def _file_sets(o: EvaluateOptions, severities: dict, splits: List[str], scale: int, num_slots: int, find: Callable):
+def _file_sets(o: EvaluateOptions, severities: dict, splits: list[str], scale: int, num_slots: int, find: Callable):
     "Plates and tracks of a data folder: list of PlateSet, list of TrackSet"
     from lp_asrn.evaluation.suite import PlateSet, TrackSet
     from lp_asrn.plates.datasets import FilePlates, PlateDataset
@@ -77,11 +83,15 @@ def _file_sets(o: EvaluateOptions, severities: dict, splits: List[str], scale: i
             longest = min(o.frames or 5, frames.longest)
             if longest > 1:
                 counts = sorted({1, min(3, longest), longest})
-                tracks.append(TrackSet(f"{title}, tracks", name, frames, counts, split or "all", found=o.crops != "rectified"))
+                tracks.append(
+                    TrackSet(f"{title}, tracks", name, frames, counts, split or "all", found=o.crops != "rectified")
+                )
     return sets, tracks
 
 
-def _plate_sets(o: EvaluateOptions, scale: int, num_slots: int, find: Optional[Callable] = None):  # list of PlateSet, list of TrackSet
+def _plate_sets(
+    o: EvaluateOptions, scale: int, num_slots: int, find: Callable | None = None
+):  # list of PlateSet, list of TrackSet
     "The plates and tracks that options ask for, with a line on what is noteworthy"
     from lp_asrn.plates.degrade import get_severity
     from lp_asrn.plates.layouts import SPLITS, get_layouts
@@ -110,14 +120,14 @@ def evaluate(
     if o.frames is not None and o.frames < 1:
         raise UserError("--frames must be at least 1")
     from lp_asrn import __version__
-    from lp_asrn.reading.combine import CombinedReader, calibrations_of
     from lp_asrn.evaluation.evaluate import pick_judges, readers_of
     from lp_asrn.evaluation.judges import load_judge
     from lp_asrn.evaluation.suite import evaluate_sets
-    from lp_asrn.models.model_set import load_models
     from lp_asrn.models.device import pick_device
+    from lp_asrn.models.model_set import load_models
     from lp_asrn.models.rectifier import find_plate
     from lp_asrn.models.weights import PRETRAINED, weights_path
+    from lp_asrn.reading.combine import CombinedReader, calibrations_of
 
     device = pick_device(o.device)
     models, kept = load_models(o.checkpoint)

@@ -6,8 +6,8 @@
 __all__ = ['export']
 
 # %% ../../nbs/64d_tools.export_command.ipynb #c002
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from ..config import UserError
 from .options import ExportOptions, parse
@@ -21,16 +21,22 @@ def export(
     folder = Path(o.output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder")
-    there = sorted(p.name for p in folder.glob("*.onnx") if p.stem in ("generator", "recognizer", "rectifier", "reader"))
+    there = sorted(
+        p.name for p in folder.glob("*.onnx") if p.stem in ("generator", "recognizer", "rectifier", "reader")
+    )
     if there and not o.overwrite:
-        raise UserError(f"{folder} holds {', '.join(there)} already: give --overwrite to replace them, or another folder")
+        raise UserError(
+            f"{folder} holds {', '.join(there)} already: give --overwrite to replace them, or another folder"
+        )
+    from lp_asrn.models.model_set import load_models
     from lp_asrn.reading.combine import calibrations_of
     from lp_asrn.reading.export import export_onnx
-    from lp_asrn.models.model_set import load_models
 
     models, note = load_models(o.checkpoint)
     print("exporting and comparing with PyTorch (a minute)", flush=True)
     for row in export_onnx(models.eval(), calibrations_of(note, o.checkpoint), folder):
         readings = f", {row['readings']} plates read alike" if row["readings"] else ""
-        print(f"{folder / row['file']}: {row['MiB']:.1f} MiB, differs from PyTorch by at most {row['difference']:.1g}{readings}")
+        print(
+            f"{folder / row['file']}: {row['MiB']:.1f} MiB, differs from PyTorch by at most {row['difference']:.1g}{readings}"
+        )
     print(f"read by them with: lp_asrn read INPUT --checkpoint {folder / 'reader.onnx'}")

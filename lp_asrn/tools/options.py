@@ -11,9 +11,10 @@ __all__ = ['DEFAULT_DIR', 'Folder', 'File', 'TrainOptions', 'EvaluateOptions', '
 import contextlib
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, List, Literal, Optional, Sequence
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -40,11 +41,11 @@ class TrainOptions(Config):
     "How all stages train"
     stage: str = "all"
     "all; 0 to 4; a name (warmup, lcofl, finetune, hard_mining); lr_reader, the rival that reads LR itself; or judge"
-    preset: Annotated[Optional[str], tyro.conf.arg(metavar="NAME")] = None
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     "demo (two CPU cores, minutes), small (hours; the weights of the package), paper or full; default: the settings in the save dir if it has any (not if all of it is overwritten), else demo"
-    config: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     "YAML file of settings that differ from the preset"
-    data_root: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
+    data_root: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     "folder of plates to train on, in any form that `lp_asrn data check` knows; default: rendered plates"
     save_dir: Folder = DEFAULT_DIR
     "folder of the run"
@@ -54,7 +55,7 @@ class TrainOptions(Config):
     "start the asked stages afresh, deleting what they and the stages that build on them left in the save dir"
     device: str = "auto"
     "auto, cpu, cuda, cuda:1, ..."
-    batch_size: Annotated[Optional[int], tyro.conf.arg(metavar="INT")] = None
+    batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     "plates in a step (training.batch_size)"
     tb_port: int = 6007
     "port of TensorBoard; the next free one if it is taken"
@@ -70,7 +71,7 @@ class EvaluateOptions:
 
     checkpoint: File = f"{DEFAULT_DIR}/best.safetensors"
     "models to evaluate: a file, or the weights of the package: small"
-    data_root: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
+    data_root: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     "folder of plates, in any form that `lp_asrn data check` knows; default: rendered test plates"
     severity: str = "medium"
     "degradations of HR-only crops, separated by commas: clean, medium, hard, surveillance, sampled, soft, plain, paper"
@@ -82,13 +83,13 @@ class EvaluateOptions:
     "degradations of each HR-only crop; intervals stay clustered by plate"
     num: int = 1000
     "rendered plates of a set"
-    split: Annotated[Optional[str], tyro.conf.arg(metavar="SPLITS")] = None
+    split: Annotated[str | None, tyro.conf.arg(metavar="SPLITS")] = None
     "train, val or test, separated by commas; default: test, and every plate of a data folder that has no splits"
-    frames: Annotated[Optional[int], tyro.conf.arg(metavar="INT")] = None
+    frames: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     "also read rendered tracks of so many frames, fused in three ways; tracks of a data folder are read anyhow, up to so many frames (5)"
-    layouts: List[str] = field(default_factory=list)
+    layouts: list[str] = field(default_factory=list)
     "layouts to draw, as names or YAML files (default: brazilian mercosur-br); with --data-root, YAML files of layouts of one's own"
-    save_dir: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
+    save_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     "where the report goes; default: the folder 'evaluation' beside the checkpoint, or here for the weights of the package"
     batch_size: int = 100
     "plates read at once"
@@ -116,7 +117,7 @@ class EnhanceOptions:
 class ReadOptions:
     "Read crops of any size, as cameras and detectors give them: text, confidence and alternatives of each. Corners that are marked (labelme, labels.csv) are used."
 
-    input: tyro.conf.Positional[Annotated[Optional[str], tyro.conf.arg(metavar="INPUT")]] = None
+    input: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="INPUT")]] = None
     "a picture, or a folder of pictures; with --track a folder of frames, or a folder of such folders"
     example: bool = False
     "read the rendered crops that come with the package; each is named by its true text"
@@ -126,19 +127,19 @@ class ReadOptions:
     "take the whole crop for the plate, and do not look for it"
     track: bool = False
     "the pictures of a folder are frames of one plate, and are read together"
-    layouts: List[str] = field(default_factory=list)
+    layouts: list[str] = field(default_factory=list)
     "layouts that may occur, as names or YAML files; default: all that the models know"
     alternatives: int = 3
     "next-best texts to name"
-    max_error: Annotated[Optional[float], tyro.conf.arg(metavar="RATE")] = None
+    max_error: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
     "withhold readings that are not sure enough for this error rate among those accepted, such as 0.01; --json and --csv give their text with accepted = false"
     json: bool = False
     "print everything that is known, as JSON"
     csv: bool = False
     "the same as CSV"
-    evidence: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
+    evidence: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     "also render the three best texts, degrade them, compare them with the crop, and write a picture of each comparison there"
-    submission: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
+    submission: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     "also write the readings in the form of the LRLPR-26 competition, withheld ones too: a .zip"
     device: str = "auto"
     "auto, cpu, cuda, ..."
@@ -170,13 +171,13 @@ class RunsOptions:
 class AblateOptions:
     "Train the full method, the method without each of its parts, and its rivals, with several seeds; print what each part is worth. Runs that have ended are passed over."
 
-    variants: List[str] = field(default_factory=list)
+    variants: list[str] = field(default_factory=list)
     "names of what to run; default: all (--list shows those that are left)"
-    seeds: Optional[int] = None
+    seeds: int | None = None
     "at most so many seeds of each; default: three, five of those that are compared most closely, two of other sizes"
     preset: str = "demo"
     "whose sizes and epochs are meant"
-    photographs: Annotated[Optional[str], tyro.conf.arg(metavar="DIR")] = None
+    photographs: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     "data folder of photographs to read as well; the same for all runs"
     save_dir: Folder = "checkpoints/ablation"
     "where the runs go"
@@ -188,9 +189,9 @@ class AblateOptions:
     "show which runs are left, and train nothing"
     table: bool = False
     "print the table of what is there, and train nothing"
-    figure: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
+    figure: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     "also draw the differences as a PNG"
-    readme: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
+    readme: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     "also write the results into a page: the sections demo, weights and ablation, from the folder above the results"
 
 
@@ -204,7 +205,7 @@ class SynthOptions:
     "plates: 80 % train, 10 % val, 10 % test"
     severity: str = "medium"
     "degradation of the LR pictures: clean, medium, hard, surveillance, sampled, soft, plain, paper, mixture"
-    layouts: List[str] = field(default_factory=lambda: ["brazilian", "mercosur-br"])
+    layouts: list[str] = field(default_factory=lambda: ["brazilian", "mercosur-br"])
     "layouts to draw, in turn: names, or YAML files of one's own"
     unrectified: bool = False
     "LR as it comes: askew in crops of 33 to 56 pixels, the plate's corners in the table"
@@ -222,7 +223,7 @@ class BenchOptions:
     "what to time"
     checkpoint: File = "small"
     "models: those that read, small (the weights of the package) or best.safetensors of a run"
-    presets: List[str] = field(default_factory=lambda: ["demo", "full"])
+    presets: list[str] = field(default_factory=lambda: ["demo", "full"])
     "models: presets whose training is timed"
     steps: int = 5
     "models: steps of training"
@@ -236,7 +237,7 @@ class BenchOptions:
     "deform: pixels"
     groups: int = 4
     "deform: groups of channels with offsets of their own; a divisor of channels"
-    plot: Annotated[Optional[str], tyro.conf.arg(metavar="FILE")] = None
+    plot: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     "deform: also draw how the time grows with pixels, channels and batch (a minute more), as a PNG"
     device: str = "auto"
     "auto, cpu, cuda, ..."
@@ -252,7 +253,7 @@ class DataOptions:
     "labels.csv and pictures, or RodoSol-ALPR, RodoSol-SR, UFPR-SR-Plates, LRLPR-26, MDLP as published"
     all: bool = False
     "name every finding, not the first ten of each kind"
-    layouts: List[str] = field(default_factory=list)
+    layouts: list[str] = field(default_factory=list)
     "YAML files of layouts of one's own"
 
 # %% ../../nbs/64_tools.options.ipynb #c007
@@ -293,8 +294,8 @@ def parse(
 class _Base:
     "The options that decide the defaults of all others"
 
-    preset: Optional[str] = None
-    config: Optional[str] = None
+    preset: str | None = None
+    config: str | None = None
     save_dir: str = DEFAULT_DIR
     stage: str = "all"
     overwrite: bool = False

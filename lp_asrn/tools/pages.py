@@ -7,7 +7,6 @@ __all__ = ['Pages']
 
 # %% ../../nbs/67_tools.pages.ipynb #c003
 import re
-from typing import Tuple
 
 from jinja2 import pass_context
 from latex2mathml.converter import convert
@@ -47,7 +46,7 @@ class Pages(HTMLExporter):
         nb: NotebookNode,  # the notebook, with its outputs
         resources: dict | None = None,  # nbconvert's own
         **options: object,  # nbconvert's own
-    ) -> Tuple[str, dict]:  # HTML, resources
+    ) -> tuple[str, dict]:  # HTML, resources
         "The page of a notebook; scripts, which only fetch others, are taken out"
         page, resources = super().from_notebook_node(nb, resources, **options)
         return re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL), resources

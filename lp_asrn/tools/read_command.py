@@ -11,9 +11,10 @@ import contextlib
 import csv
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING
 
 from ..config import DATA_DIR, UserError
 from ..evaluation.submission import check_submission, write_submission
@@ -43,14 +44,14 @@ def check_targets(
 # %% ../../nbs/64c_tools.read_command.ipynb #c005
 def find_frames(
     folder: str,  # of pictures, or of folders of pictures
-) -> Dict[str, List[Path]]:  # name of each track -> its pictures in order
+) -> dict[str, list[Path]]:  # name of each track -> its pictures in order
     "The tracks of a folder; where there are `lr-*` pictures, as in UFPR-SR-Plates and LRLPR-26, only those are frames"
     from lp_asrn.plates.pictures import list_images
 
     root = Path(folder).resolve()  # "." has no name
     if not root.is_dir():
         raise UserError(f"--track wants a folder of frames, or a folder of such folders: {root} is none")
-    found: Dict[str, List[Path]] = {}
+    found: dict[str, list[Path]] = {}
     for own in [root, *sorted(p for p in root.iterdir() if p.is_dir())]:
         with contextlib.suppress(UserError):  # no pictures in it
             pictures = list_images(own)
@@ -62,7 +63,7 @@ def find_frames(
     return found
 
 
-def _open(tracks: Dict[str, List[Path]]) -> Tuple[Dict[str, List[Path]], Dict[str, List["np.ndarray"]], List[str]]:
+def _open(tracks: dict[str, list[Path]]) -> tuple[dict[str, list[Path]], dict[str, list["np.ndarray"]], list[str]]:
     "The files of each that can be read, their pictures, and what cannot be read"
     from lp_asrn.plates.pictures import read_image
 
@@ -79,7 +80,7 @@ def _open(tracks: Dict[str, List[Path]]) -> Tuple[Dict[str, List[Path]], Dict[st
 
 
 def report(
-    bad: List[str],  # a line for each picture that could not be read
+    bad: list[str],  # a line for each picture that could not be read
     total: int,  # pictures that were to be read
     done: str,  # line to print unless all are bad; empty = none
 ) -> None:
@@ -120,11 +121,28 @@ def line_of(
     return f"{name}\t{r.marked if r.accepted is not False else '-'}\t{r.confidence:.3f}  {'; '.join(notes)}"
 
 
-COLUMNS = ("file", "text", "confidence", "accepted", "layout", "marked", "characters", "alternatives", "lr_text", "agrees", "lr_consistency", "frames", "super_resolved", "calibrated", "corners", "doubt")
+COLUMNS = (
+    "file",
+    "text",
+    "confidence",
+    "accepted",
+    "layout",
+    "marked",
+    "characters",
+    "alternatives",
+    "lr_text",
+    "agrees",
+    "lr_consistency",
+    "frames",
+    "super_resolved",
+    "calibrated",
+    "corners",
+    "doubt",
+)
 
 
 def write_csv(
-    found: Dict[str, "PlateReading"],  # name of each picture or track -> its reading
+    found: dict[str, "PlateReading"],  # name of each picture or track -> its reading
     file,  # text file open for writing, such as sys.stdout
 ) -> None:
     "A line a reading; alternatives as TEXT:probability, characters as probabilities, separated by blanks; what is not known is empty"
@@ -152,12 +170,14 @@ def write_evidence(
     reader: "Reader",  # gives the SR picture, and the layouts that may occur
 ) -> str:  # a line for people
     "Draw the evidence for a reading and its first two alternatives"
-    from lp_asrn.reading.evidence import evidence_figure, weigh
-    from lp_asrn.plates.layouts import LAYOUTS, layout_of
     from lp_asrn.plates.datasets import to_pictures
+    from lp_asrn.plates.layouts import LAYOUTS, layout_of
+    from lp_asrn.reading.evidence import evidence_figure, weigh
 
     texts = {r.text: r.confidence, **dict(r.alternatives[:2])}
-    looks = [n for n in [r.layout, *reader.combined.grammar.names] if n in LAYOUTS]  # a layout of one's own may have none
+    looks = [
+        n for n in [r.layout, *reader.combined.grammar.names] if n in LAYOUTS
+    ]  # a layout of one's own may have none
     known = [(t, layout.name) for t in texts if (layout := layout_of(t, looks)) is not None]
     if not known:
         return f"{name}\tno evidence: nothing is known of the look of the layout {r.layout} (give its YAML file with --layouts)"
@@ -170,13 +190,15 @@ def write_evidence(
     return f"{name}\tevidence: " + ", ".join(f"{h.text} {h.likelihood:.2f}" for h in weighed)
 
 # %% ../../nbs/64c_tools.read_command.ipynb #c011
-def _read(reader: "Reader", files: Dict[str, List[Path]], crops: Dict[str, list], alternatives: int) -> List["PlateReading"]:
+def _read(
+    reader: "Reader", files: dict[str, list[Path]], crops: dict[str, list], alternatives: int
+) -> list["PlateReading"]:
     "Tracks read by the corners that are marked, and the others by those that are found"
     from lp_asrn.plates.folder import given_corners
 
     marked = given_corners([p for paths in files.values() for p in paths])
     known = {n: all(p in marked for p in paths) for n, paths in files.items()}
-    out: Dict[str, "PlateReading"] = {}
+    out: dict[str, PlateReading] = {}
     for flag in (True, False):
         some = [n for n in crops if known[n] == flag]
         corners = [[marked[p] for p in files[n]] for n in some] if flag else None
@@ -205,10 +227,14 @@ def read(
     tracks = find_frames(place) if o.track else {p.name: [p] for p in list_images(place)}
     targets = {n: Path(o.evidence) / f"{n if o.track else Path(n).stem}.png" for n in tracks} if o.evidence else {}
     check_targets([p for paths in tracks.values() for p in paths], list(targets.values()))
-    layouts = [n for name in o.layouts for n in ([x.name for x in get_layouts([name])] if name.endswith((".yaml", ".yml")) else [name])]
+    layouts = [
+        n
+        for name in o.layouts
+        for n in ([x.name for x in get_layouts([name])] if name.endswith((".yaml", ".yml")) else [name])
+    ]
     reader = Reader(o.checkpoint, o.device, layouts=layouts or None, max_error=o.max_error, rectify=not o.no_rectify)
     for_people = not (o.json or o.csv)
-    found: Dict[str, "PlateReading"] = {}
+    found: dict[str, PlateReading] = {}
     bad, names = [], list(tracks)
     for i in range(0, len(names), CHUNK):
         files, crops, faults = _open({n: tracks[n] for n in names[i : i + CHUNK]})
@@ -219,14 +245,23 @@ def read(
             if for_people:
                 print(line_of(name, found[name]), flush=True)
             if o.evidence:
-                print(write_evidence(targets[name], name, frames[len(frames) // 2], r.corners[len(frames) // 2], r, reader), file=sys.stdout if for_people else sys.stderr, flush=True)
+                print(
+                    write_evidence(
+                        targets[name], name, frames[len(frames) // 2], r.corners[len(frames) // 2], r, reader
+                    ),
+                    file=sys.stdout if for_people else sys.stderr,
+                    flush=True,
+                )
     if len(bad) < sum(map(len, tracks.values())):
         if o.json:
             print(json.dumps([{"file": name, **r.to_dict()} for name, r in found.items()], indent=1, allow_nan=False))
         elif o.csv:
             write_csv(found, sys.stdout)
         if any(not r.calibrated for r in found.values()):
-            print("note: the checkpoint has no calibration for some of these, whose confidences are the networks' own", file=sys.stderr)
+            print(
+                "note: the checkpoint has no calibration for some of these, whose confidences are the networks' own",
+                file=sys.stderr,
+            )
         if o.submission:
             write_submission(o.submission, {name: (r.text, r.confidence) for name, r in found.items()})
     report(bad, sum(map(len, tracks.values())), "")

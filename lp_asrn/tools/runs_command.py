@@ -6,8 +6,8 @@
 __all__ = ['runs']
 
 # %% ../../nbs/64f_tools.runs_command.ipynb #c002
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from ..config import UserError
 from .options import RunsOptions, parse
@@ -27,6 +27,17 @@ def runs(
         print(f"no runs in {o.folder}")
         return
     head = ("run", "started (UTC)", "starts", "stage", "epochs", "best", "ended")
-    rows = [(str(r.folder), r.started[:16].replace("T", " "), str(r.starts), r.stage, str(r.epoch), "" if r.best is None else f"{r.best:.3f}", r.outcome) for r in found]
+    rows = [
+        (
+            str(r.folder),
+            r.started[:16].replace("T", " "),
+            str(r.starts),
+            r.stage,
+            str(r.epoch),
+            "" if r.best is None else f"{r.best:.3f}",
+            r.outcome,
+        )
+        for r in found
+    ]
     widths = [max(map(len, column)) for column in zip(head, *rows)]
     print("\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in (head, *rows)))

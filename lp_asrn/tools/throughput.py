@@ -9,8 +9,8 @@ __all__ = ['WARM_UP', 'PlainNet', 'plain_net', 'measured_peak', 'Timing', 'time_
 # %% ../../nbs/62_tools.throughput.ipynb #c003
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -21,10 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import Config
 from ..losses.lcofl import ConfusionWeights
-from ..models.model_set import ModelSet
 from ..models.deform import DeformConv
 from ..models.device import autocast
 from ..models.generator import PlainResidualBlock, bicubic
+from ..models.model_set import ModelSet
 from ..plates.datasets import collate, make_dataset, open_split
 from ..reading.reader import Reader
 from ..training.objectives import LossWeights, lcofl_objective
@@ -89,10 +89,11 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
 @dataclass(frozen=True, slots=True)
 class Timing:
     "What so many crops at once cost"
+
     name: str
     batch: int
     milliseconds: tuple  # 50th, 95th and 99th percentile of a call
-    gflop: Optional[float] = None  # arithmetic of a crop; None = not counted
+    gflop: float | None = None  # arithmetic of a crop; None = not counted
 
     @property
     def rate(self) -> float:
@@ -108,7 +109,7 @@ def time_calls(
     "Warm up, then time call after call"
     for _ in range(2):
         run()
-    spent: List[float] = []
+    spent: list[float] = []
     while len(spent) < 3 or sum(spent) < seconds:
         spent.append(_seconds(run, device))
     return tuple(1000 * float(np.percentile(spent, q)) for q in (50, 95, 99))
@@ -128,12 +129,14 @@ def bench_reading(
     crops: Sequence[np.ndarray],  # as they come, used in turn
     batches: Sequence[int] = (1, 16, 256),  # numbers of crops at once, each timed
     seconds: float = 2.0,  # for each timing
-    graph: Optional[Reader] = None,  # the same models as ONNX graphs
-) -> List[Timing]:
+    graph: Reader | None = None,  # the same models as ONNX graphs
+) -> list[Timing]:
     "Bicubic, the plain network, super-resolution, and reading from the crop to the text"
     models, device, precision = reader.combined.models, reader.device, reader.combined.precision
     generator = models.generator
-    plain = plain_net(sum(p.numel() for p in generator.parameters())).eval().to(device, memory_format=torch.channels_last)
+    plain = (
+        plain_net(sum(p.numel() for p in generator.parameters())).eval().to(device, memory_format=torch.channels_last)
+    )
     out = []
     for batch in batches:
         some = [crops[i % len(crops)] for i in range(batch)]
@@ -146,7 +149,12 @@ def bench_reading(
 
             return run
 
-        cases = {"bicubic": through(lambda x: bicubic(x, reader.scale)), "plain network": through(plain), "enhance": through(generator), "read": lambda: reader.read(some)}
+        cases = {
+            "bicubic": through(lambda x: bicubic(x, reader.scale)),
+            "plain network": through(plain),
+            "enhance": through(generator),
+            "read": lambda: reader.read(some),
+        }
         if graph is not None:
             cases["read, ONNX"] = lambda: graph.read(some)
         counted = {"plain network": lambda: plain(lr), "enhance": lambda: generator(lr)}
@@ -161,10 +169,14 @@ def reading_table(
     peak: float,  # GFLOP/s, of `measured_peak`
 ) -> str:
     "Timings as lines of text"
-    lines = [f"{'':16}{'batch':>6}{'median':>12}{'95 %':>10}{'99 %':>10}{'crops/s':>10}{'MFLOP/crop':>12}{'of peak':>9}"]
+    lines = [
+        f"{'':16}{'batch':>6}{'median':>12}{'95 %':>10}{'99 %':>10}{'crops/s':>10}{'MFLOP/crop':>12}{'of peak':>9}"
+    ]
     for t in timings:
         work = f"{1000 * t.gflop:12.0f}{t.gflop * t.rate / peak:9.1%}" if t.gflop else ""
-        lines.append(f"{t.name:16}{t.batch:6}{t.milliseconds[0]:9.2f} ms{t.milliseconds[1]:10.2f}{t.milliseconds[2]:10.2f}{t.rate:10.0f}{work}")
+        lines.append(
+            f"{t.name:16}{t.batch:6}{t.milliseconds[0]:9.2f} ms{t.milliseconds[1]:10.2f}{t.milliseconds[2]:10.2f}{t.rate:10.0f}{work}"
+        )
     return "\n".join(lines)
 
 # %% ../../nbs/62_tools.throughput.ipynb #c009
@@ -172,7 +184,7 @@ def bench_training(
     config: Config,
     device: torch.device,
     steps: int = 10,  # steps that are timed, after `WARM_UP` others
-) -> Dict[str, float]:  # part -> seconds a plate; "plates/s"
+) -> dict[str, float]:  # part -> seconds a plate; "plates/s"
     "Time the parts of a step of stage 2"
     parts = _training_parts(config, device, steps)
     per_plate = {name: s / (steps * config.training.batch_size) for name, s in parts.items()}
@@ -184,14 +196,16 @@ def profile_training(
     device: torch.device,
     steps: int = 3,  # steps that are profiled, after `WARM_UP` others
     rows: int = 8,  # operators to name, the costliest first
-) -> List[tuple]:  # operator, share of the time, calls a step
+) -> list[tuple]:  # operator, share of the time, calls a step
     "The operators that take most of the time of a step of stage 2"
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler's library talks on stderr
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
     with profile(activities=kinds, schedule=schedule(wait=0, warmup=WARM_UP, active=steps, repeat=1)) as found:
         _training_parts(config, device, steps, found.step)
     own = lambda e: e.self_device_time_total if device.type == "cuda" else e.self_cpu_time_total
-    operators = [e for e in found.key_averages() if e.device_type == DeviceType.CPU]  # a GPU's kernels count with the operators that start them
+    operators = [
+        e for e in found.key_averages() if e.device_type == DeviceType.CPU
+    ]  # a GPU's kernels count with the operators that start them
     events = sorted(operators, key=own, reverse=True)
     total = sum(map(own, events))
     name = lambda key: "outside of operators" if key.startswith("ProfilerStep") else key
@@ -201,7 +215,9 @@ def profile_training(
 WARM_UP = 2  # steps that are not counted
 
 
-def _training_parts(config: Config, device: torch.device, steps: int, after: Callable[[], None] = lambda: None) -> Dict[str, float]:
+def _training_parts(
+    config: Config, device: torch.device, steps: int, after: Callable[[], None] = lambda: None
+) -> dict[str, float]:
     "Seconds of each part in so many steps of stage 2, all terms of its loss at work; `after` is called after each step"
     torch.manual_seed(config.training.seed)
     size, models = config.training.batch_size, ModelSet.build(config.model).to(device)

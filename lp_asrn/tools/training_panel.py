@@ -15,8 +15,8 @@ import subprocess
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
 
 import ipywidgets as widgets
 import numpy as np
@@ -42,25 +42,29 @@ class RunEvents:
         self.folder, self._readers = Path(save_dir) / "tensorboard", {}
 
     @property
-    def tags(self) -> List[str]:
+    def tags(self) -> list[str]:
         "Stages that have written anything, in order"
         return [s.tag for s in STAGES.values() if (self.folder / s.tag).is_dir()]
 
     @property
-    def newest(self) -> Optional[str]:
+    def newest(self) -> str | None:
         "The stage that wrote last; None = there is none"
         return max(self.tags, key=lambda tag: (self.folder / tag).stat().st_mtime, default=None)
 
     def read(
         self,
         tag: str,  # of a stage
-    ) -> Tuple[Dict[str, np.ndarray], Dict[str, np.ndarray]]:  # name -> (n, 2) steps and values; name -> newest picture (H, W, 3) uint8
+    ) -> tuple[
+        dict[str, np.ndarray], dict[str, np.ndarray]
+    ]:  # name -> (n, 2) steps and values; name -> newest picture (H, W, 3) uint8
         "Curves and pictures of a stage"
         silent = logging.getLogger("tensorboard")
         level = silent.level
         silent.setLevel(logging.ERROR)  # it reports each purge
         try:
-            events = self._readers.setdefault(tag, EventAccumulator(str(self.folder / tag), {SCALARS: 0, IMAGES: 1})).Reload()
+            events = self._readers.setdefault(
+                tag, EventAccumulator(str(self.folder / tag), {SCALARS: 0, IMAGES: 1})
+            ).Reload()
         finally:
             silent.setLevel(level)
         name, found = lambda key: key.removeprefix(f"{tag}/"), events.Tags()
@@ -70,12 +74,14 @@ class RunEvents:
 # %% ../../nbs/66c_tools.training_panel.ipynb #c007
 def training_figure(
     events: RunEvents,
-    tag: Optional[str] = None,  # of the stage; None = the one that wrote last
+    tag: str | None = None,  # of the stage; None = the one that wrote last
 ) -> Figure:  # about 980 x 380 pixels
     "Loss terms, validation scores and the newest LR | bicubic | SR | HR of a stage; raises `UserError` if nothing has been written"
     tag = tag or events.newest
     if tag not in events.tags:
-        raise UserError(f"nothing has been written in {events.folder / (tag or '')}: has the run been started, and without --no-tensorboard?")
+        raise UserError(
+            f"nothing has been written in {events.folder / (tag or '')}: has the run been started, and without --no-tensorboard?"
+        )
     curves, pictures = events.read(tag)
     figure = Figure(figsize=(13, 5), dpi=75, layout="constrained")
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.5))
@@ -91,7 +97,14 @@ def training_figure(
     score.set(xlabel="step", ylim=(-0.02, 1.02))
     newest.axis("off")
     shown = next((name for name in ("plates", "confusion") if name in pictures), None)
-    newest.set_title({"plates": "newest validation plates, as the judge reads them", "confusion": "newest confusion matrix", None: "no validation yet"}[shown], fontsize=10)
+    newest.set_title(
+        {
+            "plates": "newest validation plates, as the judge reads them",
+            "confusion": "newest confusion matrix",
+            None: "no validation yet",
+        }[shown],
+        fontsize=10,
+    )
     if shown:
         newest.imshow(pictures[shown], interpolation="antialiased")
     return figure
@@ -117,32 +130,63 @@ class TrainingPanel(widgets.VBox):
         stage: str = "all",  # to begin with: all, or a stage as `lp_asrn train --stage` takes it
         every: float = 1.0,  # seconds between two looks at what the run has written
     ):
-        self.folder, self.options, self.every = Path(save_dir), shlex.split(options) if isinstance(options, str) else list(options), every
+        self.folder, self.options, self.every = (
+            Path(save_dir),
+            shlex.split(options) if isinstance(options, str) else list(options),
+            every,
+        )
         self.events, self.child, self.thread, self._lock = RunEvents(self.folder), None, None, threading.RLock()
         self.state, self.lines, self.address, self._drawn = "nothing runs", deque(maxlen=4), "", ()
-        choices = [("all stages", "all"), *((f"{s.key}: {s.title}", s.key) for s in STAGES.values() if s.key != "judge")]
+        choices = [
+            ("all stages", "all"),
+            *((f"{s.key}: {s.title}", s.key) for s in STAGES.values() if s.key != "judge"),
+        ]
         chosen = "all" if stage == "all" else parse_stages(stage)[0].key
-        self.stage = widgets.Dropdown(options=choices, value=chosen, description="stage", layout=widgets.Layout(width="280px"))
+        self.stage = widgets.Dropdown(
+            options=choices, value=chosen, description="stage", layout=widgets.Layout(width="280px")
+        )
         self.afresh = widgets.Checkbox(False, description="afresh", indent=False, layout=widgets.Layout(width="80px"))
-        self.start, self.pause, self.stop, self.refresh = (widgets.Button(description=name, layout=widgets.Layout(width="90px")) for name in ("start", "pause", "stop", "refresh"))
+        self.start, self.pause, self.stop, self.refresh = (
+            widgets.Button(description=name, layout=widgets.Layout(width="90px"))
+            for name in ("start", "pause", "stop", "refresh")
+        )
         self.status, self.image = widgets.HTML(), widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
-        for button, act in ((self.start, self._start), (self.pause, self._pause), (self.stop, self._stop), (self.refresh, self._draw)):
+        for button, act in (
+            (self.start, self._start),
+            (self.pause, self._pause),
+            (self.stop, self._stop),
+            (self.refresh, self._draw),
+        ):
             button.on_click(act)
         self._show()
         self._draw()
-        super().__init__([widgets.HBox([self.stage, self.afresh, self.start, self.pause, self.stop, self.refresh]), self.status, self.image])
+        super().__init__(
+            [
+                widgets.HBox([self.stage, self.afresh, self.start, self.pause, self.stop, self.refresh]),
+                self.status,
+                self.image,
+            ]
+        )
 
     @property
-    def command(self) -> List[str]:
+    def command(self) -> list[str]:
         "What *start* runs, as words"
-        return ["train", "--save-dir", str(self.folder), "--stage", self.stage.value, "--overwrite" if self.afresh.value else "--resume", *self.options]
+        return [
+            "train",
+            "--save-dir",
+            str(self.folder),
+            "--stage",
+            self.stage.value,
+            "--overwrite" if self.afresh.value else "--resume",
+            *self.options,
+        ]
 
     @property
     def runs(self) -> bool:
         "Whether there is a process that has not ended"
         return self.thread is not None and self.thread.is_alive()
 
-    def _start(self, button: Optional[widgets.Button] = None) -> None:
+    def _start(self, button: widgets.Button | None = None) -> None:
         "Run the command, and follow it"
         with self._lock:
             if not self.runs:
@@ -154,7 +198,7 @@ class TrainingPanel(widgets.VBox):
                 self.thread = threading.Thread(target=self._follow, args=(command,), daemon=True)
                 self.thread.start()
 
-    def _pause(self, button: Optional[widgets.Button] = None) -> None:
+    def _pause(self, button: widgets.Button | None = None) -> None:
         "Hold the process, or let it go on"
         with self._lock:
             if self.state in ("training", "paused") and self.child and self.child.poll() is None:
@@ -162,7 +206,7 @@ class TrainingPanel(widgets.VBox):
                 process.resume() if self.state == "paused" else process.suspend()
                 self._show("training" if self.state == "paused" else "paused")
 
-    def _stop(self, button: Optional[widgets.Button] = None) -> None:
+    def _stop(self, button: widgets.Button | None = None) -> None:
         "Ask the process to save and to end"
         with self._lock:
             if self.state in ("training", "paused") and self.child and self.child.poll() is None:
@@ -172,17 +216,19 @@ class TrainingPanel(widgets.VBox):
 
     def wait(
         self,
-        seconds: Optional[float] = None,  # at most; None = as long as it takes
-    ) -> Optional[int]:  # exit code of `lp_asrn train`; None = it still runs
+        seconds: float | None = None,  # at most; None = as long as it takes
+    ) -> int | None:  # exit code of `lp_asrn train`; None = it still runs
         "Wait for the process to end; raises `UserError` if none was started"
         if self.thread is None:
             raise UserError("nothing was started: press start first")
         self.thread.join(seconds)
         return None if self.runs or self.child is None else self.child.returncode
 
-    def _follow(self, command: List[str]) -> None:
+    def _follow(self, command: list[str]) -> None:
         "The thread: start the process (which ends with this thread), listen, draw"
-        pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        pipes = dict(
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
         try:
             self.child = start_child(_TRAIN, command, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipes)
         except OSError as e:
@@ -208,18 +254,22 @@ class TrainingPanel(widgets.VBox):
             elif line.strip():
                 self.lines.append(line.rstrip())
 
-    def _draw(self, button: Optional[widgets.Button] = None) -> None:
+    def _draw(self, button: widgets.Button | None = None) -> None:
         "Draw the picture anew if the run has written anything; say what it said"
         trouble = ""
         try:
-            written = tuple((p.name, p.stat().st_size) for tag in self.events.tags for p in sorted((self.events.folder / tag).glob("events*")))
+            written = tuple(
+                (p.name, p.stat().st_size)
+                for tag in self.events.tags
+                for p in sorted((self.events.folder / tag).glob("events*"))
+            )
             if written and written != self._drawn:
                 self.image.value, self._drawn = to_png(training_figure(self.events)), written
         except Exception as e:  # such as files that vanish while they are read: no reason to end a training
             trouble = f"no picture: {e}"
         self._show(trouble=trouble)
 
-    def _show(self, state: Optional[str] = None, trouble: str = "") -> None:
+    def _show(self, state: str | None = None, trouble: str = "") -> None:
         "The line of the state, the command, and the last lines of the process"
         with self._lock:
             self.state = state or self.state

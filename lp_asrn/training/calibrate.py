@@ -8,44 +8,57 @@ __all__ = ['READINGS', 'TRACKS', 'calibrate']
 # %% ../../nbs/58b_training.calibrate.ipynb #c003
 import itertools
 from dataclasses import replace
-from typing import Dict, List
 
-from ..reading.calibration import Calibration, fit_calibration
-from ..reading.combine import CombinedReader, calibration_note
-from ..reading.decoding import Posterior
-from ..reading.fusion import fit_tracks, middle_frames
 from ..models.model_set import load_models, save_models
 from ..plates.datasets import in_order, make_dataset, open_split
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates, Source
 from ..plates.tracksets import FileTracks, RenderedTracks, Track
+from ..reading.calibration import Calibration, fit_calibration
+from ..reading.combine import CombinedReader, calibration_note
+from ..reading.decoding import Posterior
+from ..reading.fusion import fit_tracks, middle_frames
 from .stages import Run
 
 READINGS, TRACKS = 4000, 500  # fitted on so many, if there are
 
 
-def _gather(views: List[Dict[str, Posterior]]) -> Dict[str, Posterior]:
+def _gather(views: list[dict[str, Posterior]]) -> dict[str, Posterior]:
     "Views of batches, one after the other"
     return {name: Posterior.join([v[name] for v in views]) for name in views[0]}
 
 
 def _validation_plates(run: Run) -> Source:
     "Plates of the validation texts: as many as wanted if they are rendered"
-    return run.source("val") if run.table else open_split(replace(run.config, data=replace(run.config.data, num_val=READINGS)), "val")
+    return (
+        run.source("val")
+        if run.table
+        else open_split(replace(run.config, data=replace(run.config.data, num_val=READINGS)), "val")
+    )
 
 
-def _validation_tracks(run: Run, source: Source) -> List[Track]:
+def _validation_tracks(run: Run, source: Source) -> list[Track]:
     "Tracks of validation plates; none if the user's data has none"
     c = run.config
     severity = get_severity(c.data.severity)
     if isinstance(source, FilePlates):
         tracks = FileTracks(source, severity, c.training.seed, unrectified=c.data.unrectified > 0)
     else:
-        tracks = RenderedTracks("val", TRACKS, c.data.layouts, severity, c.training.seed, 5, 16 * c.model.scale, c.model.scale, c.data.unrectified > 0)
+        tracks = RenderedTracks(
+            "val",
+            TRACKS,
+            c.data.layouts,
+            severity,
+            c.training.seed,
+            5,
+            16 * c.model.scale,
+            c.model.scale,
+            c.data.unrectified > 0,
+        )
     return [t for t in (tracks[i] for i in range(min(TRACKS, len(tracks)))) if len(t.lr) > 1]
 
 
-def _fit_tracks(combined: CombinedReader, single: Calibration, tracks: List[Track]) -> Calibration:
+def _fit_tracks(combined: CombinedReader, single: Calibration, tracks: list[Track]) -> Calibration:
     "The calibration of tracks, on two, three and five of their frames; each frame is looked at once"
     lengths, views = [len(t.lr) for t in tracks], []
     for i in range(0, len(tracks), 20):
@@ -57,16 +70,20 @@ def _fit_tracks(combined: CombinedReader, single: Calibration, tracks: List[Trac
     return fit_tracks(single, {v: p[index] for v, p in seen.items()}, counts, texts, combined.grammar)
 
 
-def calibrate(run: Run) -> Dict[str, Calibration]:  # by kind: lr, tracks
+def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks
     "Fit the run's calibrations and keep them in its best.safetensors"
     path = run.folder / "best.safetensors"
     models, note = load_models(path)
     combined = CombinedReader(models.eval().to(run.device), device=run.device, precision=run.config.training.precision)
     source = _validation_plates(run)
     plates = make_dataset(run.config, source, train=False)
-    fixed = run.table is not None and all(source.draw(i).lr is not None for i in range(len(source)))  # LR of their own: the same in each draw
+    fixed = run.table is not None and all(
+        source.draw(i).lr is not None for i in range(len(source))
+    )  # LR of their own: the same in each draw
     views, texts = [], []
-    for batch in itertools.islice((b for draw in range(1 if fixed else 8) for b in in_order(plates, 100, draw)), -(-READINGS // 100)):
+    for batch in itertools.islice(
+        (b for draw in range(1 if fixed else 8) for b in in_order(plates, 100, draw)), -(-READINGS // 100)
+    ):
         batch = batch.to(run.device)
         views.append(combined.look_at(batch.native, batch.size).views)
         texts += batch.texts
@@ -75,5 +92,8 @@ def calibrate(run: Run) -> Dict[str, Calibration]:  # by kind: lr, tracks
         fitted["tracks"] = _fit_tracks(combined, fitted["lr"], tracks)
     keep = {k: v for k, v in note.items() if k not in ("kind", "model", "calibration")}
     save_models(path, models, **keep, **calibration_note(fitted))
-    run.log(f"calibrated on {fitted['lr'].readings} readings of validation plates" + (f" and {fitted['tracks'].readings} of tracks" if tracks else ""))
+    run.log(
+        f"calibrated on {fitted['lr'].readings} readings of validation plates"
+        + (f" and {fitted['tracks'].readings} of tracks" if tracks else "")
+    )
     return fitted

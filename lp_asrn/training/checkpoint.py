@@ -9,11 +9,11 @@ __all__ = ['Position', 'optimizer_tensors', 'load_optimizer', 'states_of', 'save
 import os
 import random
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -27,33 +27,36 @@ from .processes import count
 @dataclass(slots=True)
 class Position:
     "Where a stage stands, and how it went"
+
     epoch: int = 0  # epoch to go on with
     step: int = 0  # batches of that epoch that are done
     skipped: int = 0  # steps that were skipped because their loss or gradient was not finite
     skipped_in_row: int = 0  # the latest of them, if nothing came after
     best: float = float("-inf")  # best validation score
     bad_epochs: int = 0  # validations since then
-    psnr: Optional[float] = None  # dB, of the last validation
+    psnr: float | None = None  # dB, of the last validation
     word: float = 0.0  # whole-plate accuracy of the last validation
     seconds: float = 0.0  # spent training so far
-    history: List[dict] = field(default_factory=list)  # one entry a validation
+    history: list[dict] = field(default_factory=list)  # one entry a validation
     done: bool = False  # the stage has ended
 
 # %% ../../nbs/54_training.checkpoint.ipynb #c006
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer,  # whose moments are wanted
-) -> Dict[str, Tensor]:
+) -> dict[str, Tensor]:
     "The optimiser's moments by name"
     state = optimizer.state_dict()["state"]
-    return {f"optimizer.{i}.{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()}
+    return {
+        f"optimizer.{i}.{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()
+    }
 
 
 def load_optimizer(
     optimizer: torch.optim.Optimizer,  # its moments are replaced
-    tensors: Dict[str, Tensor],  # as of `optimizer_tensors`; other names are passed over
+    tensors: dict[str, Tensor],  # as of `optimizer_tensors`; other names are passed over
 ) -> None:
     "Inverse of `optimizer_tensors`, into an optimiser over the same parameters; `ValueError` if a moment has another shape than its parameter"
-    state: Dict[int, dict] = {}
+    state: dict[int, dict] = {}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, value in tensors.items():
         if name.startswith("optimizer."):
@@ -64,7 +67,7 @@ def load_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 # %% ../../nbs/54_training.checkpoint.ipynb #c007
-def _random_tensors() -> Dict[str, Tensor]:
+def _random_tensors() -> dict[str, Tensor]:
     "Torch's random states by name"
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     return {"random.cpu": torch.get_rng_state(), **{f"random.{i}": torch.cuda.get_rng_state(i) for i in devices}}
@@ -76,7 +79,7 @@ def _random_note() -> list:
     return [random.getstate(), [name, keys.tolist(), *rest]]
 
 
-def _restore_random(tensors: Dict[str, Tensor], note: list) -> None:
+def _restore_random(tensors: dict[str, Tensor], note: list) -> None:
     "Inverse of the two; the state of a GPU that is not here is left out"
     torch.set_rng_state(tensors["random.cpu"])
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
@@ -89,7 +92,7 @@ def _restore_random(tensors: Dict[str, Tensor], note: list) -> None:
 
 def states_of(
     path: str | Path,  # of the newest
-) -> List[Path]:  # newest first
+) -> list[Path]:  # newest first
     "The saved states of a stage that are there"
     path = Path(path)
     earlier = sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"), key=lambda p: int(p.stem.rsplit("-", 1)[1]))
@@ -115,11 +118,11 @@ def _keep_older(path: Path, keep: int) -> None:
 def save_state(
     path: str | Path,  # where the file goes; folders are made as needed
     stage: str,  # tag of the stage
-    modules: Dict[str, nn.Module],  # by name: what has weights to save
+    modules: dict[str, nn.Module],  # by name: what has weights to save
     optimizer: torch.optim.Optimizer,  # its moments are saved
     position: Position,
     plates: str = "",  # fingerprint of the training pairs
-    settings: Optional[dict] = None,  # of the run, as plain values
+    settings: dict | None = None,  # of the run, as plain values
     keep: int = 1,  # states that are kept, this one included
     **states: dict,  # JSON-able states of miner, schedule, ...
 ) -> None:
@@ -127,12 +130,27 @@ def save_state(
     path = Path(path)
     tensors = {k: v for name, m in modules.items() for k, v in named_tensors(m, name).items()}
     tensors |= optimizer_tensors(optimizer) | _random_tensors()
-    note = {"kind": "training", "stage": stage, "position": asdict(position), "states": states, "random": _random_note(), "plates": plates}
-    note |= {"settings": settings or {}, "version": version("lp_asrn"), "threads": torch.get_num_threads(), "processes": count(), "tensors": len(tensors)}
+    note = {
+        "kind": "training",
+        "stage": stage,
+        "position": asdict(position),
+        "states": states,
+        "random": _random_note(),
+        "plates": plates,
+    }
+    note |= {
+        "settings": settings or {},
+        "version": version("lp_asrn"),
+        "threads": torch.get_num_threads(),
+        "processes": count(),
+        "tensors": len(tensors),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     wanted, free = sum(v.nbytes for v in tensors.values()) + 2**20, shutil.disk_usage(path.parent).free
     if free < wanted:
-        raise UserError(f"{path}: {wanted / 2**20:.0f} MiB are needed and {free / 2**20:.0f} MiB are free: make room, then go on with --resume")
+        raise UserError(
+            f"{path}: {wanted / 2**20:.0f} MiB are needed and {free / 2**20:.0f} MiB are free: make room, then go on with --resume"
+        )
     if keep > 1:
         _keep_older(path, keep)
     save_tensors(path, tensors, note)
@@ -171,17 +189,19 @@ def position_of(
 def load_state(
     path: str | Path,  # of a file that `save_state` wrote
     stage: str,  # tag of the stage that goes on
-    modules: Dict[str, nn.Module],  # their weights are replaced
+    modules: dict[str, nn.Module],  # their weights are replaced
     optimizer: torch.optim.Optimizer,  # its moments are replaced
     plates: str = "",  # fingerprint of the training pairs
-) -> Tuple[Position, dict]:  # position; the note, with "states"
+) -> tuple[Position, dict]:  # position; the note, with "states"
     "Read the state of a stage, random states included; raises `CheckpointError` if it is another's, or was trained on other pairs"
     tensors, note = load_tensors(path)
     if note.get("kind") != "training" or note.get("stage") != stage:
         raise CheckpointError(f"{path} holds no training state of {stage}")
     with readable(path):
         if note["plates"] != plates:
-            raise CheckpointError(f"{path} was trained on other plates than these settings, or this version of the package, give: resume with the settings it had, or start afresh with --overwrite")
+            raise CheckpointError(
+                f"{path} was trained on other plates than these settings, or this version of the package, give: resume with the settings it had, or start afresh with --overwrite"
+            )
         for name, module in modules.items():
             load_module(module, tensors, name, path)
         if len(tensors) != note["tensors"]:

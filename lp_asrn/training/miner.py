@@ -6,7 +6,7 @@
 __all__ = ['AccuracyMemory', 'HardExampleMiner', 'epoch_order', 'BatchOrder']
 
 # %% ../../nbs/51_training.miner.ipynb #c003
-from typing import Iterator, List, Optional, Sequence, Tuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -90,14 +90,18 @@ class HardExampleMiner(AccuracyMemory):
         known, w = self.accuracy(ids), self.weights(ids)
         seen, p = known[~np.isnan(known)], w / w.sum()
         entropy = float(-(p * np.log(p)).sum() / np.log(len(p)))
-        return {"accuracy": seen, "share_hard": float((seen < 1 - 1e-9).sum() / max(1, len(seen))), "weight_entropy": entropy}
+        return {
+            "accuracy": seen,
+            "share_hard": float((seen < 1 - 1e-9).sum() / max(1, len(seen))),
+            "weight_entropy": entropy,
+        }
 
 # %% ../../nbs/51_training.miner.ipynb #c017
 def epoch_order(
     n: int,  # samples in the data set
     epoch: int,  # from 0
     seed: int,  # of the run
-    probabilities: Optional[np.ndarray] = None,  # (n,), sums to 1; None = each sample once
+    probabilities: np.ndarray | None = None,  # (n,), sums to 1; None = each sample once
 ) -> np.ndarray:  # (n,) indices
     "The samples of an epoch in their order: a seeded permutation, or seeded draws with replacement"
     rng = np.random.default_rng((seed, epoch, 0, 1))
@@ -120,7 +124,7 @@ class BatchOrder(Sampler):
         self,
         epoch: int,  # from 0
         start_step: int = 0,  # batches of it that are already done
-        probabilities: Optional[np.ndarray] = None,  # (n,) as of `HardExampleMiner.probabilities`; None = a permutation
+        probabilities: np.ndarray | None = None,  # (n,) as of `HardExampleMiner.probabilities`; None = a permutation
     ) -> None:
         "Choose what the next iteration yields"
         self.epoch, self.start_step, self.probabilities = epoch, start_step, probabilities
@@ -134,9 +138,12 @@ class BatchOrder(Sampler):
         "Batches that are left of this epoch"
         return max(0, self.steps_per_epoch - self.start_step)
 
-    def __iter__(self) -> Iterator[List[Tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         "Lists of (epoch, index): of each batch, what this process takes"
-        order, own = epoch_order(self.n, self.epoch, self.seed, self.probabilities), self.batch_size // processes.count()
+        order, own = (
+            epoch_order(self.n, self.epoch, self.seed, self.probabilities),
+            self.batch_size // processes.count(),
+        )
         for step in range(self.start_step, self.steps_per_epoch):
             first = step * self.batch_size + processes.rank() * own
             yield [(self.epoch, int(i)) for i in order[first : first + own]]

@@ -11,8 +11,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -52,13 +52,17 @@ def free_port(
     last = min(port + tries, 65536) - 1
     for candidate in range(port, last + 1):
         with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just left counts as free, as it does for servers
+            s.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # a port that was just left counts as free, as it does for servers
             try:
                 s.bind(("127.0.0.1", candidate))
                 return candidate
             except OSError:
                 pass
-    raise UserError(f"no free port from {port} to {last} for TensorBoard; choose another with --tb-port or use --no-tensorboard")
+    raise UserError(
+        f"no free port from {port} to {last} for TensorBoard; choose another with --tb-port or use --no-tensorboard"
+    )
 
 # %% ../../nbs/53_training.monitor.ipynb #c006
 class TensorBoardServer:
@@ -102,13 +106,16 @@ class Monitor:
 
     def __init__(
         self,
-        logdir: Optional[str | Path],  # folder of the run's logs; None = write nothing
+        logdir: str | Path | None,  # folder of the run's logs; None = write nothing
         tag: str,  # name of the stage, such as "stage1_warmup": folder and first part of every tag
-        purge_step: Optional[int] = None,  # at resume: the first step that will be written again
+        purge_step: int | None = None,  # at resume: the first step that will be written again
     ):
         self.tag, self._writer = tag, None
         if logdir is not None:
-            from torch.utils.tensorboard import SummaryWriter  # takes seconds, which runs without a monitor need not spend
+            from torch.utils.tensorboard import (
+                SummaryWriter,  # takes seconds, which runs without a monitor need not spend
+            )
+
             self._writer = SummaryWriter(str(Path(logdir) / tag), purge_step=purge_step, flush_secs=5)
 
     def scalars(
@@ -144,5 +151,7 @@ def mining_figure(
     axes = figure.subplots()
     axes.hist(statistics["accuracy"], bins=np.linspace(0, 1, 21), color="tab:blue")
     axes.set(xlabel="remembered character accuracy", ylabel="plates", xlim=(0, 1))
-    axes.set_title(f"hard {100 * statistics['share_hard']:.1f} %, weight entropy {statistics['weight_entropy']:.3f}", fontsize=9)
+    axes.set_title(
+        f"hard {100 * statistics['share_hard']:.1f} %, weight entropy {statistics['weight_entropy']:.3f}", fontsize=9
+    )
     return figure

@@ -8,9 +8,9 @@ __all__ = ['Objective', 'LAYOUT_SHARE', 'CORNER_SHARE', 'LossWeights', 'Terms', 
            'judge_objective']
 
 # %% ../../nbs/55_training.objectives.ipynb #c003
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Callable, Dict, Iterator, Optional
 
 import torch
 import torch.nn.functional as F
@@ -32,18 +32,20 @@ from .processes import gather
 @dataclass(slots=True)
 class LossWeights:
     "What changes from epoch to epoch in the loss"
+
     loss: LossConfig
     embed: float = 0.0  # lambda_embed now
     guardrail: float = 1.0  # factor on LCOFL, in [0.1, 1]
-    classes: Optional[Tensor] = None  # (36,) class weights of L_C
+    classes: Tensor | None = None  # (36,) class weights of L_C
 
 
 @dataclass(slots=True)
 class Terms:
     "Weighted loss terms, and what is worth showing"
-    weighted: Dict[str, Tensor]  # name -> scalar; their sum is minimised
-    shown: Dict[str, Tensor] = field(default_factory=dict)  # name -> unweighted scalar
-    accuracy: Optional[Tensor] = None  # (N,) character accuracy of each plate, those of all processes, for the miner
+
+    weighted: dict[str, Tensor]  # name -> scalar; their sum is minimised
+    shown: dict[str, Tensor] = field(default_factory=dict)  # name -> unweighted scalar
+    accuracy: Tensor | None = None  # (N,) character accuracy of each plate, those of all processes, for the miner
 
     @property
     def loss(self) -> Tensor:

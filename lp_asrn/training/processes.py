@@ -9,7 +9,8 @@ __all__ = ['T', 'count', 'rank', 'is_main', 'connected', 'gather', 'gather_list'
 # %% ../../nbs/50b_training.processes.ipynb #c005
 import contextlib
 import os
-from typing import Iterable, Iterator, List, Sequence, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -49,13 +50,17 @@ def connected(
         raise UserError(f"--device {device}: each of several processes has a device of its own; give auto, cuda or cpu")
     kind, here = pick_device(device).type, int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if kind == "cuda" and here > torch.cuda.device_count():
-        raise UserError(f"{here} processes were started for {torch.cuda.device_count()} GPUs: start one for each, or give --device cpu")
+        raise UserError(
+            f"{here} processes were started for {torch.cuda.device_count()} GPUs: start one for each, or give --device cpu"
+        )
     from accelerate import PartialState  # takes a moment that a single process need not spend
 
     try:
         state = PartialState(cpu=kind == "cpu")
     except (RuntimeError, ValueError) as e:
-        raise UserError(f"the processes cannot be connected (WORLD_SIZE is {wanted}): {_first_line(e)}; start them by torchrun") from None
+        raise UserError(
+            f"the processes cannot be connected (WORLD_SIZE is {wanted}): {_first_line(e)}; start them by torchrun"
+        ) from None
     if str(count()) != wanted:
         raise UserError(f"{wanted} processes were asked for and {count()} are connected: start them by torchrun")
     if kind == "cuda":
@@ -74,7 +79,9 @@ def _heard() -> Iterator[None]:
     try:
         yield
     except RuntimeError as e:  # what torch.distributed raises, of many kinds
-        raise TrainingError(f"process {rank()} has lost the other processes of this training (one has ended, or the network has): {_first_line(e)}") from None
+        raise TrainingError(
+            f"process {rank()} has lost the other processes of this training (one has ended, or the network has): {_first_line(e)}"
+        ) from None
 
 # %% ../../nbs/50b_training.processes.ipynb #c010
 def gather(
@@ -92,8 +99,8 @@ def gather(
 
 
 def gather_list(
-    items: List[T],  # fit for pickle, between processes that trust each other
-) -> List[T]:  # in the order of the processes
+    items: list[T],  # fit for pickle, between processes that trust each other
+) -> list[T]:  # in the order of the processes
     "The items of every process"
     if count() == 1:
         return items

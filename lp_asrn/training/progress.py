@@ -8,7 +8,7 @@ __all__ = ['display_mode', 'Progress']
 # %% ../../nbs/52_training.progress.ipynb #c003
 import sys
 import time
-from typing import Literal, Optional
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -82,7 +82,9 @@ class _Table:
 
     def _html(self, **cells: str) -> dict:
         cells = {"stage": self.name, "epochs": f"{self.epochs_done} of {self.epochs}", **cells}
-        head, body = ("".join(f"<{tag}>{c}</{tag}>" for c in row) for tag, row in (("th", cells), ("td", cells.values())))
+        head, body = (
+            "".join(f"<{tag}>{c}</{tag}>" for c in row) for tag, row in (("th", cells), ("td", cells.values()))
+        )
         return {"text/html": f"<table><tr>{head}</tr><tr>{body}</tr></table>"}
 
     def step(self, done: int, first: int, loss: str) -> None:
@@ -106,7 +108,7 @@ class Progress:
         total_epochs: int,  # epochs of the stage
         steps: int,  # steps in an epoch
         stage_name: str,  # such as "stage1_warmup"
-        mode: Optional[Literal["terminal", "notebook", "plain", "silent"]] = None,  # None = `display_mode()`
+        mode: Literal["terminal", "notebook", "plain", "silent"] | None = None,  # None = `display_mode()`
     ):
         view = {"terminal": _Bar, "notebook": _Table, "plain": _Lines, "silent": _Silent}[mode or display_mode()]
         self.total_epochs, self.steps, self.stage_name = total_epochs, steps, stage_name

@@ -13,11 +13,11 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional
 
 import torch
 from filelock import FileLock, Timeout
@@ -34,16 +34,17 @@ class Interrupted(Exception):
 @dataclass(slots=True)
 class Start:
     "One start of a run"
+
     command: str
     pid: int
     started: str  # ISO 8601, UTC
     seed: int
     device: str
     threads: int  # of torch on the CPU: another number gives other bits
-    versions: Dict[str, str]  # lp_asrn, python, torch, numpy
-    source: Optional[str]  # state of the source code, as `git describe --always --dirty` names it; None = not a checkout
+    versions: dict[str, str]  # lp_asrn, python, torch, numpy
+    source: str | None  # state of the source code, as `git describe --always --dirty` names it; None = not a checkout
     outcome: str = "running"  # running, finished, interrupted, or failed: why
-    ended: Optional[str] = None  # ISO 8601, UTC
+    ended: str | None = None  # ISO 8601, UTC
     processes: int = 1  # that train together: another number gives other bits
 
 
@@ -51,7 +52,7 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _source() -> Optional[str]:
+def _source() -> str | None:
     "State of the checkout that the package lies in, if it lies in one"
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         command = ["git", "-C", str(DATA_DIR), "describe", "--always", "--dirty"]
@@ -59,7 +60,7 @@ def _source() -> Optional[str]:
     return None
 
 
-def _starts(folder: Path) -> List[Start]:
+def _starts(folder: Path) -> list[Start]:
     "All starts of the run in a folder, the first one first; none if its record is missing or unreadable"
     try:
         return [Start(**s) for s in json.loads((folder / "run.json").read_text(encoding="utf-8"))]
@@ -67,7 +68,7 @@ def _starts(folder: Path) -> List[Start]:
         return []
 
 
-def _write(folder: Path, starts: List[Start]) -> None:
+def _write(folder: Path, starts: list[Start]) -> None:
     "Replace the record at once"
     temporary = folder / ".run.json.tmp"
     temporary.write_text(json.dumps([asdict(s) for s in starts], indent=1) + "\n", encoding="utf-8")
@@ -87,17 +88,31 @@ def recorded(
         lock.acquire()
     except Timeout:
         holder = f"pid {starts[-1].pid}" if starts else "another process"
-        raise UserError(f"{folder} is in use: {holder} trains there. Wait until it has ended, or give another --save-dir") from None
+        raise UserError(
+            f"{folder} is in use: {holder} trains there. Wait until it has ended, or give another --save-dir"
+        ) from None
     versions = {"python": platform.python_version()} | {name: version(name) for name in ("lp_asrn", "torch", "numpy")}
     command = shlex.join(["lp_asrn", *sys.argv[1:]])
-    start = Start(command, os.getpid(), _now(), config.training.seed, str(device), torch.get_num_threads(), versions, _source(), processes=count())
+    start = Start(
+        command,
+        os.getpid(),
+        _now(),
+        config.training.seed,
+        str(device),
+        torch.get_num_threads(),
+        versions,
+        _source(),
+        processes=count(),
+    )
     try:
         _write(folder, [*starts, start])
         yield start
         start.outcome = "finished"
     except BaseException as e:
         stopped = isinstance(e, (Interrupted, KeyboardInterrupt))
-        start.outcome = "interrupted" if stopped else f"failed: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
+        start.outcome = (
+            "interrupted" if stopped else f"failed: {str(e).splitlines()[0] if str(e) else type(e).__name__}"
+        )
         raise
     finally:
         start.ended = _now()
@@ -108,13 +123,14 @@ def recorded(
 @dataclass(frozen=True, slots=True)
 class RunSummary:
     "What is known of a run from its folder"
+
     folder: Path
     started: str  # ISO 8601, UTC, of the latest start; "" = not recorded
     starts: int
     outcome: str  # running, finished, interrupted, killed, or failed: why; "" = not recorded
     stage: str  # tag of the stage trained last; "" = none yet
     epoch: int  # of that stage
-    best: Optional[float]  # best validation score of that stage (plates read + PSNR / 100, if it trains the generator)
+    best: float | None  # best validation score of that stage (plates read + PSNR / 100, if it trains the generator)
 
 
 def _held(folder: Path) -> bool:
@@ -129,7 +145,7 @@ def _held(folder: Path) -> bool:
 
 def runs_in(
     folder: str | Path,  # to look in, with all folders below
-) -> List[RunSummary]:  # by folder
+) -> list[RunSummary]:  # by folder
     "The runs in a folder and below"
     found = []
     for place in sorted(p.parent for p in Path(folder).rglob("config.yaml")):
@@ -141,6 +157,10 @@ def runs_in(
         stage, epoch, best = "", 0, None
         with contextlib.suppress(CheckpointError, IndexError):
             note = load_note(states[-1])
-            stage, epoch, best = note["stage"], note["position"]["epoch"], note["position"]["best"] if note["position"]["history"] else None
+            stage, epoch, best = (
+                note["stage"],
+                note["position"]["epoch"],
+                note["position"]["best"] if note["position"]["history"] else None,
+            )
         found.append(RunSummary(place, starts[-1].started if starts else "", len(starts), outcome, stage, epoch, best))
     return found

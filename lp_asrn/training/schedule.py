@@ -7,7 +7,7 @@ __all__ = ['SHAPES', 'EmbedSchedule', 'guardrail_scale', 'learning_rate']
 
 # %% ../../nbs/50_training.schedule.ipynb #c002
 import math
-from typing import Literal, Optional
+from typing import Literal
 
 from ..config import ConfigError, StageConfig, suggest
 
@@ -68,7 +68,7 @@ class EmbedSchedule:
 # %% ../../nbs/50_training.schedule.ipynb #c016
 def guardrail_scale(
     psnr: float,  # dB, of the last validation
-    floor: Optional[float],  # dB; None = no guardrail
+    floor: float | None,  # dB; None = no guardrail
 ) -> float:  # in [0.1, 1]
     "Factor on LCOFL: max(0.1, psnr / floor) below the floor, else 1 (v3)"
     return 1.0 if floor is None or psnr >= floor else max(0.1, psnr / floor)

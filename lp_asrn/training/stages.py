@@ -9,41 +9,49 @@ __all__ = ['STAGES', 'JUDGE_SEED', 'StageInfo', 'parse_stages', 'dependents', 'p
 # %% ../../nbs/57_training.stages.ipynb #c003
 import contextlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
 
 import numpy as np
 import torch
 
 from ..config import CheckpointError, Config, ConfigError, StageConfig, suggest, to_dict
-from ..settings import save_config
 from ..evaluation.judges import Judge, load_judge, save_judge
+from ..models.deform import DeformConv, prepare_backend
+from ..models.deform_reference import Geometry
 from ..models.model_set import ModelSet, load_models, load_rectifier, save_models
 from ..models.rectifier import Rectifier, find_plate
 from ..models.weights import load_note, weights_path
-from ..models.deform import DeformConv, prepare_backend
-from ..models.deform_reference import Geometry
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
 from ..plates.layouts import SPLITS, get_layouts
+from ..settings import save_config
 from . import processes
 from .checkpoint import position_of, readable
-from .trainer import run_stage
 from .miner import HardExampleMiner
-from .objectives import lr_reader_objective, joint_objective, judge_objective, lcofl_objective, ocr_objective, pixel_objective
+from lp_asrn.training.objectives import (
+    joint_objective,
+    judge_objective,
+    lcofl_objective,
+    lr_reader_objective,
+    ocr_objective,
+    pixel_objective,
+)
 from .state import Stage
+from .trainer import run_stage
 from .validation import validate_direct, validate_generator, validate_judge, validate_readers
 
 # %% ../../nbs/57_training.stages.ipynb #c004
 @dataclass(frozen=True, slots=True)
 class StageInfo:
     "A row of the table above"
+
     key: str  # as in the settings: stage0 ... stage4, lr_reader, judge
     tag: str  # folder, and first part of TensorBoard tags
     title: str
     objective: Callable
     trains: tuple  # names of models
-    after: Optional[str] = None  # key of the stage it starts from
+    after: str | None = None  # key of the stage it starts from
 
 
 STAGES = {
@@ -62,19 +70,21 @@ STAGES = {
 
 def parse_stages(
     text: str,  # "all" (but the judge), "judge", "lr_reader", a number 0 to 4, or a name: stage2, lcofl, stage2_lcofl
-) -> List[StageInfo]:  # in order
+) -> list[StageInfo]:  # in order
     "The stages a user means; raises `ConfigError` with the nearest name"
     if text == "all":
         return [s for s in STAGES.values() if s.key != "judge"]
-    names = {n: s for s in STAGES.values() for n in (s.key, s.key.removeprefix("stage"), s.tag, s.tag.split("_", 1)[-1])}
+    names = {
+        n: s for s in STAGES.values() for n in (s.key, s.key.removeprefix("stage"), s.tag, s.tag.split("_", 1)[-1])
+    }
     if text not in names:
         raise ConfigError(f"unknown stage '{text}'" + suggest(text, ["all", *names]))
     return [names[text]]
 
 
 def dependents(
-    stages: List[StageInfo],  # which are not in the result themselves
-) -> List[StageInfo]:  # in order
+    stages: list[StageInfo],  # which are not in the result themselves
+) -> list[StageInfo]:  # in order
     "The stages that start, directly or not, from one of these"
     keys = {s.key for s in stages}
     for s in STAGES.values():  # in order: a stage comes after the one it starts from
@@ -89,7 +99,11 @@ def _difference(there: dict, here: dict, prefix: str = "model") -> str:
     "The first setting in which two architectures differ"
     key = next(k for k in {**there, **here} if there.get(k) != here.get(k))
     a, b = there.get(key), here.get(key)
-    return _difference(a, b, f"{prefix}.{key}") if isinstance(a, dict) and isinstance(b, dict) else f"{prefix}.{key} is {a} there, {b} here"
+    return (
+        _difference(a, b, f"{prefix}.{key}")
+        if isinstance(a, dict) and isinstance(b, dict)
+        else f"{prefix}.{key} is {a} there, {b} here"
+    )
 
 
 def prepare_kernel(
@@ -122,9 +136,9 @@ class Run:
         own = {layout.name: layout.mask for layout in get_layouts(config.data.layouts)}
         config.model.recognizer.layouts = {**config.model.recognizer.layouts, **own}
         self.table = open_table(config)
-        self._sources: Dict[str, Source] = {}
-        self._val: Optional[List[PlateBatch]] = None
-        self._rectifier: Optional[Rectifier] = None
+        self._sources: dict[str, Source] = {}
+        self._val: list[PlateBatch] | None = None
+        self._rectifier: Rectifier | None = None
 
     def find(
         self,
@@ -143,7 +157,9 @@ class Run:
             self.log(self.table.summary())
             train = self.source("train")
             if not any(train.draw(i).registered for i in range(len(train))):
-                self.log("no LR picture has the size of its HR / scale: the L1 warm-up (stage 1) has nothing to learn from these pairs")
+                self.log(
+                    "no LR picture has the size of its HR / scale: the L1 warm-up (stage 1) has nothing to learn from these pairs"
+                )
 
     def source(
         self,
@@ -154,7 +170,7 @@ class Run:
             self._sources[split] = open_split(self.config, split, self.table, find=self.find, fresh=True)
         return self._sources[split]
 
-    def validation(self) -> List[PlateBatch]:
+    def validation(self) -> list[PlateBatch]:
         "This process's share of the validation plates, made once: no augmentation, always the same degradation"
         if self._val is None:
             dataset = make_dataset(self.config, self.source("val"), train=False)
@@ -170,10 +186,14 @@ class Run:
 
     def publish(self) -> None:
         "Make the models of the latest stage the run's own"
-        models, note = load_models(self.best([key for key in STAGES if key != "judge" and self.best(key).is_file()][-1]))
-        save_models(self.folder / "best.safetensors", models, **{k: v for k, v in note.items() if k not in ("kind", "model")})
+        models, note = load_models(
+            self.best([key for key in STAGES if key != "judge" and self.best(key).is_file()][-1])
+        )
+        save_models(
+            self.folder / "best.safetensors", models, **{k: v for k, v in note.items() if k not in ("kind", "model")}
+        )
 
-    def start_path(self, info: StageInfo) -> Optional[Path]:
+    def start_path(self, info: StageInfo) -> Path | None:
         "Where the models come from that a stage starts from: the stage before, or else `training.start_from`; None = nowhere"
         before, given = self.best(info.after) if info.after else None, self.config.training.start_from
         return weights_path(given) if given and not (before and before.is_file()) else before
@@ -185,27 +205,39 @@ class Run:
         if path is None:
             return ModelSet.build(self.config.model)
         if not path.is_file() and not given:
-            raise CheckpointError(f"{info.tag} starts from {STAGES[info.after].tag}, but there is no {path}: run 'lp_asrn train --stage {info.after.removeprefix('stage')}' first")
+            raise CheckpointError(
+                f"{info.tag} starts from {STAGES[info.after].tag}, but there is no {path}: run 'lp_asrn train --stage {info.after.removeprefix('stage')}' first"
+            )
         models, _ = load_models(path)
         if models.config != self.config.model:
-            own = "that of small is --preset small, that of a run is in its config.yaml" if path == weights_path(given or "") else f"see 'model' in {self.folder / 'config.yaml'}"
-            raise CheckpointError(f"{path} has another architecture than these settings: {_difference(to_dict(models.config), to_dict(self.config.model))} ({own})")
+            own = (
+                "that of small is --preset small, that of a run is in its config.yaml"
+                if path == weights_path(given or "")
+                else f"see 'model' in {self.folder / 'config.yaml'}"
+            )
+            raise CheckpointError(
+                f"{path} has another architecture than these settings: {_difference(to_dict(models.config), to_dict(self.config.model))} ({own})"
+            )
         if "lr_reader" in info.trains and not given:
             models.lr_reader.load_state_dict(models.recognizer.state_dict())
         return models
 
     def check_start(
         self,
-        stages: List[StageInfo],  # stages to run, in order, at least one
+        stages: list[StageInfo],  # stages to run, in order, at least one
         resume: bool = False,  # a stage that has ended will be passed over
     ) -> None:
         "Raise what would keep these stages from starting, before anything is written; one that is resumed and has ended needs no start"
         size = self.config.training.batch_size
         if size % processes.count():
-            raise ConfigError(f"training.batch_size: {size} plates cannot be shared evenly by {processes.count()} processes")
+            raise ConfigError(
+                f"training.batch_size: {size} plates cannot be shared evenly by {processes.count()} processes"
+            )
         given = self.config.training.start_from
         if given and self.folder.resolve() in weights_path(given).resolve().parents:
-            raise ConfigError(f"training.start_from: {given} lies in the save dir, whose files are replaced: give another --save-dir")
+            raise ConfigError(
+                f"training.start_from: {given} lies in the save dir, whose files are replaced: give another --save-dir"
+            )
         if any("generator" in s.trains for s in stages):
             prepare_kernel(self.config, self.device, self.log)
         info = stages[0]
@@ -213,7 +245,7 @@ class Run:
             self.start(info)
 
 # %% ../../nbs/57_training.stages.ipynb #c011
-def psnr_floor(run: Run) -> Optional[float]:
+def psnr_floor(run: Run) -> float | None:
     "The guardrail's floor in dB: PSNR of stage 1 less `loss.guardrail_drop`; None if there is no stage 1 in the run's folder, or it saw no registered pair"
     path = run.best("stage1")
     psnr = load_note(path).get("psnr") if path.is_file() else None
@@ -250,7 +282,9 @@ def make_stage(run: Run, info: StageInfo) -> Stage:
         judge = load_judge()[0].to(device)
         validate = lambda: validate_generator(models, judge, run.validation(), device, precision)
     stage = Stage(info.tag, settings, info.objective, trains, models, validate, save)
-    stage.validate_start = info.key in ("stage2", "stage3", "stage4") or config.training.start_from is not None  # the start may be the best
+    stage.validate_start = (
+        info.key in ("stage2", "stage3", "stage4") or config.training.start_from is not None
+    )  # the start may be the best
     if info.key in ("stage2", "stage3", "stage4"):
         stage.psnr_floor = psnr_floor(run)
         if stage.psnr_floor is None:

@@ -7,10 +7,10 @@ __all__ = ['Validation', 'Stage', 'moving_average', 'StageState']
 
 # %% ../../nbs/55b_training.state.ipynb #c002
 import hashlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 import torch
@@ -29,27 +29,29 @@ from .schedule import EmbedSchedule, guardrail_scale
 @dataclass(slots=True)
 class Validation:
     "What a validation found"
+
     score: float  # decides which checkpoint is best; higher is better
-    scalars: Dict[str, float]  # shown and logged
+    scalars: dict[str, float]  # shown and logged
     word: float = 0.0  # whole-plate accuracy that guides the schedule, in [0, 1]
-    psnr: Optional[float] = None  # dB
-    confusion: Optional[torch.Tensor] = None  # (36, 36) counts of the recogniser, for the class weights
-    figures: Dict[str, object] = field(default_factory=dict)  # name -> matplotlib Figure
+    psnr: float | None = None  # dB
+    confusion: torch.Tensor | None = None  # (36, 36) counts of the recogniser, for the class weights
+    figures: dict[str, object] = field(default_factory=dict)  # name -> matplotlib Figure
 
 
 @dataclass(slots=True)
 class Stage:
     "One stage, as data"
+
     tag: str  # folder and first part of every TensorBoard tag, such as stage2_lcofl
     config: StageConfig
     objective: Callable  # (models, batch, weights) -> Terms
-    trains: Dict[str, nn.Module]  # by name: what the optimiser updates
+    trains: dict[str, nn.Module]  # by name: what the optimiser updates
     models: object  # first argument of the objective
     validate: Callable[[], Validation]
     save_best: Callable[[Path, dict], None]  # (path, note)
-    psnr_floor: Optional[float] = None  # dB, of the guardrail; None = no guardrail
-    miner: Optional[HardExampleMiner] = None  # draws the plates, if the stage mines
-    schedule: Optional[dict] = None  # state of the embedding schedule after the stage before, if it goes on
+    psnr_floor: float | None = None  # dB, of the guardrail; None = no guardrail
+    miner: HardExampleMiner | None = None  # draws the plates, if the stage mines
+    schedule: dict | None = None  # state of the embedding schedule after the stage before, if it goes on
     validate_start: bool = False  # validate before the first step: the start is a candidate for the best checkpoint
 
 # %% ../../nbs/55b_training.state.ipynb #c005
@@ -60,7 +62,7 @@ def moving_average(
     "Exponential moving average of a module's weights"
 
     @torch.no_grad()
-    def mix(average: List[torch.Tensor], current: List[torch.Tensor], steps: torch.Tensor) -> None:
+    def mix(average: list[torch.Tensor], current: list[torch.Tensor], steps: torch.Tensor) -> None:
         t = int(steps)
         torch._foreach_lerp_(average, current, 1 - min(decay, (1 + t) / (10 + t)))
 
@@ -73,7 +75,9 @@ class StageState:
     def __init__(self, stage: Stage, config: Config):
         self.stage, self.position = stage, Position()
         parameters = [p for m in stage.trains.values() for p in m.parameters()]
-        self.optimizer = torch.optim.AdamW(parameters, lr=stage.config.learning_rate, weight_decay=stage.config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=stage.config.learning_rate, weight_decay=stage.config.weight_decay
+        )
         c = config.loss
         self.confusion = ConfusionWeights(c.confusion_threshold, c.confusion_step, c.confusion_max)
         self.schedule = EmbedSchedule(c.embed_schedule, c.lambda_embed, c.embed_warmup_epochs, c.ocr_gate)
@@ -83,9 +87,11 @@ class StageState:
         self.weights = LossWeights(c)
         self.miner_at_epoch: dict = {}  # the miner when the epoch's order was drawn
         self.settings, self.keep, decay = to_dict(config), config.training.keep_last, config.training.ema_decay
-        self.average = moving_average(stage.trains["generator"], decay) if "generator" in stage.trains and decay > 0 else None
+        self.average = (
+            moving_average(stage.trains["generator"], decay) if "generator" in stage.trains and decay > 0 else None
+        )
 
-    def modules(self) -> Dict[str, nn.Module]:
+    def modules(self) -> dict[str, nn.Module]:
         "What is saved: all that is trained, and the average"
         return self.stage.trains | ({"average": self.average} if self.average else {})
 
@@ -97,10 +103,24 @@ class StageState:
         "Write all of it, with the fingerprint of the training pairs; of several processes the main one does"
         if not is_main():
             return
-        states = {"confusion": self.confusion.weights.tolist(), "schedule": self.schedule.state_dict(), "first_epoch": self.first_epoch}
+        states = {
+            "confusion": self.confusion.weights.tolist(),
+            "schedule": self.schedule.state_dict(),
+            "first_epoch": self.first_epoch,
+        }
         if self.stage.miner:
             states |= {"miner": self.stage.miner.state_dict(), "miner_at_epoch": self.miner_at_epoch}
-        save_state(path, self.stage.tag, self.modules(), self.optimizer, self.position, plates, self.settings, self.keep, **states)
+        save_state(
+            path,
+            self.stage.tag,
+            self.modules(),
+            self.optimizer,
+            self.position,
+            plates,
+            self.settings,
+            self.keep,
+            **states,
+        )
 
     def load(
         self,
@@ -125,7 +145,9 @@ class StageState:
         plates: str = "",  # fingerprint of the training pairs
     ) -> str:
         "A hash of all that must be alike in processes that train together"
-        found = hashlib.sha256(repr((asdict(self.position), self.stage.psnr_floor, self.stage.schedule, self.settings, plates)).encode())
+        found = hashlib.sha256(
+            repr((asdict(self.position), self.stage.psnr_floor, self.stage.schedule, self.settings, plates)).encode()
+        )
         for module in self.modules().values():
             for tensor in module.state_dict().values():
                 found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -133,8 +155,8 @@ class StageState:
 
     def chances(
         self,
-        ids: List[str],  # of all training plates, in the data set's order
-    ) -> Optional[np.ndarray]:
+        ids: list[str],  # of all training plates, in the data set's order
+    ) -> np.ndarray | None:
         "Chance of each plate to be drawn in this epoch: the same again when the epoch is resumed in its middle"
         miner = self.stage.miner
         if miner is None:
@@ -162,7 +184,11 @@ class StageState:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         "Within it the generator has the average of its weights"
-        pairs = list(zip(self.stage.trains["generator"].parameters(), self.average.module.parameters())) if self.average else []
+        pairs = (
+            list(zip(self.stage.trains["generator"].parameters(), self.average.module.parameters()))
+            if self.average
+            else []
+        )
         swap = lambda: [(setattr(p, "data", b), setattr(q, "data", a)) for p, q in pairs for a, b in [(p.data, q.data)]]
         swap()
         try:

@@ -9,17 +9,16 @@ __all__ = ['stage_line', 'conclude']
 import itertools
 import json
 from dataclasses import replace
-from typing import Dict
 
 import numpy as np
 
-from ..reading.combine import CombinedReader, calibrations_of
 from ..evaluation.evaluate import UNSEEN, Outcome, read_set, readers_of
 from ..evaluation.judges import load_judge
 from ..evaluation.metrics import compare
 from ..evaluation.suite import PlateSet, evaluate_sets
 from ..models.model_set import load_models
 from ..plates.datasets import make_dataset, open_split
+from ..reading.combine import CombinedReader, calibrations_of
 from .calibrate import calibrate
 from .stages import STAGES, Run
 
@@ -27,12 +26,15 @@ from .stages import STAGES, Run
 def stage_line(
     key: str,  # of the stage
     found: Outcome,  # what the judge read on SR
-    before: Dict[str, list],  # readings of the stages before, by key; this one's are added
+    before: dict[str, list],  # readings of the stages before, by key; this one's are added
 ) -> dict:  # plates read and PSNR, and the gain on the stage before with its paired 95 % interval
     "What one stage reached"
     texts, psnr = found.readings["sr", "judge"], found.psnr.get("sr")
     known = [p for p in psnr or [] if p == p]  # nan: not registered
-    out = {"all": sum(a == b for a, b in zip(texts, found.truth)) / len(texts), "psnr": float(np.mean(known)) if known else None}
+    out = {
+        "all": sum(a == b for a, b in zip(texts, found.truth)) / len(texts),
+        "psnr": float(np.mean(known)) if known else None,
+    }
     if before:
         gain = compare(found.truth, texts, list(before.values())[-1], found.truth)
         out["gain"] = [gain.difference, gain.low, gain.high]
@@ -47,10 +49,17 @@ def conclude(run: Run) -> None:
         return
     c, judge = run.config, load_judge()[0].to(run.device)
     known = run.source("test") if run.table else open_split(c, "test", unseen_face=False)
-    sets = {c.data.data_root or "rendered": known} | ({} if run.table else {UNSEEN: open_split(c, "test", unseen_face=True)})
+    sets = {c.data.data_root or "rendered": known} | (
+        {} if run.table else {UNSEEN: open_split(c, "test", unseen_face=True)}
+    )
     calibrate(run)
     models, note = load_models(run.folder / "best.safetensors")
-    combined = CombinedReader(models.eval().to(run.device), calibrations_of(note, "best.safetensors"), device=run.device, precision=c.training.precision)
+    combined = CombinedReader(
+        models.eval().to(run.device),
+        calibrations_of(note, "best.safetensors"),
+        device=run.device,
+        precision=c.training.precision,
+    )
     readers = readers_of(judge, models.recognizer)
     held_out = []
     for (name, source), share in itertools.product(sets.items(), (0.0, 1.0)):
@@ -63,9 +72,17 @@ def conclude(run: Run) -> None:
     stages, before, batches = {}, {}, list(held_out[0].batches(100))
     for key in shown:
         generator = load_models(run.best(key))[0].eval().to(run.device).generator
-        seen = read_set(generator, {"judge": readers["judge"]}, batches, run.device, c.training.precision, inputs=("sr",))
+        seen = read_set(
+            generator, {"judge": readers["judge"]}, batches, run.device, c.training.precision, inputs=("sr",)
+        )
         stages[key] = stage_line(key, seen, before)
-        gain = "{:+.1f} points on the stage before (95 %: {:+.1f} to {:+.1f})".format(*(100 * v for v in stages[key].get("gain", [0, 0, 0])))
-        run.log(f"{key}: SR {100 * stages[key]['all']:.1f} % of plates" + (f", {gain}" if "gain" in stages[key] else ""))
+        gain = "{:+.1f} points on the stage before (95 %: {:+.1f} to {:+.1f})".format(
+            *(100 * v for v in stages[key].get("gain", [0, 0, 0]))
+        )
+        run.log(
+            f"{key}: SR {100 * stages[key]['all']:.1f} % of plates" + (f", {gain}" if "gain" in stages[key] else "")
+        )
     (run.folder / "stages.json").write_text(json.dumps(stages, indent=1) + "\n", encoding="utf-8")
-    run.log(f"written to {run.folder}: best.safetensors, report.html, metrics.json, readings.csv, stages.json, samples.png")
+    run.log(
+        f"written to {run.folder}: best.safetensors, report.html, metrics.json, readings.csv, stages.json, samples.png"
+    )

@@ -8,8 +8,8 @@ __all__ = ['Interruption', 'train_step', 'run_stage']
 # %% ../../nbs/56_training.trainer.ipynb #c003
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
 
 import torch
 
@@ -82,10 +82,16 @@ def train_step(
 def _give_up(stage: Stage, state: StageState, batch: PlateBatch, folder: Path) -> None:
     "Keep the batch whose loss is not finite (each process its share), and stop"
     p, path = state.position, folder / f"skipped{processes.rank() or ''}.safetensors"
-    tensors = {k: v for k in ("lr", "crop", "hr", "native", "size", "corners", "softened", "hard_negatives", "target", "registered") if (v := getattr(batch, k)) is not None}
+    tensors = {
+        k: v
+        for k in ("lr", "crop", "hr", "native", "size", "corners", "softened", "hard_negatives", "target", "registered")
+        if (v := getattr(batch, k)) is not None
+    }
     save_tensors(path, tensors, {"kind": "batch", "id": list(batch.id), "epoch": p.epoch, "step": p.step})
     hint = "try a smaller learning rate, or --training.precision fp32"
-    raise TrainingError(f"{stage.tag}: the loss or its gradient was not finite in {p.skipped_in_row} steps in a row; the batch is in {path}; {hint}")
+    raise TrainingError(
+        f"{stage.tag}: the loss or its gradient was not finite in {p.skipped_in_row} steps in a row; the batch is in {path}; {hint}"
+    )
 
 
 def _resume(state: StageState, last: Path, plates: str, log: Callable[[str], None]) -> None:
@@ -105,7 +111,9 @@ def _resume(state: StageState, last: Path, plates: str, log: Callable[[str], Non
         now = torch.get_num_threads(), processes.count()
         if before != now:
             as_text = "{} threads in each of {} processes".format
-            log(f"{state.stage.tag}: saved with {as_text(*before)}, goes on with {as_text(*now)}: sums are rounded differently, so the numbers will not be the same to the bit")
+            log(
+                f"{state.stage.tag}: saved with {as_text(*before)}, goes on with {as_text(*now)}: sums are rounded differently, so the numbers will not be the same to the bit"
+            )
         return
 
 
@@ -115,7 +123,7 @@ def run_stage(
     config: Config,
     folder: Path,  # of this stage: last.safetensors, best.safetensors
     device: torch.device = torch.device("cpu"),
-    logdir: Optional[Path] = None,  # TensorBoard; None = no logs
+    logdir: Path | None = None,  # TensorBoard; None = no logs
     resume: bool = False,  # go on from last.safetensors, if there is one
     log: Callable[[str], None] = print,  # takes a line
 ) -> Position:  # how it went
@@ -125,10 +133,15 @@ def run_stage(
     if resume:
         _resume(state, last, plates, log)
     if processes.count() > 1 and not processes.all_same(state.digest(plates)):
-        raise TrainingError(f"{stage.tag}: the processes do not start from the same state: {folder} must be the same folder for all of them")
+        raise TrainingError(
+            f"{stage.tag}: the processes do not start from the same state: {folder} must be the same folder for all of them"
+        )
     p, epochs = state.position, stage.config.epochs
     order = BatchOrder(len(dataset), t.batch_size, t.seed)
-    steps, ids = order.steps_per_epoch, [dataset.source.draw(i, 0).id for i in range(len(dataset))] if stage.miner else []
+    steps, ids = (
+        order.steps_per_epoch,
+        [dataset.source.draw(i, 0).id for i in range(len(dataset))] if stage.miner else [],
+    )
     monitor = Monitor(logdir, stage.tag, purge_step=p.epoch * steps + p.step)
     progress = Progress(epochs, steps, stage.tag)
     begun, asked = time.monotonic() - p.seconds, False
@@ -155,7 +168,9 @@ def run_stage(
                 p.seconds = time.monotonic() - begun
                 if asked := processes.any_of(interruption.asked):
                     break
-                if p.step % t.save_every == 0 or p.step == steps:  # so that a validation, which may be long, can be broken off
+                if (
+                    p.step % t.save_every == 0 or p.step == steps
+                ):  # so that a validation, which may be long, can be broken off
                     state.save(last, plates)
             if not asked:
                 p.epoch, p.step = p.epoch + 1, 0
@@ -172,18 +187,30 @@ def run_stage(
     progress.close()
     monitor.close()
     if asked:
-        raise Interrupted(f"{stage.tag}: stopped in epoch {p.epoch + 1} after step {p.step} of {steps}; its state is in {last}")
+        raise Interrupted(
+            f"{stage.tag}: stopped in epoch {p.epoch + 1} after step {p.step} of {steps}; its state is in {last}"
+        )
     return p
 
 # %% ../../nbs/56_training.trainer.ipynb #c012
-def _scalars(terms: Terms, state: StageState, lr: float) -> Dict[str, float]:
+def _scalars(terms: Terms, state: StageState, lr: float) -> dict[str, float]:
     "Scalars of one step"
     weights = state.weights
-    out = {f"loss/{k}": v.detach() for k, v in terms.weighted.items()} | {f"term/{k}": v for k, v in terms.shown.items()}
-    return out | {"loss/total": terms.loss.detach(), "learning_rate": lr, "lambda_embed": weights.embed, "guardrail_scale": weights.guardrail, "skipped": state.position.skipped}
+    out = {f"loss/{k}": v.detach() for k, v in terms.weighted.items()} | {
+        f"term/{k}": v for k, v in terms.shown.items()
+    }
+    return out | {
+        "loss/total": terms.loss.detach(),
+        "learning_rate": lr,
+        "lambda_embed": weights.embed,
+        "guardrail_scale": weights.guardrail,
+        "skipped": state.position.skipped,
+    }
 
 
-def _validate(stage: Stage, state: StageState, folder: Path, monitor: Monitor, progress: Progress, step: int, ids: List[str]) -> None:
+def _validate(
+    stage: Stage, state: StageState, folder: Path, monitor: Monitor, progress: Progress, step: int, ids: list[str]
+) -> None:
     "Validate, keep the best, log"
     for m in stage.trains.values():
         m.eval()

@@ -6,8 +6,6 @@
 __all__ = ['validate_generator', 'validate_readers', 'validate_direct', 'validate_judge']
 
 # %% ../../nbs/56b_training.validation.ipynb #c002
-from typing import List
-
 import numpy as np
 import torch
 
@@ -15,8 +13,8 @@ from ..evaluation.evaluate import grid_of, read_set, readers_of
 from ..evaluation.figures import confusion_figure
 from ..evaluation.judges import Judge, judge_read
 from ..evaluation.metrics import character_accuracy, confusion_matrix
-from ..models.model_set import ModelSet
 from ..models.device import autocast
+from ..models.model_set import ModelSet
 from ..models.recognizer import bicubic_resize, read
 from ..models.rectifier import warp
 from ..plates.datasets import PlateBatch
@@ -27,7 +25,7 @@ from .state import Validation
 def validate_generator(
     models: ModelSet,
     judge: Judge,
-    batches: List[PlateBatch],  # this process's share of the validation plates
+    batches: list[PlateBatch],  # this process's share of the validation plates
     device: torch.device,
     precision: str,  # auto, bf16 or fp32
 ) -> Validation:
@@ -36,7 +34,9 @@ def validate_generator(
     found = read_set(models.generator, readers, batches, device, precision, inputs=("sr",))
     truth, judged, own = map(gather_list, (found.truth, *(found.readings.get(("sr", name), []) for name in readers)))
     right = lambda texts: float(np.mean([a == b for a, b in zip(texts, truth)]))
-    mean = lambda values: float(np.mean(known)) if (known := [v for v in gather_list(values.get("sr", [])) if v == v]) else None  # nan: not registered
+    mean = lambda values: (
+        float(np.mean(known)) if (known := [v for v in gather_list(values.get("sr", [])) if v == v]) else None
+    )  # nan: not registered
     word, psnr, ssim = right(judged), mean(found.psnr), mean(found.ssim)
     scalars = {"word": word, "char": character_accuracy(truth, judged), "recognizer_word": right(own)}
     if psnr is not None:
@@ -51,7 +51,7 @@ def validate_generator(
 @torch.no_grad()
 def validate_readers(
     models: ModelSet,
-    batches: List[PlateBatch],  # this process's share of the validation plates
+    batches: list[PlateBatch],  # this process's share of the validation plates
     device: torch.device,
     precision: str,  # auto, bf16 or fp32
 ) -> Validation:
@@ -67,13 +67,18 @@ def validate_readers(
     truth, texts, nearest = map(gather_list, (truth, texts, nearest))
     word = float(np.mean([a == b for a, b in zip(truth, texts)]))
     scalars = {"word": word, "char": character_accuracy(truth, texts), "embed_nearest": float(np.mean(nearest))}
-    return Validation(word + scalars["embed_nearest"], scalars, word, figures={"confusion": confusion_figure(confusion_matrix(truth, texts))})
+    return Validation(
+        word + scalars["embed_nearest"],
+        scalars,
+        word,
+        figures={"confusion": confusion_figure(confusion_matrix(truth, texts))},
+    )
 
 
 @torch.no_grad()
 def validate_direct(
     models: ModelSet,
-    batches: List[PlateBatch],  # this process's share of the validation plates
+    batches: list[PlateBatch],  # this process's share of the validation plates
     device: torch.device,
     precision: str,  # auto, bf16 or fp32
 ) -> Validation:
@@ -82,7 +87,9 @@ def validate_direct(
     for batch in batches:
         batch = batch.to(device)
         found = models.rectifier(batch.native, batch.size)
-        far += (96 * (found.corners - batch.corners)).div(batch.corners.new_tensor([1, 3])).norm(dim=-1).mean(1).tolist()
+        far += (
+            (96 * (found.corners - batch.corners)).div(batch.corners.new_tensor([1, 3])).norm(dim=-1).mean(1).tolist()
+        )
         with autocast(device, precision):
             texts += [r.text for r in read(models.lr_reader, warp(batch.native, batch.size, found.corners))]
     truth, texts, far = map(gather_list, (truth, texts, far))
@@ -94,7 +101,7 @@ def validate_direct(
 
 def validate_judge(
     judge: Judge,
-    batches: List[PlateBatch],  # this process's share of the validation plates
+    batches: list[PlateBatch],  # this process's share of the validation plates
     device: torch.device,
     precision: str,  # auto, bf16 or fp32
 ) -> Validation:

@@ -11,8 +11,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Iterable, List, Sequence, Set
 
 import torch
 from IPython.display import Image
@@ -20,10 +20,10 @@ from IPython.utils.capture import capture_output
 from matplotlib.figure import Figure
 
 from ..config import DATA_DIR, Config, ConfigError, to_dict
-from ..settings import load_config
 from ..evaluation.figures import to_png
 from ..models.model_set import ModelSet
 from ..models.weights import load_tensors
+from ..settings import load_config
 from .stages import STAGES, Run, StageInfo, parse_stages, train_stage
 
 # %% ../../nbs/58_training.workbook.ipynb #c005
@@ -44,7 +44,13 @@ TINY = (  # where there is no run of yours: small models, one layout, more plate
     *(f"progressive_training.stage{i}.epochs={n}" for i, n in enumerate((6, 2, 2, 2, 2))),
     *(f"progressive_training.stage{i}.learning_rate={lr}" for i, lr in enumerate((3e-3, 3e-3, 2e-3, 1e-3, 1e-3))),
 )  # fmt: skip
-CHAIN = (*SHORT, *TINY, "training.val_every=100", *(f"progressive_training.stage{i}.epochs=1" for i in (2, 3, 4)), "progressive_training.lr_reader.epochs=4")  # predecessors: shorter still
+CHAIN = (
+    *SHORT,
+    *TINY,
+    "training.val_every=100",
+    *(f"progressive_training.stage{i}.epochs=1" for i in (2, 3, 4)),
+    "progressive_training.lr_reader.epochs=4",
+)  # predecessors: shorter still
 
 # %% ../../nbs/58_training.workbook.ipynb #c007
 def _place(runs: Path, config: Config) -> Path:
@@ -86,7 +92,7 @@ def tiny_run(
     return place
 
 # %% ../../nbs/58_training.workbook.ipynb #c009
-def _before(key: str) -> List[StageInfo]:
+def _before(key: str) -> list[StageInfo]:
     "The stages that a stage builds on, in order"
     after = STAGES[key].after
     return [*_before(after), STAGES[after]] if after else []
@@ -131,7 +137,7 @@ def trained(
     return place / "best.safetensors"
 
 # %% ../../nbs/58_training.workbook.ipynb #c011
-def changed(before: ModelSet, after: ModelSet) -> Set[str]:
+def changed(before: ModelSet, after: ModelSet) -> set[str]:
     "Names of the models whose weights differ"
     a, b = before.modules(), after.modules()
     same = lambda m, n: all(torch.equal(x, y) for x, y in zip(m.state_dict().values(), n.state_dict().values()))
@@ -141,7 +147,7 @@ def changed(before: ModelSet, after: ModelSet) -> Set[str]:
 def history(
     run: Run,
     key: str,  # of a stage, as in `STAGES`
-) -> List[dict]:  # one entry a validation: epoch, word, char, psnr, ...
+) -> list[dict]:  # one entry a validation: epoch, word, char, psnr, ...
     "How a stage went"
     return load_tensors(run.folder / STAGES[key].tag / "last.safetensors")[1]["position"]["history"]
 
