@@ -184,6 +184,8 @@ class LossConfig:
     "validation word accuracy from which the ocr_guided schedule grows"
     guardrail_drop: float = 1.0
     "dB below the PSNR at the end of stage 1 at which LCOFL is scaled down"
+    extra: dict[str, float] = field(default_factory=dict)
+    "weights of further terms of the generator's loss, by their names in `training.objectives.LOSS_TERMS`"
 
 # %% ../nbs/00_config.ipynb #c009j
 @dataclass(slots=True)
