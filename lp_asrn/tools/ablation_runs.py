@@ -27,7 +27,7 @@ from ..models.model_set import ModelSet, load_models, save_models
 from ..models.recognizer import RecognizerOutput
 from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
 from ..reading.combine import CombinedReader
-from ..training.run import changed
+from ..models.model_set import changed
 from .ablation_scores import OWN, REFERENCES, Sets, judge_names, judges, references, score
 from .ablation_variants import VARIANTS, Variant, config_of
 from .throughput import PlainNet, plain_net

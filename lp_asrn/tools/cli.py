@@ -48,7 +48,7 @@ def train(
     from lp_asrn.training import batches  # torch takes seconds to import, which --help need not wait for
     from lp_asrn.training.monitor import TensorBoardServer
     from lp_asrn.training.record import conclude, recorded
-    from lp_asrn.training.run import Run, check_start, open_data, train_stage
+    from lp_asrn.training.run import Run, check_start, train_stage
     from lp_asrn.training.stages import dependents, parse_stages
     from lp_asrn.training.trainer import Interrupted
 
@@ -62,7 +62,6 @@ def train(
                 _refuse(folder, stages, options)
             run = Run(settings, folder, device, tensorboard=not options.no_tensorboard)
             check_start(run, stages, options.resume)
-            open_data(run)
             if main:
                 stack.enter_context(recorded(folder, settings, device))
             batches.wait()  # nothing is deleted before all are ready

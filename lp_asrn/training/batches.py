@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['T', 'world_size', 'rank', 'is_main', 'first_line', 'connected', 'gather', 'gather_list', 'add_up', 'wait', 'any_of',
-           'share', 'epoch_order', 'BatchOrder']
+           'alike', 'share', 'epoch_order', 'BatchOrder']
 
 # %% ../../nbs/51_training.batches.ipynb #c002
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -136,6 +137,16 @@ def any_of(
 ) -> bool:  # the same in each process
     "True if the flag is raised in any process"
     return any(gather_list([flag]))
+
+
+def alike(
+    *parts: object,  # tensors, which are compared by their bytes, and others, by their repr
+) -> bool:  # the same in each process
+    "True if every process holds the same"
+    found = hashlib.sha256()
+    for part in parts if world_size() > 1 else ():
+        found.update(part.detach().cpu().numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
+    return len(set(gather_list([found.hexdigest()]))) == 1
 
 
 def share(

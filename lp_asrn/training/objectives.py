@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from ..config import ConfigError, LossConfig, suggest
 from ..evaluation.judges import judge_loss
 from ..losses.embedding import embedding_consistency
-from ..losses.lcofl import character_loss, combine_lcofl, lcofl
-from ..losses.pixel import l1_loss
+from ..losses.lcofl import character_loss, combine_lcofl, layout_penalty
+from ..losses.pixel import ssim
 from ..models.model_set import ModelSet
 from ..models.recognizer import bicubic_resize
 from ..models.rectifier import corner_loss, warp
@@ -29,7 +29,7 @@ from ..plates.layouts import PAD
 
 # %% ../../nbs/55_training.objectives.ipynb #c004
 Made = dict[str, Tensor]  # what networks made of N plates, by name: (N, ...), or a multiple of N in the first dimension
-LOSS_TERMS: dict[str, Callable[[Made, "LossWeights"], Tensor]] = {}  # of one's own: name -> unweighted scalar
+LOSS_TERMS: dict[str, Callable[[Tensor, PlateBatch], Tensor]] = {}  # of one's own: name -> (SR, batch) to (N,)
 
 
 @dataclass(slots=True)
@@ -114,16 +114,15 @@ def _ocr_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> M
     return made
 
 
-def _embedding_loss(made: Made, weights: LossWeights) -> Tensor:
+def _embedding_loss(made: Made, text: Tensor, c: LossConfig) -> Tensor:
     "L_EC of what was seen, against its anchors, other texts and near misses"
-    margin = weights.loss.embed_margin
-    return embedding_consistency(made["seen"], made["anchor"], made["text"], made.get("near"), margin)
+    return embedding_consistency(made["seen"], made["anchor"], text, made.get("near"), c.embed_margin)
 
 
 def _ocr_loss(made: Made, weights: LossWeights) -> Terms:
     terms = Terms({"ocr": _reading_loss(made)})
     if "seen" in made:
-        terms.weighted["embed"] = _embedding_loss(made, weights)
+        terms.weighted["embed"] = _embedding_loss(made, made["text"], weights.loss)
     return terms
 
 
@@ -137,27 +136,42 @@ def super_resolve(models: ModelSet, batch: PlateBatch) -> Tensor:  # (N, 3, H, W
     return models.generator(batch.lr, seen)
 
 
+def _l1(sr: Tensor, batch: PlateBatch) -> Tensor:  # (N,)
+    return (sr.float() - batch.hr.float()).abs().mean((1, 2, 3))
+
+
+def _mean(made: Made, name: str) -> Tensor:
+    "Mean over registered pairs; 0 within the graph if there is none"
+    pairs = made[name][made["registered"]]
+    return pairs.mean() if len(pairs) else made[name].sum() * 0
+
+
 def _pixel_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
-    return {"sr": super_resolve(models, batch), "hr": batch.hr, "registered": batch.registered}
+    return {"l1": _l1(super_resolve(models, batch), batch), "registered": batch.registered}
 
 
 def _pixel_loss(made: Made, weights: LossWeights) -> Terms:
-    return Terms({"l1": l1_loss(made["sr"], made["hr"], made["registered"])})
+    return Terms({"l1": _mean(made, "l1")})
 
 
 pixel_objective = Objective(_pixel_forward, _pixel_loss)
 
 # %% ../../nbs/55_training.objectives.ipynb #c012
-def _lcofl_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
-    made = _pixel_forward(models, batch, weights)
+def _read_sr(models: ModelSet, sr: Tensor, batch: PlateBatch, weights: LossWeights) -> Made:
+    "What LCOFL-EC needs of SR pictures"
+    made = {"target": batch.target, "registered": batch.registered}
     with frozen(models.recognizer, models.embedder):
-        made |= {"logits": models.recognizer(made["sr"]), "target": batch.target}
+        made |= {"logits": models.recognizer(sr), "ssim": 1 - ssim(sr, batch.hr), "l1": _l1(sr, batch)}
         if weights.embed > 0:
             with torch.no_grad():
                 made["anchor"], near = models.embedder(batch.hr), batch.hard_negatives
                 made |= {} if near is None else {"near": models.embedder(near)}
-            made["seen"] = models.embedder(made["sr"])
-    return made
+            made["seen"] = models.embedder(sr)
+    return made | {name: LOSS_TERMS[name](sr, batch) for name in weights.loss.extra}
+
+
+def _lcofl_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
+    return _read_sr(models, super_resolve(models, batch), batch, weights)
 
 
 def slot_accuracy(
@@ -170,25 +184,30 @@ def slot_accuracy(
 
 
 def _lcofl_loss(made: Made, weights: LossWeights) -> Terms:
-    c, pictures = weights.loss, (made["sr"], made["hr"], made["registered"])
-    parts = lcofl(made["logits"], made["target"], *pictures, weights.classes, c)
-    weighted = {"l1": l1_loss(*pictures), "lcofl": c.lambda_lcofl * weights.guardrail * combine_lcofl(parts, c)}
+    c, logits, target = weights.loss, made["logits"], made["target"]
+    parts = {
+        "char": character_loss(logits, target, weights.classes),
+        "layout": layout_penalty(logits, target, c.digit_for_letter, c.letter_for_digit),
+        "ssim": _mean(made, "ssim"),
+    }
+    lcofl = c.lambda_lcofl * weights.guardrail * combine_lcofl(parts, c)
+    weighted = {"l1": _mean(made, "l1"), "lcofl": lcofl}
     if "seen" in made:
-        parts["embed"] = _embedding_loss(made | {"text": made["target"]}, weights)
+        parts["embed"] = _embedding_loss(made, target, c)
         weighted["embed"] = weights.embed * parts["embed"]
     for name, weight in c.extra.items():
-        parts[name] = LOSS_TERMS[name](made, weights)
+        parts[name] = _mean(made, name)
         weighted[name] = weight * parts[name]
-    shown = {k: v.detach() for k, v in parts.items()}
-    return Terms(weighted, shown, slot_accuracy(made["logits"].detach(), made["target"]))
+    return Terms(weighted, {k: v.detach() for k, v in parts.items()}, slot_accuracy(logits.detach(), target))
 
 
 lcofl_objective = Objective(_lcofl_forward, _lcofl_loss)
 
 # %% ../../nbs/55_training.objectives.ipynb #c014
 def _joint_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
-    made = _lcofl_forward(models, batch, weights)
-    return made | _reading(models.recognizer, torch.cat([batch.softened, made["sr"].detach()]), batch)
+    sr = super_resolve(models, batch)
+    made = _read_sr(models, sr, batch, weights)
+    return made | _reading(models.recognizer, torch.cat([batch.softened, sr.detach()]), batch)
 
 
 def _joint_loss(made: Made, weights: LossWeights) -> Terms:

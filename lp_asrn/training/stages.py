@@ -7,6 +7,8 @@ __all__ = ['STAGES', 'Validation', 'ValidationPlates', 'validate_generator', 'va
            'validate_judge', 'Stage', 'JudgeAlone', 'parse_stages', 'before', 'dependents']
 
 # %% ../../nbs/56_training.stages.ipynb #c003
+import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,16 +28,9 @@ from ..models.model_set import ModelSet, save_models
 from ..models.recognizer import bicubic_resize, read
 from ..models.rectifier import warp
 from ..plates.datasets import PlateBatch
+from . import objectives
 from .batches import gather_list, is_main
-from lp_asrn.training.objectives import (
-    Objective,
-    joint_objective,
-    judge_objective,
-    lcofl_objective,
-    lr_reader_objective,
-    ocr_objective,
-    pixel_objective,
-)
+from .objectives import Objective
 
 # %% ../../nbs/56_training.stages.ipynb #c005
 @dataclass(slots=True)
@@ -87,10 +82,9 @@ def validate_generator(models: ModelSet, plates: ValidationPlates) -> Validation
     scalars = {"word": word, "char": character_accuracy(truth, judged), "recognizer_word": own_word}
     if psnr is not None:
         scalars |= {"psnr": psnr, "ssim": ssim}
-    figures = _read_figure(truth, judged)
+    figures, counts = _read_figure(truth, judged), torch.from_numpy(confusion_matrix(truth, own))
     if is_main():
         figures["plates"] = grid_of(models.generator, readers["judge"], next(iter(plates)), 6, plates.precision)
-    counts = torch.from_numpy(confusion_matrix(truth, own))
     return Validation(word + (psnr or 0) / 100, scalars, own_word, psnr, counts, figures)
 
 
@@ -195,7 +189,7 @@ class JudgeAlone:
 
 
 def _save_judge(path: Path, models: JudgeAlone, **note) -> None:
-    save_judge(path, models.judge, **note)
+    save_judge(path, models.judge, command=shlex.join(["lp_asrn", *sys.argv[1:]]), **note)
 
 # %% ../../nbs/56_training.stages.ipynb #c012
 _REFINES = dict(refines=True, guarded_by="stage1", hard_negatives=True)
@@ -204,31 +198,31 @@ STAGES = {
     s.key: s
     for s in (
         Stage(
-            "stage0", "stage0", "OCR pretrain", ("recognizer", "embedder"), ocr_objective, validate_readers,
+            "stage0", "stage0", "OCR pretrain", ("recognizer", "embedder"), objectives.ocr_objective, validate_readers,
             ("0",), softened=True, hard_negatives=True,
         ),
         Stage(
-            "lr_reader", "lr_reader", "LR reading", ("lr_reader", "rectifier"), lr_reader_objective, validate_lr_reader,
-            after="stage0", copies=(("lr_reader", "recognizer"),),
+            "lr_reader", "lr_reader", "LR reading", ("lr_reader", "rectifier"), objectives.lr_reader_objective,
+            validate_lr_reader, after="stage0", copies=(("lr_reader", "recognizer"),),
         ),
         Stage(
-            "stage1", "stage1_warmup", "warm-up", ("generator",), pixel_objective, validate_generator,
+            "stage1", "stage1_warmup", "warm-up", ("generator",), objectives.pixel_objective, validate_generator,
             ("1", "warmup"), "lr_reader",
         ),
         Stage(
-            "stage2", "stage2_lcofl", "LCOFL", ("generator",), lcofl_objective, validate_generator,
+            "stage2", "stage2_lcofl", "LCOFL", ("generator",), objectives.lcofl_objective, validate_generator,
             ("2", "lcofl"), "stage1", **_REFINES,
         ),
         Stage(
-            "stage3", "stage3_finetune", "fine-tune", ("generator", "recognizer"), joint_objective, validate_generator,
-            ("3", "finetune"), "stage2", continues=True, softened=True, **_REFINES,
+            "stage3", "stage3_finetune", "fine-tune", ("generator", "recognizer"), objectives.joint_objective,
+            validate_generator, ("3", "finetune"), "stage2", continues=True, softened=True, **_REFINES,
         ),
         Stage(
-            "stage4", "stage4_hard_mining", "hard mining", ("generator",), lcofl_objective, validate_generator,
-            ("4", "hard_mining"), "stage3", continues=True, mines=True, **_REFINES,
+            "stage4", "stage4_hard_mining", "hard mining", ("generator",), objectives.lcofl_objective,
+            validate_generator, ("4", "hard_mining"), "stage3", continues=True, mines=True, **_REFINES,
         ),
         Stage(
-            "judge", "judge", "judge", ("judge",), judge_objective, validate_judge,
+            "judge", "judge", "judge", ("judge",), objectives.judge_objective, validate_judge,
             softened=True, apart=True, seed=7919, build=JudgeAlone.build, save=_save_judge,
         ),
     )
