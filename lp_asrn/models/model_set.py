@@ -90,4 +90,6 @@ def load_models(
 def changed(a: ModelSet, b: ModelSet) -> set[str]:
     "Names of the models whose weights differ"
     other = {name: m.state_dict() for name, m in b.modules().items()}
-    return {n for n, m in a.modules().items() if not all(torch.equal(v, other[n][k]) for k, v in m.state_dict().items())}
+    return {
+        n for n, m in a.modules().items() if not all(torch.equal(v, other[n][k]) for k, v in m.state_dict().items())
+    }

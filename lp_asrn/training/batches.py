@@ -124,7 +124,7 @@ def add_up(
     for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients])):
         gradient.copy_(total.view_as(gradient))
 
-
+# %% ../../nbs/51_training.batches.ipynb #c011
 def wait() -> None:
     "Until every process is here: what the main one has written can then be read"
     if world_size() > 1:
@@ -155,7 +155,7 @@ def share(
     "Every item is in the share of one process"
     return items[rank() :: world_size()]
 
-# %% ../../nbs/51_training.batches.ipynb #c014
+# %% ../../nbs/51_training.batches.ipynb #c015
 def epoch_order(
     n: int,  # samples in the data set
     epoch: int,  # from 0
@@ -166,7 +166,7 @@ def epoch_order(
     rng = np.random.default_rng((seed, epoch, 0, 1))
     return rng.permutation(n) if chances is None else rng.choice(n, size=n, p=chances)
 
-# %% ../../nbs/51_training.batches.ipynb #c017
+# %% ../../nbs/51_training.batches.ipynb #c018
 class BatchOrder(Sampler):
     "Batch sampler over one epoch, from any step of it, for this process; give it to a DataLoader as `batch_sampler`"
 

@@ -46,7 +46,7 @@ class LossWeights:
             if name not in LOSS_TERMS:
                 raise ConfigError(f"unknown loss term 'loss.extra.{name}'" + suggest(name, LOSS_TERMS))
 
-
+# %% ../../nbs/55_training.objectives.ipynb #c005
 @dataclass(slots=True)
 class Terms:
     "Weighted loss terms, and what is worth showing"
@@ -72,7 +72,7 @@ class Objective:
         "Both halves at once, for a single process"
         return self.loss(self.forward(models, batch, weights), weights)
 
-# %% ../../nbs/55_training.objectives.ipynb #c006
+# %% ../../nbs/55_training.objectives.ipynb #c007
 @contextmanager
 def frozen(
     *modules: nn.Module,  # their weights get no gradient meanwhile
@@ -87,7 +87,7 @@ def frozen(
         for p, flag in before:
             p.requires_grad_(flag)
 
-# %% ../../nbs/55_training.objectives.ipynb #c008
+# %% ../../nbs/55_training.objectives.ipynb #c009
 LAYOUT_SHARE = 0.1  # weight of the layout head beside the characters
 
 
@@ -128,7 +128,7 @@ def _ocr_loss(made: Made, weights: LossWeights) -> Terms:
 
 ocr_objective = Objective(_ocr_forward, _ocr_loss)
 
-# %% ../../nbs/55_training.objectives.ipynb #c010
+# %% ../../nbs/55_training.objectives.ipynb #c011
 def super_resolve(models: ModelSet, batch: PlateBatch) -> Tensor:  # (N, 3, H, W)
     "SR of a batch; what the LR reader sees in the crops has no gradient"
     with torch.no_grad():
@@ -156,7 +156,7 @@ def _pixel_loss(made: Made, weights: LossWeights) -> Terms:
 
 pixel_objective = Objective(_pixel_forward, _pixel_loss)
 
-# %% ../../nbs/55_training.objectives.ipynb #c012
+# %% ../../nbs/55_training.objectives.ipynb #c013
 def _read_sr(models: ModelSet, sr: Tensor, batch: PlateBatch, weights: LossWeights) -> Made:
     "What LCOFL-EC needs of SR pictures"
     made = {"target": batch.target, "registered": batch.registered}
@@ -173,7 +173,7 @@ def _read_sr(models: ModelSet, sr: Tensor, batch: PlateBatch, weights: LossWeigh
 def _lcofl_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
     return _read_sr(models, super_resolve(models, batch), batch, weights)
 
-
+# %% ../../nbs/55_training.objectives.ipynb #c014
 def slot_accuracy(
     logits: Tensor,  # (N, K, 36)
     target: Tensor,  # (N, K) long, class indices, then PAD
@@ -203,7 +203,7 @@ def _lcofl_loss(made: Made, weights: LossWeights) -> Terms:
 
 lcofl_objective = Objective(_lcofl_forward, _lcofl_loss)
 
-# %% ../../nbs/55_training.objectives.ipynb #c014
+# %% ../../nbs/55_training.objectives.ipynb #c016
 def _joint_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
     sr = super_resolve(models, batch)
     made = _read_sr(models, sr, batch, weights)
@@ -218,7 +218,7 @@ def _joint_loss(made: Made, weights: LossWeights) -> Terms:
 
 joint_objective = Objective(_joint_forward, _joint_loss)
 
-# %% ../../nbs/55_training.objectives.ipynb #c016
+# %% ../../nbs/55_training.objectives.ipynb #c018
 CORNER_SHARE = 0.25  # weight of the corners, in pixels of 32x96, beside the characters
 
 

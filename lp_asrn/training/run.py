@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['Run', 'start_path', 'start', 'psnr_floor', 'training_set', 'prepare_kernel', 'check_start', 'has_ended', 'prepare',
-           'publish', 'train_stage', 'open_run', 'train_through']
+           'publish', 'train_stage', 'train_through']
 
 # %% ../../nbs/59_training.run.ipynb #c002
-import contextlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from ..models.rectifier import find_plate
 from ..models.weights import load_note, weights_path
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
 from ..plates.layouts import get_layouts
-from ..settings import load_config, save_config
+from ..settings import save_config
 from .batches import alike, any_of, is_main, share, wait, world_size
 from .checkpoint import Training, position_of, restore
 from .objectives import LossWeights
@@ -39,7 +39,7 @@ def _finder(start_from: str | None) -> Callable[[np.ndarray], np.ndarray]:
     rectifier = cache(lambda: load_rectifier(start_from or "small").eval())
     return lambda picture: find_plate(rectifier(), picture)
 
-
+# %% ../../nbs/59_training.run.ipynb #c005
 class Run:
     "Stages in a save folder"
 
@@ -79,7 +79,7 @@ class Run:
         "This process's share of the validation plates: no augmentation, always the same degradation"
         return list(in_order(make_dataset(self.config, self.source("val"), train=False), 100, share=share))
 
-# %% ../../nbs/59_training.run.ipynb #c006
+# %% ../../nbs/59_training.run.ipynb #c007
 def start_path(run: Run, stage: Stage) -> Path | None:  # None = untrained models
     "Where the models come from that a stage starts from"
     path = run.best(stage.after) if stage.after else None
@@ -115,37 +115,26 @@ def start(run: Run, stage: Stage) -> ModelSet:
         models.modules()[to].load_state_dict(models.modules()[source].state_dict())
     return models
 
-# %% ../../nbs/59_training.run.ipynb #c008
+# %% ../../nbs/59_training.run.ipynb #c009
 def psnr_floor(run: Run, stage: Stage) -> float | None:  # dB; None = no guardrail
     "The guardrail's floor: PSNR of the stage that sets it, less `loss.guardrail_drop`"
-    if not stage.guarded_by:
-        return None
-    path = run.best(stage.guarded_by)
-    psnr = load_note(path).get("psnr") if path.is_file() else None
-    if psnr is None:
-        where = f"there is no PSNR of {stage.guarded_by} in {run.folder}"
-        run.log(f"{stage.tag}: {where}, so there is no guardrail")
-        return None
-    return psnr - run.config.loss.guardrail_drop
-
-
-def _grown_before(run: Run, stage: Stage) -> int | None:
-    "Epochs of growth of lambda_embed up to the end of the stage before, if they count"
-    last = run.best(stage.after).with_name("last.safetensors") if stage.continues else None
-    return position_of(last).grown if last and last.is_file() else None
+    path = run.best(stage.guarded_by) if stage.guarded_by else None
+    psnr = load_note(path).get("psnr") if path and path.is_file() else None
+    if path and psnr is None:
+        run.log(f"{stage.tag}: there is no PSNR of {stage.guarded_by} in {run.folder}, so there is no guardrail")
+    return None if psnr is None else psnr - run.config.loss.guardrail_drop
 
 
 def training_set(run: Run, stage: Stage) -> PlateDataset:
     "Training pairs of a stage, with the further pictures that its objective needs; fresh plates, unless it mines"
     c = run.config
     config = replace(c, training=replace(c.training, seed=c.training.seed + stage.seed))
-    plain = not (stage.mines or stage.seed)
-    fresh = dict(table=run.table, find=run.find, fresh=not stage.mines)
-    source = run.source("train") if plain else open_split(config, "train", **fresh)
+    how = dict(table=run.table, find=run.find, fresh=not stage.mines)
+    source = open_split(config, "train", **how) if stage.mines or stage.seed else run.source("train")
     negatives = stage.hard_negatives and c.loss.lambda_embed > 0
     return make_dataset(config, source, train=True, soften=stage.softened, hard_negatives=negatives)
 
-# %% ../../nbs/59_training.run.ipynb #c010
+# %% ../../nbs/59_training.run.ipynb #c011
 def prepare_kernel(
     config: Config,
     device: torch.device,
@@ -167,8 +156,9 @@ def check_start(
     "Raise what would keep these stages from starting"
     t, first = run.config.training, stages[0]
     if t.batch_size % world_size():
-        what = f"{t.batch_size} plates cannot be shared evenly by {world_size()} processes"
-        raise ConfigError(f"training.batch_size: {what}")
+        raise ConfigError(
+            f"training.batch_size: {t.batch_size} plates cannot be shared evenly by {world_size()} processes"
+        )
     if t.start_from and run.folder.resolve() in weights_path(t.start_from).resolve().parents:
         what = f"{t.start_from} lies in the save dir, whose files are replaced: give another --save-dir"
         raise ConfigError(f"training.start_from: {what}")
@@ -176,7 +166,7 @@ def check_start(
     if any(s.draws for s in stages):
         prepare_kernel(run.config, run.device, run.log)
         load_judge()
-    if start_path(run, first) and not (resume and has_ended(run.folder / first.tag)):
+    if start_path(run, first) and not (resume and has_ended(run, first)):
         start(run, first)
     if run.table:  # the user's folder is read whole; rendered plates need no opening
         _, _, train = (run.source(split) for split in ("val", "test", "train"))
@@ -185,16 +175,14 @@ def check_start(
             what = "no LR picture has the size of its HR / scale"
             run.log(f"{what}: the L1 warm-up (stage 1) has nothing to learn from these pairs")
 
-# %% ../../nbs/59_training.run.ipynb #c011
-def has_ended(
-    folder: Path,  # of a stage, where its last.safetensors lies
-) -> bool:
-    "True if the stage ran to its end; False as well if its newest state cannot be read: the one before may say more"
-    with contextlib.suppress(CheckpointError):
-        return position_of(folder / "last.safetensors").done
+# %% ../../nbs/59_training.run.ipynb #c012
+def has_ended(run: Run, stage: Stage) -> bool:
+    "True if it ran to its end; False as well if its newest state cannot be read: the one before may say more"
+    with suppress(CheckpointError):
+        return position_of(run.folder / stage.tag / "last.safetensors").done
     return False
 
-# %% ../../nbs/59_training.run.ipynb #c013
+# %% ../../nbs/59_training.run.ipynb #c014
 def prepare(
     run: Run,
     stage: Stage,
@@ -212,10 +200,11 @@ def prepare(
     plates = ValidationPlates(run.validation, judge, device, c.training.precision)
     given = c.training.start_from is not None and not stage.apart
     stage = replace(stage, refines=stage.refines or given)  # what is trained already may be the best
-    grown = _grown_before(run, stage)
+    last = run.best(stage.after).with_name("last.safetensors") if stage.continues else None
+    grown = position_of(last).grown if last and last.is_file() else None
     return Training(stage, models, c, training_set(run, stage), plates, psnr_floor(run, stage), grown)
 
-
+# %% ../../nbs/59_training.run.ipynb #c015
 def publish(run: Run, stage: Stage) -> None:
     "Make the models of the latest stage the run's own, once a stage has ended and before any process goes on"
     done = [s.key for s in STAGES.values() if not s.apart and run.best(s.key).is_file()]
@@ -233,7 +222,7 @@ def train_stage(
 ) -> None:
     "Run a stage, and make its best models the run's"
     folder = run.folder / stage.tag
-    if resume and any_of(is_main() and has_ended(folder)):
+    if resume and any_of(is_main() and has_ended(run, stage)):
         run.log(f"{stage.tag}: has ended, passed over")
         publish(run, stage)  # the run may have been killed just before
         return
@@ -253,21 +242,11 @@ def train_stage(
     publish(run, stage)
     run.log(f"{stage.tag}: ended after {position.epoch} epochs, {position.seconds:.0f} s")
 
-# %% ../../nbs/59_training.run.ipynb #c015
-def open_run(
-    folder: str | Path,  # of the run
-    file: str | Path | None = None,  # differences from the preset demo; None = those of the run, if it has begun
-) -> Run:
-    "A run as notebooks look at it: quietly"
-    own = Path(folder) / "config.yaml"
-    file = own if file is None and own.is_file() else file
-    return Run(load_config("demo", file), folder, log=lambda line: None, tensorboard=False)
-
-
+# %% ../../nbs/59_training.run.ipynb #c017
 def train_through(run: Run, stage: Stage) -> None:
     "Train a stage and those that it builds on, but for those that have ended; another notebook waits meanwhile"
     run.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(run.folder / ".through.lock"):
         for s in [*before(stage), stage]:
-            if not has_ended(run.folder / s.tag):
+            if not has_ended(run, s):
                 train_stage(run, s, resume=True)

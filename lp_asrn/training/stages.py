@@ -7,15 +7,12 @@ __all__ = ['STAGES', 'Validation', 'ValidationPlates', 'validate_generator', 'va
            'validate_judge', 'Stage', 'JudgeAlone', 'parse_stages', 'before', 'dependents']
 
 # %% ../../nbs/56_training.stages.ipynb #c003
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from ..config import Config, ConfigError, ModelConfig, StageConfig, suggest
@@ -42,7 +39,7 @@ class Validation:
     word: float = 0.0  # whole-plate accuracy that guides the schedule, in [0, 1]
     psnr: float | None = None  # dB
     confusion: torch.Tensor | None = None  # (36, 36) counts of the recogniser, for the class weights
-    figures: dict[str, Figure] = field(default_factory=dict)
+    figures: dict = field(default_factory=dict)  # name -> matplotlib Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ def _right(truth: list[str], texts: list[str]) -> float:
     return float(np.mean([a == b for a, b in zip(truth, texts, strict=True)]))
 
 
-def _read_figure(truth: list[str], texts: list[str]) -> dict[str, Figure]:
+def _read_figure(truth: list[str], texts: list[str]) -> dict:
     return {"confusion": confusion_figure(confusion_matrix(truth, texts))}
 
 
@@ -87,7 +84,7 @@ def validate_generator(models: ModelSet, plates: ValidationPlates) -> Validation
         figures["plates"] = grid_of(models.generator, readers["judge"], next(iter(plates)), 6, plates.precision)
     return Validation(word + (psnr or 0) / 100, scalars, own_word, psnr, counts, figures)
 
-
+# %% ../../nbs/56_training.stages.ipynb #c007
 @torch.no_grad()
 def validate_readers(models: ModelSet, plates: ValidationPlates) -> Validation:
     "Recogniser on HR; embedder by how often a bicubic LR is nearest to its own HR among all of its batch"
@@ -104,7 +101,7 @@ def validate_readers(models: ModelSet, plates: ValidationPlates) -> Validation:
     score = scalars["word"] + scalars["embed_nearest"]
     return Validation(score, scalars, scalars["word"], figures=_read_figure(truth, texts))
 
-# %% ../../nbs/56_training.stages.ipynb #c007
+# %% ../../nbs/56_training.stages.ipynb #c008
 @torch.no_grad()
 def validate_lr_reader(models: ModelSet, plates: ValidationPlates) -> Validation:
     "The LR reader on what the rectifier finds, and how far off its corners are, in pixels of 32x96"
@@ -131,7 +128,7 @@ def validate_judge(models: "JudgeAlone", plates: ValidationPlates) -> Validation
     scalars = {"hr_word": _right(truth, hr), "bicubic_word": _right(truth, bicubic)}
     return Validation(sum(scalars.values()), scalars, scalars["hr_word"])
 
-# %% ../../nbs/56_training.stages.ipynb #c009
+# %% ../../nbs/56_training.stages.ipynb #c010
 @dataclass(frozen=True, slots=True)
 class Stage:
     "What a stage is"
@@ -166,7 +163,7 @@ class Stage:
         "Epochs, learning rate and so on"
         return getattr(config.progressive_training, self.settings or self.key)
 
-# %% ../../nbs/56_training.stages.ipynb #c011
+# %% ../../nbs/56_training.stages.ipynb #c012
 @dataclass(slots=True)
 class JudgeAlone:
     "The judge as a set of models"
@@ -188,10 +185,10 @@ class JudgeAlone:
         return self
 
 
-def _save_judge(path: Path, models: JudgeAlone, **note) -> None:
-    save_judge(path, models.judge, command=shlex.join(["lp_asrn", *sys.argv[1:]]), **note)
+def _save_judge(path, models: JudgeAlone, **note) -> None:
+    save_judge(path, models.judge, command=" ".join(["lp_asrn", *sys.argv[1:]]), **note)
 
-# %% ../../nbs/56_training.stages.ipynb #c012
+# %% ../../nbs/56_training.stages.ipynb #c013
 _REFINES = dict(refines=True, guarded_by="stage1", hard_negatives=True)
 
 STAGES = {
@@ -228,7 +225,7 @@ STAGES = {
     )
 }  # fmt: skip
 
-# %% ../../nbs/56_training.stages.ipynb #c014
+# %% ../../nbs/56_training.stages.ipynb #c015
 def parse_stages(
     text: str,  # "all" (but those apart), or one: stage2, 2, lcofl, stage2_lcofl
 ) -> list[Stage]:  # in order

@@ -6,10 +6,10 @@
 __all__ = ['Interrupted', 'begin_epoch', 'batches', 'averaged', 'take_note', 'run_stage']
 
 # %% ../../nbs/58_training.trainer.ipynb #c003
-import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -71,7 +71,7 @@ def _update(t: Training, finite: Tensor, batch: PlateBatch, folder: Path) -> Non
         raise TrainingError(f"{t.stage.tag}: {what}; try a smaller learning rate, or --training.precision fp32")
 
 # %% ../../nbs/58_training.trainer.ipynb #c009
-@contextlib.contextmanager
+@contextmanager
 def averaged(t: Training) -> Iterator[None]:
     "Within it the generator has the average of its weights"
     pairs = list(zip(t.parts["generator"].parameters(), t.average.module.parameters())) if t.average else []
@@ -112,7 +112,7 @@ def _validate(t: Training, folder: Path) -> Validation:
     return found
 
 # %% ../../nbs/58_training.trainer.ipynb #c011
-@contextlib.contextmanager
+@contextmanager
 def _interruptible(t: Training, last: Path) -> Iterator[Callable[[], None]]:
     "Within it SIGINT and SIGTERM are noted; what it gives raises `Interrupted` in all processes if any was told so"
     asked, before = [], {}
@@ -128,7 +128,7 @@ def _interruptible(t: Training, last: Path) -> Iterator[Callable[[], None]]:
             raise Interrupted(f"{t.stage.tag}: {where}; its state is in {last}")
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(ValueError):  # not the main thread
+        with suppress(ValueError):  # not the main thread
             before[number] = signal.signal(number, note)
     try:
         yield check
@@ -137,7 +137,7 @@ def _interruptible(t: Training, last: Path) -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 # %% ../../nbs/58_training.trainer.ipynb #c013
-@contextlib.contextmanager
+@contextmanager
 def _kept(t: Training, folder: Path) -> Iterator[Callable[[], None]]:
     "What it gives saves the state; it is saved as well when the stage has ended or was interrupted"
     begun = time.monotonic() - t.position.seconds
@@ -155,7 +155,7 @@ def _kept(t: Training, folder: Path) -> Iterator[Callable[[], None]]:
     keep()
 
 
-@contextlib.contextmanager
+@contextmanager
 def _repeatable(on: bool) -> Iterator[None]:
     "`deterministic`, where an algorithm that cannot be is an error of the user's"
     try:
@@ -177,7 +177,7 @@ class _Showing:
     def step(self, terms: Terms) -> None:
         "After a step, before it is counted"
         t, w = self.t, self.t.weights
-        self.progress.step(t.done + 1, terms.loss.detach())
+        self.progress.step(terms.loss.detach())
         if t.done % 10 == 0:
             scalars = {f"loss/{k}": v.detach() for k, v in terms.weighted.items()}
             scalars |= {f"term/{k}": v for k, v in terms.shown.items()} | {"loss/total": terms.loss.detach()}
@@ -193,7 +193,7 @@ class _Showing:
             figures["mining/accuracy"] = mining_figure(list(t.miner.accuracy.values()), statistics)
         self.monitor.scalars(t.done, scalars)
         self.monitor.figures(t.done, figures)
-        self.progress.epoch(t.position.epoch, found.scalars)
+        self.progress.validation(found.scalars)
 
     def close(self) -> None:
         "End the display"
@@ -209,12 +209,7 @@ def run_stage(
     "Run a stage to its end; raises `Interrupted` after saving if the user stops it, `TrainingError` if its loss is NaN"
     last, c, objective, shown = folder / "last.safetensors", t.config.training, t.stage.objective, _Showing(t, logdir)
     p, epochs, steps = t.position, t.settings.epochs, t.order.steps_per_epoch
-    with (
-        _interruptible(t, last) as check,
-        _repeatable(c.deterministic),
-        contextlib.closing(shown),
-        _kept(t, folder) as keep,
-    ):
+    with _interruptible(t, last) as check, _repeatable(c.deterministic), closing(shown), _kept(t, folder) as keep:
         if t.stage.refines and not p.history:
             shown.validation(_validate(t, folder))
         while p.epoch < epochs and p.bad_epochs < t.settings.patience:
