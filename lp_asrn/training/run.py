@@ -131,8 +131,8 @@ def training_set(run: Run, stage: Stage) -> PlateDataset:
     config = replace(c, training=replace(c.training, seed=c.training.seed + stage.seed))
     how = dict(table=run.table, find=run.find, fresh=not stage.mines)
     source = open_split(config, "train", **how) if stage.mines or stage.seed else run.source("train")
-    negatives = stage.hard_negatives and c.loss.lambda_embed > 0
-    return make_dataset(config, source, train=True, soften=stage.softened, hard_negatives=negatives)
+    extras = dict(soften=stage.softened, hard_negatives=stage.hard_negatives and c.loss.lambda_embed > 0)
+    return make_dataset(config, source, train=True, **extras)
 
 # %% ../../nbs/59_training.run.ipynb #c011
 def prepare_kernel(
@@ -197,11 +197,11 @@ def prepare(
             if isinstance(layer, DeformConv):
                 layer.backend = c.training.deform_backend
     judge = load_judge()[0].to(device) if stage.draws else None
-    plates = ValidationPlates(run.validation, judge, device, c.training.precision)
-    given = c.training.start_from is not None and not stage.apart
-    stage = replace(stage, refines=stage.refines or given)  # what is trained already may be the best
+    if c.training.start_from and not stage.apart:
+        stage = replace(stage, refines=True)  # what is trained already may be the best
     last = run.best(stage.after).with_name("last.safetensors") if stage.continues else None
     grown = position_of(last).grown if last and last.is_file() else None
+    plates = ValidationPlates(run.validation, judge, device, c.training.precision)
     return Training(stage, models, c, training_set(run, stage), plates, psnr_floor(run, stage), grown)
 
 # %% ../../nbs/59_training.run.ipynb #c015
@@ -224,29 +224,27 @@ def train_stage(
     folder = run.folder / stage.tag
     if resume and any_of(is_main() and has_ended(run, stage)):
         run.log(f"{stage.tag}: has ended, passed over")
-        publish(run, stage)  # the run may have been killed just before
-        return
+        return publish(run, stage)  # the run may have been killed just before
     training = prepare(run, stage, models)
     if is_main():
-        run.folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         save_config(run.config, run.folder / "config.yaml")
-    path = start_path(run, stage)
-    run.log(f"{stage.tag}: {stage.title}, {training.settings.epochs} epochs" + f", starts from {path}" * bool(path))
+    origin = f", starts from {start_path(run, stage)}" if start_path(run, stage) else ""
+    run.log(f"{stage.tag}: {stage.title}, {training.settings.epochs} epochs{origin}")
     if resume:
         restore(training, folder, run.log)
     weights = [v for m in training.modules().values() for v in m.state_dict().values()]
     if not alike(training.position, training.psnr_floor, run.config, training.fingerprint, *weights):
         what = "the processes do not start from the same state"
         raise TrainingError(f"{stage.tag}: {what}: {folder} must be the same folder for all of them")
-    position = run_stage(training, folder, run.logdir)
+    p = run_stage(training, folder, run.logdir)
     publish(run, stage)
-    run.log(f"{stage.tag}: ended after {position.epoch} epochs, {position.seconds:.0f} s")
+    run.log(f"{stage.tag}: ended after {p.epoch} epochs, {p.seconds:.0f} s")
 
 # %% ../../nbs/59_training.run.ipynb #c017
 def train_through(run: Run, stage: Stage) -> None:
     "Train a stage and those that it builds on, but for those that have ended; another notebook waits meanwhile"
     run.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(run.folder / ".through.lock"):
-        for s in [*before(stage), stage]:
-            if not has_ended(run, s):
-                train_stage(run, s, resume=True)
+        for s in [s for s in (*before(stage), stage) if not has_ended(run, s)]:
+            train_stage(run, s, resume=True)
