@@ -106,6 +106,7 @@ class EmbedderConfig:
 class ModelConfig:
     "Architecture of the generator, recogniser and embedder"
 
+    generator: str = "lp_asrn"  # its name in models.generator.GENERATORS
     scale: int = bounded(2, one_of=(2, 4))  # upscaling factor, 2 or 4
     num_channels: int = bounded(64, least=4, most=2048, multiple_of=4)  # feature channels at LR size
     growth_channels: int = bounded(32, least=1, most=2048)  # channels that each dense layer adds
@@ -135,6 +136,7 @@ class LossConfig:
     lambda_layout: float = bounded(0.5, least=0)  # weight of the layout penalty inside LCOFL
     lambda_ssim: float = bounded(0.2, least=0)  # weight of 1 - SSIM inside LCOFL
     lambda_embed: float = bounded(0.006, least=0)  # target weight of the embedding consistency
+    extra: dict[str, float] = field(default_factory=dict)  # weights of further terms, by their names in LOSS_TERMS
     digit_for_letter: float = 0.4  # penalty for a digit read where a letter stands (P2)
     letter_for_digit: float = 0.5  # penalty for a letter read where a digit stands (P2)
     confusion_threshold: float = 0.25  # a class confused more often than this gets a larger weight

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import LossConfig
+from ..config import ConfigError, LossConfig, suggest
 from ..evaluation.judges import Judge, judge_loss
 from ..losses.embedding import embedding_consistency
-from ..losses.lcofl import character_loss, combine_lcofl, lcofl
+from ..losses.lcofl import LOSS_TERMS, character_loss, lcofl_ec
 from ..losses.pixel import l1_loss
 from ..models.model_set import ModelSet
 from ..models.recognizer import bicubic_resize
@@ -37,6 +37,11 @@ class LossWeights:
     embed: float = 0.0  # lambda_embed now
     guardrail: float = 1.0  # factor on LCOFL, in [0.1, 1]
     classes: Tensor | None = None  # (36,) class weights of L_C
+
+    def __post_init__(self):
+        for name in self.loss.extra:
+            if name not in LOSS_TERMS:
+                raise ConfigError(f"unknown loss term 'loss.extra.{name}'" + suggest(name, LOSS_TERMS))
 
 
 @dataclass(slots=True)
@@ -116,17 +121,19 @@ def _generator_terms(models: ModelSet, sr: Tensor, batch: PlateBatch, weights: L
     "LCOFL-EC of SR pictures"
     c = weights.loss
     with frozen(models.recognizer), frozen(models.embedder):
-        logits, target = gather(models.recognizer(sr)), gather(batch.target)
-        pictures = tuple(map(gather, (sr, batch.hr, batch.registered)))
-        parts = lcofl(logits, target, *pictures, weights.classes, c)
-        weighted = {"l1": l1_loss(*pictures), "lcofl": c.lambda_lcofl * weights.guardrail * combine_lcofl(parts, c)}
+        made = {"sr": sr, "hr": batch.hr, "registered": batch.registered, "target": batch.target}
+        made["logits"] = models.recognizer(sr)
         if weights.embed > 0:
             with torch.no_grad():
-                hr = gather(models.embedder(batch.hr))
-                near = None if batch.hard_negatives is None else gather(models.embedder(batch.hard_negatives))
-            parts["embed"] = embedding_consistency(gather(models.embedder(sr)), hr, target, near, c.embed_margin)
-            weighted["embed"] = weights.embed * parts["embed"]
-    return Terms(weighted, {k: v.detach() for k, v in parts.items()}, slot_accuracy(logits.detach(), target))
+                made["anchor"] = models.embedder(batch.hr)
+                if batch.hard_negatives is not None:
+                    made["negatives"] = models.embedder(batch.hard_negatives)
+            made["embedding"] = models.embedder(sr)
+        made = {name: gather(tensor) for name, tensor in made.items()}
+        made |= {} if weights.classes is None else {"class_weights": weights.classes}
+        weighted, terms = lcofl_ec(made, c, weights.guardrail, weights.embed)
+    shown = {k: v.detach() for k, v in terms.items() if k != "l1"}
+    return Terms(weighted, shown, slot_accuracy(made["logits"].detach(), made["target"]))
 
 
 def lcofl_objective(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Terms:
