@@ -19,7 +19,7 @@ from ..config import ConfigError, suggest
 from .figures import plate_grid
 from .judges import Judge, judge_read, load_rapidocr, snap
 from ..losses.pixel import psnr, ssim
-from ..models.device import autocast
+from ..models.model_set import autocast
 from ..models.recognizer import Reading, Recognizer, bicubic_resize, read, to_reading_size
 from ..plates.datasets import PlateBatch, to_pictures, to_tensor
 from ..plates.pictures import LR_SIZE

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CheckpointError, UserError, from_dict
-from ..models.weights import load_module, load_note, load_tensors, named_tensors, save_tensors
+from ..models.model_set import load_module, load_note, load_tensors, named_tensors, save_tensors
 from .processes import count
 
 # %% ../../nbs/54_training.checkpoint.ipynb #c004

@@ -80,7 +80,8 @@ LAYOUT_SHARE = 0.1  # weight of the layout head beside the characters
 
 def _reading_loss(recognizer: nn.Module, pictures: Tensor, batch: PlateBatch) -> Tensor:
     "Cross-entropy of characters and layout"
-    logits, layout = map(gather, recognizer.read_out(pictures))
+    out = recognizer.encode(pictures)
+    logits, layout = gather(out.logits), gather(out.layout)
     truth = gather(torch.tensor([recognizer.layouts.index(name) for name in batch.layout], device=layout.device))
     return character_loss(logits, gather(batch.target)) + LAYOUT_SHARE * F.cross_entropy(layout, truth)
 
@@ -156,7 +157,7 @@ CORNER_SHARE = 0.25  # weight of the corners, in pixels of 32x96, beside the cha
 
 def lr_reader_objective(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Terms:
     "Direct reader on LR, half of it cut out as the rectifier finds it, which learns by its corners and through the reader"
-    looks = models.rectifier.looks(batch.native, batch.size)
+    looks = models.rectifier.passes(batch.native, batch.size)
     mine = batch.target.sum(1) % 2 == 0  # every other text, however the batch is shared by processes
     crop = torch.where(mine[:, None, None, None], warp(batch.native, batch.size, looks[-1][0]), batch.crop)
     corners = corner_loss([(gather(c), gather(d)) for c, d in looks], gather(batch.corners))

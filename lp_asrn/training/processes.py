@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..config import TrainingError, UserError
-from ..models.device import pick_device
+from ..models.model_set import pick_device
 
 T = TypeVar("T")
 

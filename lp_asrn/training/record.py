@@ -23,7 +23,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..config import DATA_DIR, CheckpointError, Config, UserError
-from ..models.weights import load_note
+from ..models.model_set import load_note
 from .processes import count
 
 # %% ../../nbs/54b_training.record.ipynb #c004

@@ -20,9 +20,8 @@ from ..config import CheckpointError, Config, ConfigError, StageConfig, suggest,
 from ..evaluation.judges import Judge, load_judge, save_judge
 from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
-from ..models.model_set import ModelSet, load_models, load_rectifier, save_models
+from ..models.model_set import ModelSet, load_models, load_note, load_rectifier, save_models, weights_path
 from ..models.rectifier import Rectifier, find_plate
-from ..models.weights import load_note, weights_path
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
 from ..plates.layouts import SPLITS, get_layouts
 from ..settings import save_config

@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 
 from ..config import CheckpointError, Config, TrainingError
-from ..models.device import autocast, deterministic
-from ..models.weights import load_note, save_tensors
+from ..models.model_set import autocast, deterministic, load_note, save_tensors
 from ..plates.datasets import PlateBatch, PlateDataset, loader
 from . import processes
 from .checkpoint import Position, readable, states_of

@@ -21,8 +21,7 @@ from matplotlib.figure import Figure
 
 from ..config import DATA_DIR, Config, ConfigError, to_dict
 from ..evaluation.figures import to_png
-from ..models.model_set import ModelSet
-from ..models.weights import load_tensors
+from ..models.model_set import ModelSet, load_tensors
 from ..settings import load_config
 from .stages import STAGES, Run, StageInfo, parse_stages, train_stage
 
