@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..config import LossConfig
 from .embedding import embedding_consistency
-from .pixel import l1_loss, ssim_loss
+from .pixel import l1, over_registered, ssim
+from ..plates.datasets import PlateBatch
 from ..plates.layouts import ALPHABET, IS_LETTER, PAD
 
 # %% ../../nbs/31_losses.lcofl.ipynb #c006
@@ -72,32 +73,35 @@ class ConfusionWeights:
         self.weights = (1.0 + self.step * confused).clamp(max=self.maximum).float()
 
 # %% ../../nbs/31_losses.lcofl.ipynb #c027
-Made = dict[str, Tensor]  # what networks made of N plates, and the truth, by the names of the table above
-LossTerm = Callable[[Made, LossConfig], Tensor]  # gives a scalar, unweighted
+Made = dict[str, Tensor]  # what networks made of N plates, by name
 
+LossTerm = Callable[[Tensor, PlateBatch], Tensor]  # SR (N,3,H,W) in [0, 1] and its batch to (N,), one number a plate
 LOSS_TERMS: dict[str, LossTerm] = {
-    "l1": lambda made, c: l1_loss(made["sr"], made["hr"], made["registered"]),
-    "char": lambda made, c: character_loss(made["logits"], made["target"], made.get("class_weights")),
-    "layout": lambda made, c: layout_penalty(made["logits"], made["target"], c.digit_for_letter, c.letter_for_digit),
-    "ssim": lambda made, c: ssim_loss(made["sr"], made["hr"], made["registered"]),
-    "embed": lambda made, c: embedding_consistency(
-        made["embedding"], made["anchor"], made["target"], made.get("negatives"), c.embed_margin
-    ),
-}
+    "ssim": lambda sr, batch: 1 - ssim(sr, batch.hr),
+    "l1": lambda sr, batch: l1(sr, batch.hr),
+}  # a term of one's own weighs what `loss.extra` says
 
 
 def lcofl_ec(
-    made: Made,  # by the networks of a generator's stage
+    made: Made,  # all of `LOSS_TERMS` (N,) and registered (N,); logits (N,K,36), target (N,K); embeddings as below
     config: LossConfig,  # weights of the terms
     guardrail: float = 1.0,  # factor on LCOFL, in [0, 1]
-    embed: float = 0.0,  # weight of the embedding consistency now; 0 = it is left out
+    embed: float = 0.0,  # weight of the embedding consistency now; above 0 it needs embedding, anchor, perhaps negatives
+    classes: Tensor | None = None,  # (36,) class weights, as of `ConfusionWeights`; 1 if None
 ) -> tuple[
     dict[str, Tensor], dict[str, Tensor]
 ]:  # weighted terms, whose sum is minimised; unweighted ones, to be shown
     "LCOFL-EC, and the terms of `config.extra`"
-    names = "char", "layout", "ssim", "l1", *(["embed"] if embed > 0 else []), *config.extra
-    terms = {name: LOSS_TERMS[name](made, config) for name in names}
+    logits, target, pairs = made["logits"], made["target"], made["registered"]
+    terms = {
+        "char": character_loss(logits, target, classes),
+        "layout": layout_penalty(logits, target, config.digit_for_letter, config.letter_for_digit),
+        **{name: over_registered(made[name], pairs) for name in ("ssim", "l1", *config.extra)},
+    }
     lcofl = sum(getattr(config, f"lambda_{name}") * terms[name] for name in ("char", "layout", "ssim"))
-    weights = ({"embed": embed} if embed > 0 else {}) | dict(config.extra)
     weighted = {"l1": terms["l1"], "lcofl": config.lambda_lcofl * guardrail * lcofl}
-    return weighted | {name: weight * terms[name] for name, weight in weights.items()}, terms
+    if embed > 0:
+        near, margin = made.get("negatives"), config.embed_margin
+        terms["embed"] = embedding_consistency(made["embedding"], made["anchor"], target, near, margin)
+        weighted["embed"] = embed * terms["embed"]
+    return weighted | {name: weight * terms[name] for name, weight in config.extra.items()}, terms

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRETRAINED', 'save_tensors', 'load_tensors', 'load_note', 'load_module', 'named_tensors', 'weights_path',
            'architecture_of', 'load_rectifier', 'ModelSet', 'save_models', 'load_models', 'pretrained', 'pick_device',
-           'multiplies_bf16', 'autocast', 'deterministic']
+           'multiplies_bf16', 'autocast', 'deterministic', 'changed']
 
 # %% ../../nbs/25_models.model_set.ipynb #c003
 import json
@@ -216,9 +216,8 @@ def multiplies_bf16(device: torch.device) -> bool:
     "True if the device has bf16 matrix products in hardware"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and any(
-        getattr(torch.cpu, f"_is_{x}_supported", bool)() for x in ("avx512_bf16", "amx_tile")
-    )
+    known = (getattr(torch.cpu, f"_is_{x}_supported", bool) for x in ("avx512_bf16", "amx_tile"))
+    return device.type == "cpu" and any(supported() for supported in known)
 
 
 def autocast(
@@ -243,3 +242,10 @@ def deterministic(
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=how)
+
+# %% ../../nbs/25_models.model_set.ipynb #d900
+def changed(a: ModelSet, b: ModelSet) -> set[str]:
+    "Names of the models whose weights differ"
+    tensors = ((n, k, v) for n, m in a.modules().items() for k, v in m.state_dict().items())
+    other = {n: m.state_dict() for n, m in b.modules().items()}
+    return {n for n, k, v in tensors if not torch.equal(v, other[n][k])}

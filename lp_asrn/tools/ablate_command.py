@@ -26,7 +26,7 @@ def ablate(
     from lp_asrn.tools.ablation_scores import sets_to_read
     from lp_asrn.tools.ablation_tables import ablation_figure, as_text, read_results, rows_of
     from lp_asrn.tools.ablation_variants import VARIANTS
-    from lp_asrn.training.record import Interrupted
+    from lp_asrn.training.trainer import Interrupted
 
     names, results = o.variants or list(VARIANTS), Path(o.results)
     for name in names:

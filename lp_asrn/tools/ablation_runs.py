@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,14 +34,14 @@ from lp_asrn.models.model_set import (
 )
 from ..models.recognizer import RecognizerOutput
 from ..reading.combine import CombinedReader
-from ..settings import load_config
+from ..models.model_set import changed
 from .ablation_scores import OWN, REFERENCES, Sets, judge_names, judges, references, score
 from .ablation_variants import VARIANTS, Variant, config_of
 from .throughput import PlainNet, plain_net
-from ..training.calibrate import calibrate
 from ..training.checkpoint import position_of
-from ..training.stages import STAGES, Run, make_stage, train_stage, training_set
-from ..training.trainer import run_stage
+from ..training.record import calibrate
+from ..training.run import Run, start, train_stage
+from ..training.stages import STAGES
 
 # %% ../../nbs/63d_tools.ablation_runs.ipynb #c005
 SHARED = ("stage0", "lr_reader", "stage1")
@@ -158,17 +158,16 @@ class PlainGenerator(PlainNet):
 
 def _train_plain(run: Run) -> torch.nn.Module:
     "The one stage of the EDSR-like network, by the same engine"
-    stage = make_stage(run, STAGES["stage1"])
-    models = stage.models
-    net = PlainGenerator(run.config.model, sum(p.numel() for p in models.generator.parameters())).to(run.device)
-    models.generator, stage.trains = net, {"generator": net}
-    stage.save_best = lambda path, note: save_tensors(path, named_tensors(net, "generator"), note)
-    run_stage(
-        stage, training_set(run, STAGES["stage1"]), run.config, run.folder / stage.tag, run.device, None, True, run.log
-    )
-    return load_module(
-        net, load_tensors(run.folder / stage.tag / "best.safetensors")[0], "generator", "best.safetensors"
-    ).eval()
+    models = start(run, STAGES["stage1"])
+    net = PlainGenerator(run.config.model, sum(p.numel() for p in models.generator.parameters()))
+    models.generator = net
+    stage = replace(STAGES["stage1"], apart=True, save=_save_generator)
+    train_stage(run, stage, resume=True, models=models)
+    return load_module(net, load_tensors(run.best(stage.key))[0], "generator", "best.safetensors").eval()
+
+
+def _save_generator(path: Path, models: ModelSet, **note) -> None:
+    save_tensors(path, named_tensors(models.generator, "generator"), note)
 
 
 def train_variant(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..config import Config
 from ..settings import load_config
-from ..training.stages import STAGES, StageInfo
+from ..training.stages import STAGES, Stage
 
 # %% ../../nbs/63b_tools.ablation_variants.ipynb #c004
 SIZE = ("data.num_train=4000", "data.num_val=300", "training.precision=fp32")  # plates and number format of every run
@@ -46,7 +46,7 @@ class Variant:
     part: str = ""  # of the method, which it leaves out or replaces, as a sentence names it
 
     @property
-    def infos(self) -> list[StageInfo]:
+    def infos(self) -> list[Stage]:
         "Its stages, each starting from the one before it in this variant"
         keys = [self.shared, *self.stages]
         return [replace(STAGES[key], after=before) for before, key in zip(keys, keys[1:])]

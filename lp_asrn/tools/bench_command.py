@@ -26,7 +26,7 @@ def _models(o: BenchOptions) -> None:
     from lp_asrn.reading.reader import Reader
     from lp_asrn.settings import load_config
     from lp_asrn.tools.throughput import bench_reading, bench_training, measured_peak, profile_training, reading_table
-    from lp_asrn.training.stages import prepare_kernel
+    from lp_asrn.training.run import prepare_kernel
 
     device, configs = pick_device(o.device), {name: load_config(name) for name in o.presets}
     models, note = load_models(o.checkpoint)

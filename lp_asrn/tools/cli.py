@@ -45,26 +45,26 @@ def train(
 ) -> None:
     "lp_asrn train"
     options = train_options(args)
-    from lp_asrn.training import processes  # torch takes seconds to import, which --help need not wait for
+    from lp_asrn.training import batches  # torch takes seconds to import, which --help need not wait for
     from lp_asrn.training.monitor import TensorBoardServer
-    from lp_asrn.training.record import Interrupted, recorded
-    from lp_asrn.training.stages import Run, dependents, parse_stages, train_stage
-    from lp_asrn.training.summary import conclude
+    from lp_asrn.training.record import conclude, recorded
+    from lp_asrn.training.run import Run, check_start, train_stage
+    from lp_asrn.training.stages import dependents, parse_stages
+    from lp_asrn.training.trainer import Interrupted
 
     stages, folder, settings = parse_stages(options.stage), Path(options.save_dir), settings_of(options)
     begun = main = False
     try:
         with contextlib.ExitStack() as stack, contextlib.ExitStack() as group:
-            device = group.enter_context(processes.connected(options.device))
-            main = processes.is_main()
+            device = group.enter_context(batches.connected(options.device))
+            main = batches.is_main()
             if main:
                 _refuse(folder, stages, options)
             run = Run(settings, folder, device, tensorboard=not options.no_tensorboard)
-            run.check_start(stages, options.resume)
-            run.open_data()
+            check_start(run, stages, options.resume)
             if main:
                 stack.enter_context(recorded(folder, settings, device))
-            processes.wait()  # nothing is deleted before all are ready
+            batches.wait()  # nothing is deleted before all are ready
             begun = True
             for tag in [s.tag for s in [*stages, *dependents(stages)]] if options.overwrite and main else []:
                 shutil.rmtree(folder / tag, ignore_errors=True)
@@ -72,11 +72,11 @@ def train(
             if run.logdir:
                 server = stack.enter_context(TensorBoardServer(run.logdir, options.tb_port))
                 print(f"TensorBoard: {server.url}", flush=True)
-            processes.wait()
+            batches.wait()
             for stage in stages:
                 train_stage(run, stage, options.resume)
             group.close()
-            if options.stage != "judge" and main:
+            if main and not all(s.apart for s in stages):
                 conclude(run)
     except (Interrupted, KeyboardInterrupt) as e:
         if not begun:

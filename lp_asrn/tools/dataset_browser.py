@@ -23,7 +23,7 @@ from ..plates.datasets import loader, make_dataset, open_split, open_table
 from ..plates.layouts import SPLITS
 from ..reading.reader import Reader
 from ..training.checkpoint import readable
-from ..training.miner import HardExampleMiner
+from ..training.schedule import HardExampleMiner
 from ..training.objectives import slot_accuracy
 from ..training.stages import STAGES
 
@@ -54,8 +54,7 @@ def miner_of(
     note = load_note(path)
     with readable(path):
         miner.config = from_dict(HardMiningConfig, note["settings"]["progressive_training"]["stage4"]["hard_mining"])
-        miner.ema = miner.config.ema
-        miner.load_state_dict(note["states"]["miner"])
+        miner.accuracy |= note["miner"]["accuracy"]
     return miner
 
 
@@ -106,7 +105,7 @@ def survey(
                         )
                         | texts
                     )
-        accuracy = miner.accuracy([s["id"] for s in seen])
+        accuracy = np.array([miner.accuracy.get(s["id"], np.nan) for s in seen])
         found += [Entry(**s, accuracy=float(a)) for s, a in zip(seen, accuracy)]
     if not found:
         raise UserError(f"no plates in {', '.join(splits)} of {config.data.data_root or 'the rendered plates'}")
