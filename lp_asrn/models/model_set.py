@@ -202,10 +202,9 @@ def pick_device(
     name: str = "auto",  # auto (CUDA if there is a GPU, else the CPU), cpu, cuda, cuda:1, mps, ...
 ) -> torch.device:
     "The device of that name; raises `UserError` if it is not there"
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device(auto if name == "auto" else name)
         torch.empty(0, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UserError(f"device '{name}' is not available here (try cpu)") from None

@@ -6,6 +6,7 @@
 __all__ = ['spread', 'PlainResidualBlock', 'TextPrior']
 
 # %% ../../nbs/22c_models.text_prior.ipynb #d003
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
