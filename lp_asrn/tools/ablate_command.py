@@ -20,7 +20,7 @@ def ablate(
     "lp_asrn ablate"
     o = parse(AblateOptions, args, "ablate")
     from lp_asrn.evaluation.figures import to_png
-    from lp_asrn.models.device import pick_device
+    from lp_asrn.models.model_set import pick_device
     from lp_asrn.tools.ablation_readme import sections, write_section
     from lp_asrn.tools.ablation_runs import Ablation, run_all, runs_left
     from lp_asrn.tools.ablation_scores import sets_to_read

@@ -21,11 +21,18 @@ from torch import Tensor
 
 from ..config import ModelConfig, UserError, to_dict
 from ..evaluation.evaluate import super_resolve
-from ..models.device import autocast
 from ..models.generator import bicubic
-from ..models.model_set import ModelSet, load_models, save_models
+from lp_asrn.models.model_set import (
+    ModelSet,
+    autocast,
+    load_models,
+    load_module,
+    load_tensors,
+    named_tensors,
+    save_models,
+    save_tensors,
+)
 from ..models.recognizer import RecognizerOutput
-from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
 from ..reading.combine import CombinedReader
 from ..models.model_set import changed
 from .ablation_scores import OWN, REFERENCES, Sets, judge_names, judges, references, score

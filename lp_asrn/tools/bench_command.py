@@ -19,8 +19,7 @@ def _models(o: BenchOptions) -> None:
     "Reading and training"
     import torch
 
-    from lp_asrn.models.device import multiplies_bf16, pick_device
-    from lp_asrn.models.model_set import load_models
+    from lp_asrn.models.model_set import load_models, multiplies_bf16, pick_device
     from lp_asrn.plates.pictures import list_images, read_image
     from lp_asrn.reading.combine import calibrations_of
     from lp_asrn.reading.export import export_onnx
@@ -72,7 +71,7 @@ def _deform(o: BenchOptions) -> None:
 
     from lp_asrn.models.deform import prepare_backend
     from lp_asrn.models.deform_reference import Geometry
-    from lp_asrn.models.device import pick_device
+    from lp_asrn.models.model_set import pick_device
     from lp_asrn.tools.bench import Case, bench_deform, sweep_figure, table
 
     device = pick_device(o.device)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..config import Config, HardMiningConfig, UserError, from_dict, suggest
 from ..evaluation.figures import plate_grid, to_png
 from ..models.generator import bicubic
-from ..models.weights import load_note
+from ..models.model_set import load_note
 from ..plates.datasets import loader, make_dataset, open_split, open_table
 from ..plates.layouts import SPLITS
 from ..reading.reader import Reader

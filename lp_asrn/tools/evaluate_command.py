@@ -123,10 +123,8 @@ def evaluate(
     from lp_asrn.evaluation.evaluate import pick_judges, readers_of
     from lp_asrn.evaluation.judges import load_judge
     from lp_asrn.evaluation.suite import evaluate_sets
-    from lp_asrn.models.device import pick_device
-    from lp_asrn.models.model_set import load_models
+    from lp_asrn.models.model_set import PRETRAINED, load_models, pick_device, weights_path
     from lp_asrn.models.rectifier import find_plate
-    from lp_asrn.models.weights import PRETRAINED, weights_path
     from lp_asrn.reading.combine import CombinedReader, calibrations_of
 
     device = pick_device(o.device)

@@ -22,9 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..config import Config
 from ..losses.lcofl import ConfusionWeights
 from ..models.deform import DeformConv
-from ..models.device import autocast
 from ..models.generator import PlainResidualBlock, bicubic
-from ..models.model_set import ModelSet
+from ..models.model_set import ModelSet, autocast
 from ..plates.datasets import collate, make_dataset, open_split
 from ..reading.reader import Reader
 from ..training.objectives import LossWeights, lcofl_objective

@@ -203,9 +203,9 @@ def _stages_reached(run: Run, judge: Judge, batches: list[PlateBatch]) -> dict[s
     "Of each stage of the generator: plates that the judge reads, PSNR, gain on the one before with its interval"
     out, before = {}, None
     for s in [s for s in STAGES.values() if s.draws and run.best(s.key).is_file()]:
-        generator = load_models(run.best(s.key))[0].eval().to(run.device).generator
+        models = load_models(run.best(s.key))[0].eval().to(run.device)
         how = dict(device=run.device, precision=run.config.training.precision, inputs=("sr",))
-        found = read_set(generator, readers_of(judge), batches, **how)
+        found = read_set(models, readers_of(judge), batches, **how)
         texts, known = found.readings["sr", "judge"], [p for p in found.psnr["sr"] if p == p]  # nan: not registered
         read = float(np.mean(found.right("sr", "judge")))
         out[s.key] = {"all": read, "psnr": float(np.mean(known)) if known else None}

@@ -21,9 +21,8 @@ from ..config import CheckpointError, Config, ConfigError, TrainingError, to_dic
 from ..evaluation.judges import load_judge
 from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
-from ..models.model_set import ModelSet, load_models, load_rectifier, save_models
+from ..models.model_set import ModelSet, load_models, load_note, load_rectifier, save_models, weights_path
 from ..models.rectifier import find_plate
-from ..models.weights import load_note, weights_path
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
 from ..plates.layouts import get_layouts
 from ..settings import save_config

@@ -20,7 +20,7 @@ from ..evaluation.evaluate import grid_of, read_set, readers_of
 from ..evaluation.figures import confusion_figure
 from ..evaluation.judges import Judge, judge_read, save_judge
 from ..evaluation.metrics import character_accuracy, confusion_matrix
-from ..models.device import autocast
+from ..models.model_set import autocast
 from ..models.model_set import ModelSet, save_models
 from ..models.recognizer import bicubic_resize, read
 from ..models.rectifier import warp
@@ -96,7 +96,7 @@ def _read_figure(truth: list[str], texts: list[str]) -> dict:
 def validate_generator(models: ModelSet, plates: ValidationPlates) -> Validation:
     "Read SR of the validation plates with the judge and the recogniser"
     readers = readers_of(plates.judge, models.recognizer.eval())
-    found = read_set(models.generator, readers, plates.batches, plates.device, plates.precision, inputs=("sr",))
+    found = read_set(models, readers, plates.batches, plates.device, plates.precision, inputs=("sr",))
     truth, judged, own = map(gather_list, (found.truth, *(found.readings.get(("sr", name), []) for name in readers)))
     measured = [[v for v in gather_list(values.get("sr", [])) if v == v] for values in (found.psnr, found.ssim)]
     psnr, ssim = (float(np.mean(values)) if values else None for values in measured)  # nan: not registered
@@ -106,7 +106,7 @@ def validate_generator(models: ModelSet, plates: ValidationPlates) -> Validation
         scalars |= {"psnr": psnr, "ssim": ssim}
     figures, counts = _read_figure(truth, judged), torch.from_numpy(confusion_matrix(truth, own))
     if is_main():
-        figures["plates"] = grid_of(models.generator, readers["judge"], next(iter(plates)), 6, plates.precision)
+        figures["plates"] = grid_of(models, readers["judge"], next(iter(plates)), 6, plates.precision)
     return Validation(word + (psnr or 0) / 100, scalars, own_word, psnr, counts, figures)
 
 # %% ../../nbs/56_training.stages.ipynb #c009
