@@ -10,7 +10,7 @@ __all__ = ['DATA_DIR', 'MASKS', 'SHARE', 'WIDTHS', 'UserError', 'ConfigError', '
 
 # %% ../nbs/00_config.ipynb #c003
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -21,8 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 DATA_DIR = Path(str(files("lp_asrn") / "data"))  # presets, layouts and weights that ship with the package
-_SHIPPED = yaml.load((DATA_DIR / "layouts.yaml").read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-MASKS = {name: look["mask"] for name, look in _SHIPPED.items()}  # layout -> L for a letter, D for a digit
+MASKS = {n: look["mask"] for n, look in yaml.safe_load((DATA_DIR / "layouts.yaml").read_bytes()).items()}
 SHARE = dict(least=0, most=1)  # bounds of a share
 WIDTHS = dict(count=3, multiple_of=8, least=8, most=2048)  # bounds of the widths of a trunk
 
@@ -49,10 +48,9 @@ class CheckpointError(UserError):
 
 def suggest(
     word: str,  # what was typed
-    known: Iterable[str],  # what exists
+    known: Collection[str],  # what exists
 ) -> str:  # " (did you mean 'x'?)", or the list of what exists
     "A hint for a misspelt name"
-    known = list(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else f" (known: {', '.join(known)})"
 
@@ -106,6 +104,7 @@ class EmbedderConfig:
 class ModelConfig:
     "Architecture of the generator, recogniser and embedder"
 
+    generator: str = "lp_asrn"  # its name in models.generator.GENERATORS
     scale: int = bounded(2, one_of=(2, 4))  # upscaling factor, 2 or 4
     num_channels: int = bounded(64, least=4, most=2048, multiple_of=4)  # feature channels at LR size
     growth_channels: int = bounded(32, least=1, most=2048)  # channels that each dense layer adds
@@ -135,6 +134,7 @@ class LossConfig:
     lambda_layout: float = bounded(0.5, least=0)  # weight of the layout penalty inside LCOFL
     lambda_ssim: float = bounded(0.2, least=0)  # weight of 1 - SSIM inside LCOFL
     lambda_embed: float = bounded(0.006, least=0)  # target weight of the embedding consistency
+    extra: dict[str, float] = field(default_factory=dict)  # weights of further terms, by their names in LOSS_TERMS
     digit_for_letter: float = 0.4  # penalty for a digit read where a letter stands (P2)
     letter_for_digit: float = 0.5  # penalty for a letter read where a digit stands (P2)
     confusion_threshold: float = 0.25  # a class confused more often than this gets a larger weight

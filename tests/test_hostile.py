@@ -165,8 +165,8 @@ STATES = {
     "no position": (state(lambda t, n: n.update(position=None)), UNREADABLE),
     "an epoch before the first": (state(lambda t, n: n["position"].update(epoch=-1)), "a negative position"),
     "no threads": (state(lambda t, n: n.pop("threads")), UNREADABLE),
-    "random numbers beyond reason": (state(lambda t, n: n["random"][1].__setitem__(1, [2**90])), UNREADABLE),
-    "weights for other characters": (state(lambda t, n: n["states"].update(confusion=[1.0])), UNREADABLE),
+    "random numbers beyond reason": (state(lambda t, n: t.update({"random.cpu": t["random.cpu"][:3]})), UNREADABLE),
+    "weights for other characters": (state(lambda t, n: n["position"].update(classes=[1.0])), UNREADABLE),
 }
 
 

@@ -28,7 +28,7 @@ from ..evaluation.judges import load_judge, load_rapidocr, snap
 from ..models.device import autocast, pick_device
 from ..models.generator import bicubic
 from ..models.model_set import ModelSet, load_models, save_models
-from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
+from ..models.weights import load_tensors, save_tensors
 from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
 from ..plates.public_sets import read_data
@@ -37,14 +37,13 @@ from ..reading.combine import CombinedReader
 from ..settings import load_config
 from . import ablation_tables as tables
 from .ablation_tables import BASE, DRAWS, OWN, REFERENCES, VARIANTS, WHOLE, Variant
-from .bench import PlainGenerator
 from .cli import at_least
 from .options import AblateOptions
-from ..training.calibrate import calibrate
 from ..training.checkpoint import position_of
-from ..training.record import Interrupted
-from ..training.stages import STAGES, Run, make_stage, train_stage, training_set
-from ..training.trainer import run_stage
+from ..training.record import calibrate
+from ..training.run import Run, train_stage
+from ..training.stages import STAGES
+from ..training.trainer import Interrupted
 
 # %% ../../nbs/65_tools.ablation.ipynb #c005
 def config_of(
@@ -154,8 +153,8 @@ def _train_shared(a: Ablation, seed: int) -> tuple[Run, str]:
     with FileLock(run.folder / ".ablate.lock"):
         for key in ("stage0", "lr_reader", "stage1"):
             train_stage(run, STAGES[key], resume=True)
-    files = [run.folder / STAGES[key].tag / "best.safetensors" for key in ("lr_reader", "stage1")]
-    return run, hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
+    best = b"".join(run.best(key).read_bytes() for key in ("lr_reader", "stage1"))
+    return run, hashlib.sha256(best).hexdigest()[:16]
 
 
 def _begin(run: Run, shared: Path, last: str) -> None:
@@ -175,28 +174,14 @@ def _begin(run: Run, shared: Path, last: str) -> None:
     save_models(place / "best.safetensors", models)
 
 # %% ../../nbs/65_tools.ablation.ipynb #c016
-def _train_plain(run: Run) -> torch.nn.Module:
-    "The one stage of the EDSR-like network, by the same engine"
-    stage, info = make_stage(run, STAGES["stage1"]), STAGES["stage1"]
-    like = sum(p.numel() for p in stage.models.generator.parameters())
-    net, folder = PlainGenerator(run.config.model, like).to(run.device), run.folder / stage.tag
-    stage.models.generator, stage.trains = net, {"generator": net}
-    stage.save_best = lambda path, note: save_tensors(path, named_tensors(net, "generator"), note)
-    run_stage(stage, training_set(run, info), run.config, folder, run.device, None, True, run.log)
-    return load_module(net, load_tensors(folder / "best.safetensors")[0], "generator", "best.safetensors").eval()
-
-
 def _train(a: Ablation, variant: Variant, seed: int) -> torch.nn.Module:
     "Train what a variant has for itself, each stage from the one before it in this variant: the generator"
     run = _run(a, variant, seed)
     if variant.shared:
         _begin(run, _train_shared(a, seed)[0].folder, variant.shared)
-    if variant.plain:
-        return _train_plain(run)
     for before, key in zip((variant.shared, *variant.stages), variant.stages):
         train_stage(run, replace(STAGES[key], after=before), resume=True)
-    best = run.folder / STAGES[variant.stages[-1]].tag / "best.safetensors"
-    return load_models(best)[0].eval().generator.to(run.device)
+    return load_models(run.best(variant.stages[-1]))[0].eval().generator.to(run.device)
 
 # %% ../../nbs/65_tools.ablation.ipynb #c018
 def _wanted(a: Ablation, variant: Variant) -> dict[str, set[str]]:
@@ -261,7 +246,7 @@ def _run_one(a: Ablation, variant: Variant, seed: int) -> None:
             for name, (shown, by) in _references(combined).items():
                 found = _score(shown, sets, {name: by} if by else judges)
                 _write(a, name, seed, found, **(mark if by else {}))
-    spent = [position_of(run.folder / STAGES[key].tag / "last.safetensors").seconds for key in variant.stages]
+    spent = [position_of(run.best(key).with_name("last.safetensors")).seconds for key in variant.stages]
     note = dict(preset=a.preset, stages=list(variant.stages), train_seconds=round(sum(spent)), **mark)
     note["parameters"] = sum(p.numel() for p in generator.parameters())
     _write(a, variant.name, seed, read, **note, config=to_dict(run.config))

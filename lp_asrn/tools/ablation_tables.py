@@ -34,7 +34,6 @@ class Variant:
     stages: tuple[str, ...] = WHOLE[1:]  # trained for this variant alone, in order, after the shared ones
     seeds: int = 3
     group: str = "part"  # of the method, left out; peer: another method; choice: other settings; scale: another size
-    plain: bool = False  # an EDSR-like network in place of the generator
     part: str = ""  # of the method, which it leaves out or replaces, as a sentence names it
 
     @property

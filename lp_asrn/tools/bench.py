@@ -37,7 +37,7 @@ from ..settings import load_config
 from .cli import aligned, at_least
 from .options import BenchOptions
 from ..training.objectives import LossWeights, lcofl_objective
-from ..training.stages import prepare_kernel
+from ..training.run import prepare_kernel
 
 # %% ../../nbs/63_tools.bench.ipynb #c005
 def _seconds(run: Callable[[], object], device: torch.device) -> float:

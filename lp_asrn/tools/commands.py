@@ -36,11 +36,12 @@ from ..plates.tracksets import FileTracks, RenderedTracks
 from ..reading.combine import CombinedReader, calibrations_of
 from ..reading.export import export_onnx
 from . import cli, options
-from ..training import processes
+from ..training import batches
 from ..training.monitor import TensorBoardServer
-from ..training.record import Interrupted, recorded, runs_in
-from ..training.stages import Run, dependents, parse_stages, train_stage
-from ..training.summary import conclude
+from ..training.record import conclude, recorded, runs_in
+from ..training.run import Run, check_start, open_data, train_stage
+from ..training.stages import dependents, parse_stages
+from ..training.trainer import Interrupted
 
 # %% ../../nbs/66_tools.commands.ipynb #c004
 def _refuse(folder: Path, tags: list[str], o: options.TrainOptions) -> None:
@@ -60,26 +61,26 @@ def _train(o: options.TrainOptions, begin: Callable[[], None]) -> None:
     stages, folder, settings = parse_stages(o.stage), Path(o.save_dir), options.settings_of(o)
     tags = [s.tag for s in [*stages, *dependents(stages)]]
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as group:
-        device = group.enter_context(processes.connected(o.device))
-        if main := processes.is_main():
+        device = group.enter_context(batches.connected(o.device))
+        if main := batches.is_main():
             _refuse(folder, tags, o)
         run = Run(settings, folder, device, tensorboard=not o.no_tensorboard)
-        run.check_start(stages, o.resume)
-        run.open_data()
+        check_start(run, stages, o.resume)
+        open_data(run)
         if main:
             stack.enter_context(recorded(folder, settings, device))
-        processes.wait()  # nothing is deleted before all are ready
+        batches.wait()  # nothing is deleted before all are ready
         begin()
         for tag in tags if o.overwrite and main else ():
             shutil.rmtree(folder / tag, ignore_errors=True)
             shutil.rmtree(folder / "tensorboard" / tag, ignore_errors=True)
         if run.logdir:
             print(f"TensorBoard: {stack.enter_context(TensorBoardServer(run.logdir, o.tb_port)).url}", flush=True)
-        processes.wait()
+        batches.wait()
         for stage in stages:
             train_stage(run, stage, o.resume)
         group.close()
-        if o.stage != "judge" and main:
+        if main and not all(s.apart for s in stages):
             conclude(run)
 
 # %% ../../nbs/66_tools.commands.ipynb #c004b
@@ -89,7 +90,7 @@ def train(
     "lp_asrn train; a run that was interrupted after it began says how to go on"
     begun = []
     try:
-        _train(o, lambda: begun.append(processes.is_main()))
+        _train(o, lambda: begun.append(batches.is_main()))
     except (Interrupted, KeyboardInterrupt) as e:
         if not begun:
             raise
