@@ -10,7 +10,7 @@ __all__ = ['DATA_DIR', 'MASKS', 'SHARE', 'WIDTHS', 'UserError', 'ConfigError', '
 
 # %% ../nbs/00_config.ipynb #c003
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -21,8 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 DATA_DIR = Path(str(files("lp_asrn") / "data"))  # presets, layouts and weights that ship with the package
-_SHIPPED = yaml.load((DATA_DIR / "layouts.yaml").read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-MASKS = {name: look["mask"] for name, look in _SHIPPED.items()}  # layout -> L for a letter, D for a digit
+MASKS = {n: look["mask"] for n, look in yaml.safe_load((DATA_DIR / "layouts.yaml").read_bytes()).items()}
 SHARE = dict(least=0, most=1)  # bounds of a share
 WIDTHS = dict(count=3, multiple_of=8, least=8, most=2048)  # bounds of the widths of a trunk
 
@@ -49,10 +48,9 @@ class CheckpointError(UserError):
 
 def suggest(
     word: str,  # what was typed
-    known: Iterable[str],  # what exists
+    known: Collection[str],  # what exists
 ) -> str:  # " (did you mean 'x'?)", or the list of what exists
     "A hint for a misspelt name"
-    known = list(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else f" (known: {', '.join(known)})"
 

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CheckpointError, Config, HardMiningConfig, UserError, from_dict, to_dict
-from ..models.model_set import ModelSet
-from ..models.model_set import load_module, load_note, load_tensors, named_tensors, save_tensors
+from ..models.model_set import ModelSet, load_module, load_note, load_tensors, named_tensors, save_tensors
 from ..plates.datasets import PlateDataset
 from ..plates.layouts import ALPHABET
 from .batches import BatchOrder, is_main, world_size

@@ -20,8 +20,7 @@ from ..evaluation.evaluate import grid_of, read_set, readers_of
 from ..evaluation.figures import confusion_figure
 from ..evaluation.judges import Judge, judge_read, save_judge
 from ..evaluation.metrics import character_accuracy, confusion_matrix
-from ..models.model_set import autocast
-from ..models.model_set import ModelSet, save_models
+from ..models.model_set import ModelSet, autocast, save_models
 from ..models.recognizer import bicubic_resize, read
 from ..models.rectifier import warp
 from ..plates.datasets import PlateBatch

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from ..config import TrainingError
 from ..losses.lcofl import ConfusionWeights
-from ..models.model_set import deterministic
-from ..models.model_set import save_tensors
+from ..models.model_set import deterministic, save_tensors
 from ..plates.datasets import PlateBatch, loader
 from . import schedule
 from .batches import add_up, any_of, gather, gather_list, is_main, rank
