@@ -104,7 +104,7 @@ def _reading_loss(made: Made) -> Tensor:
     "Cross-entropy of characters and layout"
     return character_loss(made["read"], made["text"]) + LAYOUT_SHARE * F.cross_entropy(made["layout"], made["name"])
 
-
+# %% ../../nbs/55_training.objectives.ipynb #c900
 def _ocr_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
     made = _reading(models.recognizer, batch.softened, batch)
     if weights.loss.lambda_embed > 0:
