@@ -202,10 +202,10 @@ def _load(t: Training, path: Path) -> tuple[int, int]:  # threads and processes 
             what = "other plates than these settings, or this version of the package, give"
             hint = "resume with the settings it had, or start afresh with --overwrite"
             raise CheckpointError(f"{path} was trained on {what}: {hint}")
-        if len(tensors) != note["tensors"]:
-            raise ValueError(f"{len(tensors)} tensors, expected {note['tensors']}")
         for name, module in t.modules().items():
             load_module(module, tensors, name, path)
+        if len(tensors) != note["tensors"]:
+            raise ValueError(f"{len(tensors)} tensors, expected {note['tensors']}")
         if t.miner:
             memory = {k: {str(i): float(a) for i, a in note["miner"][k].items()} for k in ("accuracy", "began")}
             t.miner = HardExampleMiner(t.miner.config, **memory)
