@@ -7,13 +7,11 @@ import torch
 
 from lp_asrn.config import EmbedderConfig, LossConfig, ModelConfig, RecognizerConfig
 from lp_asrn.evaluation.judges import Judge, load_judge
-from lp_asrn.models.model_set import ModelSet
-from lp_asrn.models.weights import save_tensors
+from lp_asrn.models.model_set import ModelSet, save_tensors
 from lp_asrn.plates.datasets import PlateBatch, PlateDataset, in_order, loader
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
-from lp_asrn.training import processes
-from lp_asrn.training.miner import BatchOrder
+from lp_asrn.training.batches import BatchOrder, add_up, connected, gather, gather_list, is_main, share
 from lp_asrn.training.objectives import (
     LossWeights,
     joint_objective,
@@ -23,10 +21,23 @@ from lp_asrn.training.objectives import (
     ocr_objective,
     pixel_objective,
 )
-from lp_asrn.training.validation import validate_direct, validate_generator, validate_judge, validate_readers
+from lp_asrn.training.stages import (
+    JudgeAlone,
+    ValidationPlates,
+    validate_generator,
+    validate_judge,
+    validate_lr_reader,
+    validate_readers,
+)
 
 LAYOUTS = ["brazilian", "argentina-old"]  # seven and six characters: shares have other denominators
-OBJECTIVES = (ocr_objective, lr_reader_objective, pixel_objective, lcofl_objective, joint_objective)
+OBJECTIVES = dict(
+    ocr=ocr_objective,
+    lr_reader=lr_reader_objective,
+    pixel=pixel_objective,
+    lcofl=lcofl_objective,
+    joint=joint_objective,
+)
 
 
 def tiny_models() -> ModelSet:
@@ -40,6 +51,12 @@ def tiny_models() -> ModelSet:
             embedder=EmbedderConfig(channels=[8, 8, 8]),
         )
     )
+
+
+def terms_of(objective, models, batch: PlateBatch, weights: LossWeights):
+    "As the trainer does it: what is made is gathered, then the loss is taken"
+    made = objective.forward(models, batch, weights)
+    return objective.loss({name: gather(x) for name, x in made.items()}, weights)
 
 
 def own_batch() -> PlateBatch:
@@ -58,30 +75,28 @@ def own_batch() -> PlateBatch:
 def work(path: Path) -> None:
     "Write gradients and scores to a file"
     batch, out = own_batch(), {}
-    for objective in OBJECTIVES:
+    for name, objective in OBJECTIVES.items():
         models = tiny_models()
-        terms = objective(models, batch, LossWeights(LossConfig(), embed=0.3))
+        terms = terms_of(objective, models, batch, LossWeights(LossConfig(), embed=0.3))
         terms.loss.backward()
         together = torch.nn.ModuleDict(models.modules())
-        processes.add_up(together.parameters())
-        out[f"loss.{objective.__name__}"] = terms.loss.detach()
-        out |= {f"{objective.__name__}.{n}": p.grad for n, p in together.named_parameters() if p.grad is not None}
+        add_up(together.parameters())
+        out[f"loss.{name}"] = terms.loss.detach()
+        out |= {f"{name}.{n}": p.grad for n, p in together.named_parameters() if p.grad is not None}
         if terms.accuracy is not None:
-            out[f"accuracy.{objective.__name__}"] = terms.accuracy
+            out[f"accuracy.{name}"] = terms.accuracy
     torch.manual_seed(1)
     judge = Judge()
-    judge_objective(judge, batch, LossWeights(LossConfig())).loss.backward()
-    processes.add_up(judge.parameters())
+    terms_of(judge_objective, JudgeAlone(judge), batch, LossWeights(LossConfig())).loss.backward()
+    add_up(judge.parameters())
     out |= {f"judge.{n}": p.grad for n, p in judge.named_parameters()}
-    val = list(
-        in_order(PlateDataset(RenderedPlates("val", 25, LAYOUTS), get_severity("medium")), 10, share=processes.share)
-    )
-    models, cpu = tiny_models().eval(), torch.device("cpu")
+    val = list(in_order(PlateDataset(RenderedPlates("val", 25, LAYOUTS), get_severity("medium")), 10, share=share))
+    models, plates = tiny_models().eval(), ValidationPlates(val, load_judge()[0], precision="fp32")
     found = {
-        "generator": validate_generator(models, load_judge()[0], val, cpu, "fp32"),
-        "readers": validate_readers(models, val, cpu, "fp32"),
-        "lr_reader": validate_direct(models, val, cpu, "fp32"),
-        "judge": validate_judge(load_judge()[0], val, cpu, "fp32"),
+        "generator": validate_generator(models, plates),
+        "readers": validate_readers(models, plates),
+        "lr_reader": validate_lr_reader(models, plates),
+        "judge": validate_judge(JudgeAlone(plates.judge), plates),
     }
     out |= {
         f"val.{k}.{name}": torch.tensor(v, dtype=torch.float64)
@@ -89,11 +104,11 @@ def work(path: Path) -> None:
         for name, v in f.scalars.items()
     }
     out["val.counted"] = found["generator"].confusion.clone()
-    ids = processes.gather_list(batch.id)
-    if processes.is_main():
+    ids = gather_list(batch.id)
+    if is_main():
         save_tensors(path, out, {"kind": "share", "ids": ids})
 
 
 if __name__ == "__main__":
-    with processes.connected("cpu"):
+    with connected("cpu"):
         work(Path(sys.argv[1]))

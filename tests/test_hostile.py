@@ -11,7 +11,7 @@ import torch
 from helpers import TINY, refused, run
 from safetensors.torch import save_file
 
-from lp_asrn.models.weights import load_tensors, save_tensors, weights_path
+from lp_asrn.models.model_set import load_tensors, save_tensors, weights_path
 
 QUICK = [
     "--no-tensorboard",
@@ -165,8 +165,8 @@ STATES = {
     "no position": (state(lambda t, n: n.update(position=None)), UNREADABLE),
     "an epoch before the first": (state(lambda t, n: n["position"].update(epoch=-1)), "a negative position"),
     "no threads": (state(lambda t, n: n.pop("threads")), UNREADABLE),
-    "random numbers beyond reason": (state(lambda t, n: n["random"][1].__setitem__(1, [2**90])), UNREADABLE),
-    "weights for other characters": (state(lambda t, n: n["states"].update(confusion=[1.0])), UNREADABLE),
+    "random numbers beyond reason": (state(lambda t, n: t.update({"random.cpu": t["random.cpu"][:3]})), UNREADABLE),
+    "weights for other characters": (state(lambda t, n: n["position"].update(classes=[1.0])), UNREADABLE),
 }
 
 

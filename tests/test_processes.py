@@ -13,7 +13,7 @@ import share_work
 import torch
 from helpers import TINY, command, environment, run_process
 
-from lp_asrn.models.weights import load_note, load_tensors, save_tensors
+from lp_asrn.models.model_set import load_note, load_tensors, save_tensors
 from lp_asrn.training.stages import parse_stages
 
 pytestmark = [
@@ -103,7 +103,7 @@ def test_shares_add_up(count, launch, tmp_path):
     assert process.returncode == 0, err
     (want, alone), (got, shared) = (load_tensors(tmp_path / f"{name}.safetensors") for name in ("alone", "shared"))
     assert want.keys() == got.keys() and alone["ids"] == shared["ids"] and len(want) > 300
-    for part in ["judge", "accuracy", "loss", "val", *(f.__name__ for f in share_work.OBJECTIVES)]:
+    for part in ["judge", "accuracy", "loss", "val", *share_work.OBJECTIVES]:
         whole, added = (
             torch.cat([t[k].flatten().double() for k in sorted(t) if k.startswith(f"{part}.")]) for t in (want, got)
         )
@@ -119,9 +119,7 @@ def test_two_processes_train_all_stages(train, tmp_path):
     for stage in parse_stages("all"):
         note = load_note(tmp_path / stage.tag / "last.safetensors")
         assert note["position"]["done"] and note["processes"] == 2
-    assert len(note["states"]["miner"]["accuracy"]) > 12, (
-        "with 24 draws of 24 plates, more than a share of them was seen"
-    )
+    assert len(note["miner"]["accuracy"]) > 12, "with 24 draws of 24 plates, more than a share of them was seen"
     assert (tmp_path / "report.html").is_file() and err.count("epoch 1/1") == len(parse_stages("all")), (
         "one process speaks"
     )

@@ -1,6 +1,7 @@
 "Laws of whole stages: what is trained, what is drawn, who scores"
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,20 +12,18 @@ from lp_asrn.config import (
     Config,
     EmbedderConfig,
     HardMiningConfig,
+    MiningStageConfig,
     ModelConfig,
     RecognizerConfig,
-    StageConfig,
     TrainingConfig,
 )
 from lp_asrn.evaluation import judges
-from lp_asrn.models.model_set import ModelSet, load_models
-from lp_asrn.models.weights import load_tensors
+from lp_asrn.models.model_set import ModelSet, load_models, load_tensors
 from lp_asrn.plates.datasets import PlateDataset
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
-from lp_asrn.training.miner import HardExampleMiner
-from lp_asrn.training.objectives import pixel_objective
-from lp_asrn.training.state import Stage, Validation
+from lp_asrn.training.checkpoint import Training
+from lp_asrn.training.stages import STAGES, Validation, ValidationPlates
 from lp_asrn.training.trainer import run_stage
 
 FOLDERS = ["stage0", "stage1_warmup", "stage2_lcofl", "stage3_finetune", "stage4_hard_mining"]
@@ -39,10 +38,10 @@ def test_each_parameter_of_the_generator_learns_in_each_stage(before, after, tra
 
 
 def test_stage_4_remembers_the_plates_it_drew(trained):
-    states = load_tensors(trained / "stage4_hard_mining" / "last.safetensors")[1]["states"]
-    assert 20 < len(states["miner"]["accuracy"]) <= 64
+    note = load_tensors(trained / "stage4_hard_mining" / "last.safetensors")[1]
+    assert 20 < len(note["miner"]["accuracy"]) <= 64
     for stage in FOLDERS[:-1]:
-        assert "miner" not in load_tensors(trained / stage / "last.safetensors")[1]["states"]
+        assert load_tensors(trained / stage / "last.safetensors")[1]["miner"] is None
 
 
 def test_the_engine_draws_by_the_weights_of_the_miner(tmp_path):
@@ -53,19 +52,23 @@ def test_the_engine_draws_by_the_weights_of_the_miner(tmp_path):
     )  # fmt: skip
     dataset = PlateDataset(RenderedPlates("train", 8, ["brazilian"]), get_severity("clean"))
     ids = [dataset.source.draw(i).id for i in range(8)]
-    miner = HardExampleMiner(HardMiningConfig(hard_share_start=0.9, hard_share_end=0.9))
-    miner.update(ids, np.linspace(0, 1, 8))
-    expected, drawn, models = miner.probabilities(ids, 0), [], ModelSet.build(tiny)
+    drawn, objective = [], STAGES["stage4"].objective
 
-    def objective(models, batch, weights):
+    def forward(models, batch, weights):
         drawn.extend(batch.id)
-        return pixel_objective(models, batch, weights)
+        return objective.forward(models, batch, weights)
 
-    stage = Stage(
-        "toy", StageConfig(epochs=50, patience=50), objective, {"generator": models.generator}, models,
-        lambda: Validation(0.0, {}), lambda path, note: None, miner=miner,
+    stage = replace(
+        STAGES["stage4"], tag="toy", objective=replace(objective, forward=forward), refines=False,
+        validate=lambda models, plates: Validation(0.0, {}), save=lambda path, models, **note: None,
     )  # fmt: skip
-    run_stage(stage, dataset, Config(model=tiny, training=TrainingConfig(batch_size=8, precision="fp32")), tmp_path)
+    config = Config(model=tiny, training=TrainingConfig(batch_size=8, precision="fp32"))
+    mining = HardMiningConfig(hard_share_start=0.9, hard_share_end=0.9, ema=1.0)  # nothing is learnt on the way
+    config.progressive_training.stage4 = MiningStageConfig(epochs=50, patience=50, hard_mining=mining)
+    training = Training(stage, ModelSet.build(tiny), config, dataset, ValidationPlates([], precision="fp32"))
+    training.miner.update(ids, np.linspace(0, 1, 8))
+    expected = training.miner.chances(ids, 0)
+    run_stage(training, tmp_path)
     counts = np.array([drawn.count(i) for i in ids])
     chi_square = ((counts - 400 * expected) ** 2 / (400 * expected)).sum()
     assert counts.sum() == 400 and chi_square < 24.3  # 0.1 % of chances, 7 degrees of freedom
