@@ -145,6 +145,7 @@ def test_models_are_built_without_network():
 def test_data_files_are_there():
     for name in (
         "layouts.yaml",
+        "deform.cpp",
         "judge.safetensors",
         "small.safetensors",
         "small.md",

@@ -73,7 +73,7 @@ class ConfusionWeights:
         self.weights = (1.0 + self.step * confused).clamp(max=self.maximum).float()
 
 # %% ../../nbs/31_losses.lcofl.ipynb #c027
-Made = dict[str, Tensor]  # what networks made of N plates, by name
+Made = dict[str, Tensor]  # what was made of N plates, by name
 
 LossTerm = Callable[[Tensor, PlateBatch], Tensor]  # SR (N,3,H,W) in [0, 1] and its batch to (N,), one number a plate
 LOSS_TERMS: dict[str, LossTerm] = {
@@ -86,11 +86,9 @@ def lcofl_ec(
     made: Made,  # all of `LOSS_TERMS` (N,) and registered (N,); logits (N,K,36), target (N,K); embeddings as below
     config: LossConfig,  # weights of the terms
     guardrail: float = 1.0,  # factor on LCOFL, in [0, 1]
-    embed: float = 0.0,  # weight of the embedding consistency now; above 0 it needs embedding, anchor, perhaps negatives
+    embed: float = 0.0,  # weight of the embedding consistency now; above 0, embedding and anchor must be there
     classes: Tensor | None = None,  # (36,) class weights, as of `ConfusionWeights`; 1 if None
-) -> tuple[
-    dict[str, Tensor], dict[str, Tensor]
-]:  # weighted terms, whose sum is minimised; unweighted ones, to be shown
+) -> tuple[Made, Made]:  # weighted terms, whose sum is minimised; unweighted ones, to be shown
     "LCOFL-EC, and the terms of `config.extra`"
     logits, target, pairs = made["logits"], made["target"], made["registered"]
     terms = {

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .recognizer import norm
 from ..plates.datasets import to_canvas, to_tensor
 from ..plates.pictures import LR_SIZE, READING_SIZE
 
@@ -92,7 +91,7 @@ class Found:
 
 def _halve(before: int, after: int) -> tuple[nn.Module, ...]:
     "A convolution that halves the size"
-    return nn.Conv2d(before, after, 3, 2, padding=1, bias=False), norm(after), nn.SiLU()
+    return nn.Conv2d(before, after, 3, 2, padding=1, bias=False), nn.GroupNorm(1, after), nn.SiLU()
 
 # %% ../../nbs/22b_models.rectifier.ipynb #d018
 class Rectifier(nn.Module):

@@ -36,10 +36,7 @@ class PlainResidualBlock(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
         )
 
-    def forward(
-        self,
-        x: Tensor,  # (N, channels, h, w) features
-    ) -> Tensor:
+    def forward(self, x: Tensor):  # (N, channels, h, w) features
         return x + self.body(x)
 
 # %% ../../nbs/22c_models.text_prior.ipynb #d017
