@@ -7,8 +7,7 @@ import torch
 
 from lp_asrn.config import EmbedderConfig, LossConfig, ModelConfig, RecognizerConfig
 from lp_asrn.evaluation.judges import Judge, load_judge
-from lp_asrn.models.model_set import ModelSet
-from lp_asrn.models.weights import save_tensors
+from lp_asrn.models.model_set import ModelSet, save_tensors
 from lp_asrn.plates.datasets import PlateBatch, PlateDataset, in_order, loader
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates

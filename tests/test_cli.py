@@ -9,8 +9,7 @@ import pytest
 from helpers import ROOT, TINY, refused, run, run_process
 
 from lp_asrn.config import DATA_DIR
-from lp_asrn.models.model_set import load_models
-from lp_asrn.models.weights import load_tensors, save_tensors
+from lp_asrn.models.model_set import load_models, load_tensors, save_tensors
 from lp_asrn.plates.layouts import LAYOUTS
 from lp_asrn.settings import load_config, presets
 

@@ -9,7 +9,7 @@ import pytest
 from helpers import refused, run
 
 from lp_asrn.config import DATA_DIR
-from lp_asrn.models.weights import PRETRAINED
+from lp_asrn.models.model_set import PRETRAINED
 
 
 @pytest.fixture(scope="module")

@@ -81,9 +81,8 @@ def test_each_module_has_one_notebook():
 def test_a_module_is_short_and_imports_by_name(path):
     source = path.read_text(encoding="utf-8")
     lines = source.splitlines()
-    assert len(lines) <= 250 and max(map(len, lines)) <= 120, (
-        f"{len(lines)} lines, the longest of {max(map(len, lines))}"
-    )
+    own = source[source.find("\n# %% ..") :].splitlines()  # what is above, `__all__`, is nbdev's
+    assert len(lines) <= 250 and max(map(len, own)) <= 120, f"{len(lines)} lines, the longest of {max(map(len, own))}"
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             assert all(alias.name != "*" for alias in node.names), ast.unparse(node)

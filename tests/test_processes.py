@@ -13,7 +13,7 @@ import share_work
 import torch
 from helpers import TINY, command, environment, run_process
 
-from lp_asrn.models.weights import load_note, load_tensors, save_tensors
+from lp_asrn.models.model_set import load_note, load_tensors, save_tensors
 from lp_asrn.training.stages import parse_stages
 
 pytestmark = [

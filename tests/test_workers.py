@@ -3,7 +3,7 @@
 import torch
 from helpers import TINY, run_process
 
-from lp_asrn.models.weights import load_tensors
+from lp_asrn.models.model_set import load_tensors
 
 
 def test_any_number_of_workers_gives_the_same_weights(tmp_path):

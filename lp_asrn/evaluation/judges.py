@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import DATA_DIR, CheckpointError, UserError
+from ..models.model_set import load_module, load_tensors, named_tensors, save_tensors
 from ..models.recognizer import Reading, to_reading_size
-from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
 from ..plates.datasets import to_pictures
 from ..plates.layouts import ALPHABET, LAYOUTS, PAD, decode
 

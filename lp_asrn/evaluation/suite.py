@@ -118,7 +118,7 @@ def evaluate_sets(
         steps = s.draws * -(-len(s.dataset) // batch_size)
         progress = tqdm(s.batches(batch_size), s.severity, steps, leave=False, disable=None)
         found = read_set(
-            models.generator, readers, progress, combined.device, combined.precision, combined=combined, found=s.found
+            models, readers, progress, combined.device, combined.precision, combined=combined, found=s.found
         )
         found.split, name = s.split, (s.name, s.severity)
         outcomes[name], these = found, rows_of(found, *name)
@@ -169,9 +169,7 @@ def evaluate_sets(
     write_readings(folder / "readings.csv", outcomes)
     if readers and sets:
         first = next(in_order(sets[0].dataset, 8)).to(combined.device)
-        grid_of(models.generator, next(iter(readers.values())), first, 8, combined.precision).savefig(
-            folder / "samples.png"
-        )
+        grid_of(models, next(iter(readers.values())), first, 8, combined.precision).savefig(folder / "samples.png")
     write_report(
         folder / "report.html",
         rows,

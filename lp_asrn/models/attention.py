@@ -127,7 +127,7 @@ class EnhancedAttention(nn.Module):
         return x + x * self.mask(x)
 
 # %% ../../nbs/21_models.attention.ipynb #c025
-SCALES = (1, 2, 4)  # MSCA looks at 1/1, 1/2 and 1/4 of the size
+SCALES = (1, 2, 4)  # of MSCA: 1/1, 1/2 and 1/4 of the size
 
 
 class CharacterAttention(nn.Module):
@@ -149,7 +149,7 @@ class CharacterAttention(nn.Module):
         self,
         x: Tensor,  # (N, C, H, W), any height and width
     ) -> list[Tensor]:  # one (N, 1, H, W) in (0, 1) for each scale, full size first
-        "Where each scale sees characters"
+        "Where each scale finds characters"
         return [resize_to(torch.sigmoid(region(shrink(x, s))), x) for s, region in zip(SCALES, self.regions)]
 
     def forward(

@@ -30,10 +30,10 @@ class Geometry:
     def __post_init__(self):
         least = dict(groups=1, kernel_size=1, stride=1, padding=0, dilation=1)
         wrong = [f"{name} {getattr(self, name)}" for name, low in least.items() if getattr(self, name) < low]
-        if wrong or (self.remove_center and (self.kernel_size % 2 == 0 or self.taps < 1)):
-            raise ConfigError(
-                f"impossible deformable convolution: {', '.join(wrong) or 'remove_center needs an odd kernel of at least 3'}"
-            )
+        if self.remove_center and (self.kernel_size % 2 == 0 or self.taps < 1):
+            wrong.append("remove_center needs an odd kernel of at least 3")
+        if wrong:
+            raise ConfigError(f"impossible deformable convolution: {', '.join(wrong)}")
 
     @property
     def taps(self) -> int:
@@ -102,8 +102,8 @@ def pack(
 
 # %% ../../nbs/20a_models.deform_reference.ipynb #c018
 def _pad_to_powers_of_two(value: Tensor) -> Tensor:
-    "Zeros on the right and bottom of (N, C, H, W), so that grid_sample's coordinates are exact; as it is in a compiled or exported graph, where sizes may be free"
-    if torch.compiler.is_compiling():
+    "Zeros on the right and bottom of (N, C, H, W), so that grid_sample's coordinates are exact"
+    if torch.compiler.is_compiling():  # or exporting, where sizes may be free
         return value
     right, bottom = ((1 << (int(n) - 1).bit_length()) - int(n) for n in (value.shape[-1], value.shape[-2]))
     return F.pad(value, (0, right, 0, bottom)) if right or bottom else value

@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import CheckpointError, ModelConfig, UserError, from_dict
-from ..models.device import autocast
-from ..models.model_set import ModelSet
+from ..models.model_set import ModelSet, autocast
 from ..models.recognizer import bicubic_resize
 from ..models.rectifier import WHOLE, lr_and_crop
 from ..plates.datasets import to_canvas, to_tensor

@@ -58,7 +58,7 @@ class Look(nn.Module):
         self,
         picture: Tensor,  # (N, 3, 32, 96) in [0, 1]
     ) -> tuple[Tensor, Tensor]:
-        return self.rectifier.look(picture)
+        return self.rectifier.find(picture)
 
 # %% ../../nbs/61_reading.export.ipynb #d000
 def _logs(seen: RecognizerOutput) -> tuple[Tensor, Tensor]:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CheckpointError, UserError
+from ..models.model_set import architecture_of
 from ..models.recognizer import to_reading_size
 from ..models.rectifier import Rectifier
-from ..models.weights import architecture_of
 from .combine import CombinedReader, Logits, calibrations_of
 
 # %% ../../nbs/43c_reading.onnx.ipynb #c004

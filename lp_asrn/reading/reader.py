@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from ..config import UserError
-from ..models.device import pick_device
-from ..models.model_set import load_models
+from ..models.model_set import load_models, pick_device
 from ..plates.datasets import to_pictures
 from ..plates.layouts import LAYOUTS
 from ..plates.pictures import ASPECT, TOLERANCE, Corners, whole

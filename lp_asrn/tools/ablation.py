@@ -23,12 +23,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..config import Config, ConfigError, UserError, suggest, to_dict
-from ..evaluation.evaluate import readers_of, super_resolve
+from ..evaluation.evaluate import readers_of
 from ..evaluation.judges import load_judge, load_rapidocr, snap
-from ..models.device import autocast, pick_device
 from ..models.generator import bicubic
-from ..models.model_set import ModelSet, load_models, save_models
-from ..models.weights import load_tensors, save_tensors
+from lp_asrn.models.model_set import (
+    ModelSet,
+    autocast,
+    load_models,
+    load_tensors,
+    pick_device,
+    save_models,
+    save_tensors,
+)
 from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
 from ..plates.public_sets import read_data
@@ -174,14 +180,14 @@ def _begin(run: Run, shared: Path, last: str) -> None:
     save_models(place / "best.safetensors", models)
 
 # %% ../../nbs/65_tools.ablation.ipynb #c016
-def _train(a: Ablation, variant: Variant, seed: int) -> torch.nn.Module:
-    "Train what a variant has for itself, each stage from the one before it in this variant: the generator"
+def _train(a: Ablation, variant: Variant, seed: int) -> ModelSet:
+    "Train what a variant has for itself, each stage from the one before it in this variant"
     run = _run(a, variant, seed)
     if variant.shared:
         _begin(run, _train_shared(a, seed)[0].folder, variant.shared)
     for before, key in zip((variant.shared, *variant.stages), variant.stages):
         train_stage(run, replace(STAGES[key], after=before), resume=True)
-    return load_models(run.best(variant.stages[-1]))[0].eval().generator.to(run.device)
+    return load_models(run.best(variant.stages[-1]))[0].eval().to(run.device)
 
 # %% ../../nbs/65_tools.ablation.ipynb #c018
 def _wanted(a: Ablation, variant: Variant) -> dict[str, set[str]]:
@@ -237,9 +243,14 @@ def _run_one(a: Ablation, variant: Variant, seed: int) -> None:
     sets = {name: make for name, make in a.sets.items() if any(key.startswith(name) for key in wanted)}
     judges = {n: _load_reader(n) for n in sorted({k.rsplit("/", 1)[1] for k in wanted})}  # before hours of training
     mark, run = _mark(a, variant, seed), _run(a, variant, seed)
-    generator, precision = _train(a, variant, seed), run.config.training.precision
+    trained, precision = _train(a, variant, seed), run.config.training.precision
+
+    @torch.no_grad()
+    def enhance(b: PlateBatch) -> torch.Tensor:
+        return trained.super_resolve(b.lr.to(run.device), b.crop.to(run.device)).clamp(0, 1).float().cpu()
+
     with autocast(run.device, precision):
-        read = _score(lambda b: super_resolve(generator, b.to(run.device)).clamp(0, 1).float().cpu(), sets, judges)
+        read = _score(enhance, sets, judges)
         if variant.name == "full":
             fitted, models = calibrate(run), load_models(run.folder / "best.safetensors")[0].eval().to(run.device)
             combined = CombinedReader(models, fitted, device=run.device, precision=precision)
@@ -248,7 +259,7 @@ def _run_one(a: Ablation, variant: Variant, seed: int) -> None:
                 _write(a, name, seed, found, **(mark if by else {}))
     spent = [position_of(run.best(key).with_name("last.safetensors")).seconds for key in variant.stages]
     note = dict(preset=a.preset, stages=list(variant.stages), train_seconds=round(sum(spent)), **mark)
-    note["parameters"] = sum(p.numel() for p in generator.parameters())
+    note["parameters"] = sum(p.numel() for p in trained.generator.parameters())
     _write(a, variant.name, seed, read, **note, config=to_dict(run.config))
 
 # %% ../../nbs/65_tools.ablation.ipynb #c020

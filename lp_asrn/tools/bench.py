@@ -25,9 +25,8 @@ from ..config import DATA_DIR, Config, ModelConfig, UserError
 from ..losses.lcofl import ConfusionWeights
 from ..models.deform import BACKENDS, DeformConv, deform_conv, prepare_backend
 from ..models.deform_reference import Geometry
-from ..models.device import autocast, multiplies_bf16, pick_device
 from ..models.generator import PlainResidualBlock, bicubic
-from ..models.model_set import ModelSet, load_models
+from ..models.model_set import ModelSet, autocast, load_models, multiplies_bf16, pick_device
 from ..plates.datasets import collate, make_dataset, open_split
 from ..plates.pictures import list_images, read_image
 from ..reading.combine import calibrations_of

@@ -22,10 +22,8 @@ from ..config import Config, ConfigError, UserError, suggest
 from ..evaluation.evaluate import UNSEEN, pick_judges, readers_of
 from ..evaluation.judges import load_judge
 from ..evaluation.suite import PlateSet, TrackSet, evaluate_sets
-from ..models.device import pick_device
-from ..models.model_set import load_models
+from ..models.model_set import PRETRAINED, load_models, pick_device, weights_path
 from ..models.rectifier import find_plate
-from ..models.weights import PRETRAINED, weights_path
 from ..plates.check import check_data
 from ..plates.datasets import FilePlates, PlateDataset, RenderedPlates
 from ..plates.degrade import get_severity
@@ -39,7 +37,7 @@ from . import cli, options
 from ..training import batches
 from ..training.monitor import TensorBoardServer
 from ..training.record import conclude, recorded, runs_in
-from ..training.run import Run, check_start, open_data, train_stage
+from ..training.run import Run, check_start, train_stage
 from ..training.stages import dependents, parse_stages
 from ..training.trainer import Interrupted
 
@@ -66,7 +64,6 @@ def _train(o: options.TrainOptions, begin: Callable[[], None]) -> None:
             _refuse(folder, tags, o)
         run = Run(settings, folder, device, tensorboard=not o.no_tensorboard)
         check_start(run, stages, o.resume)
-        open_data(run)
         if main:
             stack.enter_context(recorded(folder, settings, device))
         batches.wait()  # nothing is deleted before all are ready

@@ -52,6 +52,13 @@ class _NotebookLine:
     def flush(self) -> None:
         pass
 
+
+def _bar(mode: str, **how: object) -> tqdm:
+    "A bar in a terminal or a notebook, else one that shows nothing"
+    if mode == "notebook":
+        return tqdm(file=_NotebookLine(), ncols=100, **how)
+    return tqdm(dynamic_ncols=True, disable=mode != "terminal", **how)
+
 # %% ../../nbs/52_training.monitor.ipynb #c006
 class Progress:
     "Stage, epoch, step, time left and loss of one stage"
@@ -62,42 +69,37 @@ class Progress:
         epochs: int,  # of the stage
         steps: int,  # in an epoch
         first: int = 0,  # steps of the stage that were done before
-        mode: Literal["terminal", "notebook", "plain", "silent"] | None = None,  # None = `display_mode()`
     ):
-        self.name, self.epochs, self.steps, self.mode = name, epochs, steps, mode or display_mode()
-        self.done, self._shown = first // steps, float("-inf")  # epochs; when the bar was refreshed
-        place = dict(file=_NotebookLine(), ncols=100) if self.mode == "notebook" else dict(dynamic_ncols=True)
-        off = self.mode not in ("terminal", "notebook")
-        self.bar = tqdm(total=epochs * steps, desc=name, initial=first, unit="step", disable=off, **place)
+        self.name, self.epochs, self.steps, self.mode = name, epochs, steps, display_mode()
+        self.bar = _bar(self.mode, total=epochs * steps, desc=name, initial=first, unit="step")
+        self.done, self._shown = first, float("-inf")  # steps; when the bar was refreshed
 
     def step(
         self,
-        done: int,  # steps of the stage, this one included
         loss: object,  # a number or a scalar tensor
     ) -> None:
         "Tell of a step"
+        self.done += 1
         if not self.bar.disable and time.monotonic() - self._shown >= 0.1:
-            self._shown = time.monotonic()
-            epoch = (done - 1) // self.steps + 1
+            self._shown, epoch = time.monotonic(), (self.done - 1) // self.steps + 1
             self.bar.set_postfix_str(f"epoch {epoch}/{self.epochs}, loss {float(loss):.4g}", refresh=False)
-            self.bar.update(done - self.bar.n)
+            self.bar.update(self.done - self.bar.n)
 
-    def epoch(
+    def validation(
         self,
-        done: int,  # epochs of the stage, this one included
         scalars: dict,  # name -> number; all are shown
     ) -> None:
         "Tell of a validation"
-        self.done, values = done, "  ".join(f"{name} {float(value):.4g}" for name, value in scalars.items())
-        self.bar.update(done * self.steps - self.bar.n)
+        values = "  ".join(f"{name} {float(value):.4g}" for name, value in scalars.items())
         if self.mode in ("terminal", "plain"):
-            tqdm.write(f"{self.name} epoch {done}/{self.epochs}  {values}", file=sys.stderr)
+            tqdm.write(f"{self.name} epoch {self.done // self.steps}/{self.epochs}  {values}", file=sys.stderr)
 
     def close(self) -> None:
         "End the display; a notebook keeps the stage and the epochs alone"
+        self.bar.update(self.done - self.bar.n)
         self.bar.close()
         if self.mode == "notebook":
-            self.bar.fp.write(f"{self.name}: {self.done} of {self.epochs} epochs")
+            self.bar.fp.write(f"{self.name}: {self.done // self.steps} of {self.epochs} epochs")
 
 # %% ../../nbs/52_training.monitor.ipynb #c013
 _CHILD = """

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,8 +46,7 @@ from .stages import STAGES
 from .trainer import Interrupted
 
 # %% ../../nbs/59b_training.record.ipynb #c004
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+_now = partial(datetime.now, timezone.utc)
 
 
 def _source() -> str | None:
@@ -84,11 +84,15 @@ def recorded(
     try:
         lock.acquire()
     except Timeout:
-        holder = f"pid {starts[-1]['pid']}" if starts else "another process"
+        who = f"pid {starts[-1]['pid']}" if starts else "another process"
         hint = "Wait until it has ended, or give another --save-dir"
-        raise UserError(f"{folder} is in use: {holder} trains there. {hint}") from None
+        raise UserError(f"{folder} is in use: {who} trains there. {hint}") from None
     versions = {"python": platform.python_version()} | {name: version(name) for name in ("lp_asrn", "torch", "numpy")}
-    start = {"command": shlex.join(["lp_asrn", *sys.argv[1:]]), "pid": os.getpid(), "started": _now()}
+    start = {
+        "command": shlex.join(["lp_asrn", *sys.argv[1:]]),
+        "pid": os.getpid(),
+        "started": _now().isoformat(timespec="seconds"),
+    }
     start |= {"seed": config.training.seed, "device": str(device), "versions": versions, "source": _source()}
     start |= {"threads": torch.get_num_threads(), "processes": world_size()}  # other numbers of them give other bits
     try:
@@ -100,7 +104,7 @@ def recorded(
         start["outcome"] = "interrupted" if stopped else f"failed: {first_line(e)}"
         raise
     finally:
-        start["ended"] = _now()
+        start["ended"] = _now().isoformat(timespec="seconds")
         _write(folder, [*starts, start])
         lock.release()
 
@@ -120,11 +124,9 @@ class RunSummary:
 
 def _held(folder: Path) -> bool:
     "Whether a process trains there"
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return False
-    except (Timeout, PermissionError):
-        return True
+    with contextlib.suppress(Timeout, PermissionError), FileLock(folder / ".lock", timeout=0):
+        return False
+    return True
 
 
 def runs_in(
@@ -141,8 +143,7 @@ def runs_in(
         stage, p = "", Position()
         with contextlib.suppress(CheckpointError, IndexError):
             stage, p = states[-1].parent.name, position_of(states[-1])
-        best = p.best if p.history else None
-        found.append(RunSummary(place, started, len(starts), outcome, stage, p.epoch, best))
+        found.append(RunSummary(place, started, len(starts), outcome, stage, p.epoch, p.best if p.history else None))
     return found
 
 # %% ../../nbs/59b_training.record.ipynb #c010
@@ -154,21 +155,12 @@ def _join(views: list[dict[str, Posterior]]) -> dict[str, Posterior]:
     return {name: Posterior.join([v[name] for v in views]) for name in views[0]}
 
 
-def _validation_plates(run: Run) -> Source:
-    "Plates of the validation texts: as many as wanted if they are rendered"
-    many = replace(run.config, data=replace(run.config.data, num_val=READINGS))
-    return run.source("val") if run.table else open_split(many, "val")
-
-
 def _validation_tracks(run: Run, source: Source) -> list[Track]:
     "Tracks of validation plates; none if the user's data has none"
     c, d = run.config, run.config.data
-    severity, seed, found = get_severity(d.severity), c.training.seed, d.unrectified > 0
-    if isinstance(source, FilePlates):
-        tracks = FileTracks(source, severity, seed, unrectified=found)
-    else:
-        size = 16 * c.model.scale, c.model.scale
-        tracks = RenderedTracks("val", TRACKS, d.layouts, severity, seed, 5, *size, found)
+    how, found = (get_severity(d.severity), c.training.seed), d.unrectified > 0
+    rendered = partial(RenderedTracks, "val", TRACKS, d.layouts, *how, 5, 16 * c.model.scale, c.model.scale, found)
+    tracks = FileTracks(source, *how, unrectified=found) if isinstance(source, FilePlates) else rendered()
     return [t for t in (tracks[i] for i in range(min(TRACKS, len(tracks)))) if len(t.lr) > 1]
 
 
@@ -188,7 +180,8 @@ def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks
     path = run.folder / "best.safetensors"
     models, note = load_models(path)
     combined = CombinedReader(models.eval().to(run.device), device=run.device, precision=run.config.training.precision)
-    source = _validation_plates(run)
+    many = replace(run.config, data=replace(run.config.data, num_val=READINGS))
+    source = run.source("val") if run.table else open_split(many, "val")  # as many as wanted if they are rendered
     plates, views, texts = make_dataset(run.config, source, train=False), [], []
     own = run.table and all(source.draw(i).lr is not None for i in range(len(source)))  # the same LR in each draw
     batches = (b for draw in range(1 if own else 8) for b in in_order(plates, 100, draw))
@@ -199,9 +192,8 @@ def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks
     fitted = {"lr": fit_calibration(_join(views), texts, combined.grammar)}
     if tracks := _validation_tracks(run, source):
         fitted["tracks"] = _fit_tracks(combined, fitted["lr"], tracks)
-    save_models(
-        path, models, **{k: note[k] for k in note.keys() - {"kind", "model", "calibration"}}, **calibration_note(fitted)
-    )
+    note = {k: v for k, v in note.items() if k not in ("kind", "model", "calibration")}
+    save_models(path, models, **note, **calibration_note(fitted))
     also = f" and {fitted['tracks'].readings} of tracks" if tracks else ""
     run.log(f"calibrated on {fitted['lr'].readings} readings of validation plates{also}")
     return fitted
@@ -210,13 +202,10 @@ def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks
 def _stages_reached(run: Run, judge: Judge, batches: list[PlateBatch]) -> dict[str, dict]:
     "Of each stage of the generator: plates that the judge reads, PSNR, gain on the one before with its interval"
     out, before = {}, None
-    for s in STAGES.values():
-        if not (s.draws and run.best(s.key).is_file()):
-            continue
-        generator = load_models(run.best(s.key))[0].eval().to(run.device).generator
-        found = read_set(
-            generator, readers_of(judge), batches, run.device, run.config.training.precision, inputs=("sr",)
-        )
+    for s in [s for s in STAGES.values() if s.draws and run.best(s.key).is_file()]:
+        models = load_models(run.best(s.key))[0].eval().to(run.device)
+        how = dict(device=run.device, precision=run.config.training.precision, inputs=("sr",))
+        found = read_set(models, readers_of(judge), batches, **how)
         texts, known = found.readings["sr", "judge"], [p for p in found.psnr["sr"] if p == p]  # nan: not registered
         read = float(np.mean(found.right("sr", "judge")))
         out[s.key] = {"all": read, "psnr": float(np.mean(known)) if known else None}
@@ -224,8 +213,7 @@ def _stages_reached(run: Run, judge: Judge, batches: list[PlateBatch]) -> dict[s
         if before:
             gain = compare(found.truth, texts, before, found.truth)
             out[s.key]["gain"] = gain = [gain.difference, gain.low, gain.high]
-            points = "{:+.1f} points on the stage before (95 %: {:+.1f} to {:+.1f})"
-            line += ", " + points.format(*(100 * v for v in gain))
+            line += ", {:+.1f} points on the stage before (95 %: {:+.1f} to {:+.1f})".format(*(100 * v for v in gain))
         before = texts
         run.log(line)
     return out
@@ -254,9 +242,9 @@ def conclude(run: Run) -> None:
     combined = CombinedReader(models.eval().to(run.device), calibrations_of(note, "best.safetensors"), **how)
     judge, held_out = load_judge()[0].to(run.device), _held_out(run)
     run.log("the judge is frozen and was never trained with a generator")
-    readers = readers_of(judge, models.recognizer)
-    evaluate_sets(combined, readers, held_out, run.folder, {"after": note["stage"]}, log=run.log)
+    readers, about = readers_of(judge, models.recognizer), {"after": note["stage"]}
+    evaluate_sets(combined, readers, held_out, run.folder, about, log=run.log)
     stages = _stages_reached(run, judge, list(held_out[0].batches(100)))
     (run.folder / "stages.json").write_text(json.dumps(stages, indent=1) + "\n", encoding="utf-8")
-    files = "best.safetensors, report.html, metrics.json, readings.csv, stages.json, samples.png"
-    run.log(f"written to {run.folder}: {files}")
+    files = ("best.safetensors", "report.html", "metrics.json", "readings.csv", "stages.json", "samples.png")
+    run.log(f"written to {run.folder}: {', '.join(files)}")
