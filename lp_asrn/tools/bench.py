@@ -123,7 +123,7 @@ def _reading_table(timings: Sequence[Timing], peak: float) -> str:
 WARM_UP = 2  # steps that are not counted
 YARDSTICK = "conv 3x3"  # of the deformable convolution
 
-
+# %% ../../nbs/63_tools.bench.ipynb #c011b
 def bench_training(
     config: Config,
     device: torch.device,
