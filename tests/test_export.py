@@ -63,7 +63,6 @@ def test_mistakes_are_one_line(graphs, checkpoint, picture, tmp_path):
         refused(run("read", crop, "--checkpoint", tmp_path / "few" / "reader.onnx"), name, "no such graph")
         shutil.copy(graphs / name, tmp_path / "few" / name)
     refused(run("bench", "--checkpoint", graphs / "reader.onnx"), "not a checkpoint")
-    refused(run("bench", "--plot", "x.png"), "bench deform")
     refused(
         run("evaluate", "--checkpoint", graphs / "reader.onnx", "--num", 4, "--save-dir", tmp_path / "scores"),
         "not a checkpoint",

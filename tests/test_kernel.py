@@ -103,8 +103,6 @@ def test_bench_compares_what_is_here():
     "words, fragment",
     [
         (("--groups", 5), "divisor"),
-        (("--plot", "x.jpg"), ".png"),
-        (("--plot", "nowhere/x.png"), "exists"),
         (("--batch", 0), "at least 1"),
         (("--batch", 10**6, "--height", 10**4, "--width", 10**4), "cannot be timed"),
     ],

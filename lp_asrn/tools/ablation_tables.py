@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['WHOLE', 'BASE', 'VARIANTS', 'REFERENCES', 'OWN', 'UNTRAINED', 'Results', 'DRAWS', 'COLUMN', 'COLUMNS', 'LEAST', 'T95',
-           'Variant', 'read_results', 'seeds_of', 'right_of', 'accuracy', 'Worth', 'half_width', 'worth', 'table_rows',
-           'as_text']
+           'Variant', 'config_of', 'read_results', 'seeds_of', 'right_of', 'accuracy', 'Worth', 'half_width', 'worth',
+           'table_rows', 'as_text']
 
 # %% ../../nbs/64_tools.ablation_tables.ipynb #c003
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from ..config import DATA_DIR, UserError
+from ..config import DATA_DIR, Config, UserError
+from ..settings import load_config
 from .cli import aligned
 
 # %% ../../nbs/64_tools.ablation_tables.ipynb #c003b
@@ -55,6 +57,22 @@ REFERENCES = {"bicubic": "bicubic", "bilinear": "bilinear", "lr_reader": "LR, re
 REFERENCES |= {"both": "LR and SR, read together by the full method", "hr": "HR"}
 OWN = "lr_reader", "both"  # of the references: read by a reader of their own, which goes by their name
 UNTRAINED = "bicubic", "bilinear", "hr"  # of the references: the same for all seeds
+
+# %% ../../nbs/64_tools.ablation_tables.ipynb #c003c
+def config_of(
+    variant: Variant,
+    seed: int,  # of plates, weights and order
+    preset: str = "demo",  # whose sizes and epochs are meant
+    base: Sequence[str] | None = None,  # differences of every run; None = `BASE` for demo, and none for another preset
+) -> Config:
+    "Settings of one run, on rectified plates; the epochs of generator stages that it leaves out go to its main stage"
+    base = (BASE if preset == "demo" else ()) if base is None else base
+    always = "data.unrectified=0", f"training.seed={seed}"
+    config = load_config(preset, overrides=[*base, *always, *variant.settings])
+    own = {"stage1"} | set(variant.stages) if variant.shared == "stage1" else set(variant.stages)
+    main = getattr(config.progressive_training, "stage2" if "stage2" in variant.stages else "stage1")
+    main.epochs += sum(getattr(config.progressive_training, key).epochs for key in WHOLE if key not in own)
+    return config
 
 # %% ../../nbs/64_tools.ablation_tables.ipynb #c004
 Results = dict[tuple[str, int], dict]  # (variant or reference, seed) -> its file

@@ -110,12 +110,11 @@ def _rendered_sets(
     o: options.EvaluateOptions, severities: dict, splits: list[str], layouts: list[str], scale: int, num_slots: int
 ) -> tuple[list[PlateSet], list[TrackSet]]:
     "Rendered plates and tracks"
-    sets, tracks, height = [], [], 16 * scale
+    sets, tracks, height, wide = [], [], 16 * scale, o.crops != "rectified"
     for split, (name, severity) in itertools.product(splits or ["test"], severities.items()):
         end = "" if split == "test" else f", {split}"
         for title, unseen in (("rendered", False), (UNSEEN, True)):
-            drawn = dict(height=height, wide=o.crops != "rectified", unseen_face=unseen)
-            plates = RenderedPlates(split, o.num, layouts, **drawn)
+            plates = RenderedPlates(split, o.num, layouts, height=height, wide=wide, unseen_face=unseen)
             dataset = functools.partial(PlateDataset, plates, severity, num_slots, scale)
             sets += _both_ways(o, title + end, name, dataset, split, o.draws)
         for come in WAYS[o.crops] if o.frames and o.frames > 1 else ():
@@ -161,9 +160,8 @@ def _plate_sets(
     if not severities:
         raise UserError("--severity names no severity")
     splits = list(dict.fromkeys(filter(None, (o.split or "").split(","))))
-    for split in splits:
-        if split not in SPLITS:
-            raise ConfigError(f"--split: unknown split '{split}'" + suggest(split, SPLITS))
+    if unknown := [split for split in splits if split not in SPLITS]:
+        raise ConfigError(f"--split: unknown split '{unknown[0]}'" + suggest(unknown[0], SPLITS))
     named = [layout.name for layout in get_layouts(o.layouts)] or Config().data.layouts
     if o.data_root is None:
         return _rendered_sets(o, severities, splits, named, scale, num_slots)
@@ -197,11 +195,10 @@ def export(
     folder = Path(o.output)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder")
-    graphs = [f"{name}.onnx" for name in ("generator", "reader", "recognizer", "rectifier")]
-    there = [name for name in graphs if (folder / name).exists()]
+    there = [n for n in ("generator", "reader", "recognizer", "rectifier") if (folder / f"{n}.onnx").exists()]
     if there and not o.overwrite:
         ways = "give --overwrite to replace them, or another folder"
-        raise UserError(f"{folder} holds {', '.join(there)} already: {ways}")
+        raise UserError(f"{folder} holds {', '.join(f'{n}.onnx' for n in there)} already: {ways}")
     models, note = load_models(o.checkpoint)
     print("exporting and comparing with PyTorch (a minute)", flush=True)
     for row in export_onnx(models.eval(), calibrations_of(note, o.checkpoint), folder):

@@ -77,34 +77,32 @@ def _control(name: str, value) -> widgets.Widget:
 
 # %% ../../nbs/68_tools.widgets.ipynb #c008a
 class _Bench(widgets.VBox):
-    "What the controls do"
-
     @property
     def camera(self) -> Camera:
         "As the controls say"
-        return Camera(**{name: control.value for name, control in self.settings.items()})
+        return Camera(**{name: c.value for name, c in self.settings.items()})
 
     def _replate(self, change=None) -> None:
         "Render the plate that is typed, or find it in one's own picture"
         text, layout = self.text.value.upper(), get_layout(self.layout_name.value)
         if self.picture is not None:
-            corners = self.reader.combined.look_at_crops([self.picture]).corners[0].cpu().numpy()
-            self.hr = resample(self.picture, corners * self.picture.shape[1::-1])
+            (reading,) = self.reader.read([self.picture])
+            self.hr = resample(self.picture, np.array(reading.corners[0]))
         elif layout.fits(text):
             self.hr = render_plate(text, layout, np.random.default_rng(3))
         else:
-            wrong = f"'{text}' is no text of {layout.name}: {layout.mask} (L a letter, D a digit)"
-            self.message.value = f"<b>{html.escape(wrong)}</b>"
+            wrong = html.escape(f"'{text}' is no text of {layout.name}: {layout.mask} (L a letter, D a digit)")
+            self.message.value = f"<b>{wrong}</b>"
             return
         self._refresh()
 
     def _draw(self, change=None) -> None:
         "All settings at once, as the severity draws them"
         if self.severity.value:
-            drawn, self._quiet = asdict(SEVERITIES[self.severity.value].draw(np.random.default_rng(self.seed))), True
+            drawn, self._quiet = SEVERITIES[self.severity.value].draw(np.random.default_rng(self.seed)), True
             for name, control in self.settings.items():
-                control.value = drawn[name]
-            self._quiet = False
+                control.value = getattr(drawn, name)
+        self._quiet = False
         self._refresh()
 
     def _again(self, button=None) -> None:
@@ -115,8 +113,8 @@ class _Bench(widgets.VBox):
     def _refresh(self, change=None) -> None:
         "Draw the picture anew"
         if not self._quiet:
-            figure = bench_figure(self.hr, self.camera, self.reader, self.text.value.upper(), self.seed)
-            self.message.value, self.image.value = "", to_png(figure)
+            shown = self.hr, self.camera, self.reader, self.text.value.upper(), self.seed
+            self.message.value, self.image.value = "", to_png(bench_figure(*shown))
 
 # %% ../../nbs/68_tools.widgets.ipynb #c008b
 class DegradationBench(_Bench):
