@@ -30,8 +30,8 @@ from ..models.generator import PlainResidualBlock, bicubic
 from ..models.model_set import ModelSet, load_models
 from ..plates.datasets import collate, make_dataset, open_split
 from ..plates.pictures import list_images, read_image
-from ..reading.combine import calibrations_of
-from ..reading.export import export_onnx
+from ..reading.calibration import calibrations_of
+from ..reading.onnx import export_onnx
 from ..reading.reader import Reader
 from ..settings import load_config
 from .cli import aligned, at_least
@@ -140,7 +140,7 @@ def bench_reading(
     out = []
     for batch in batches:
         some = [crops[i % len(crops)] for i in range(batch)]
-        lr = reader.look(some).lr
+        lr = reader.encode(some).lr
         for name, network in networks.items():
             with torch.inference_mode(), autocast(device, reader.combined.precision):
                 times = time_calls(functools.partial(network, lr), device, seconds)

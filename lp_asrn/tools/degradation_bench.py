@@ -22,6 +22,7 @@ from ..plates.degrade import SEVERITIES, Camera, expose
 from ..plates.layouts import LAYOUTS, get_layout
 from ..plates.pictures import read_image, resample, whole
 from ..plates.render import render_plate
+from ..reading.combine import alone
 from ..reading.decoding import Decoded
 from ..reading.reader import Reader
 
@@ -36,11 +37,11 @@ def bench_figure(
     "LR, SR and HR, each with what is read in it and the probability that it is right"
     combined = reader.combined
     lr = expose(hr, camera, np.random.default_rng(seed))
-    seen, sharp = (combined.look_at_crops([p], [whole(p)]) for p in (lr, hr))
-    read = lambda who, looked: who.decode(looked.views, count=1)[0]
+    seen, sharp = (combined.encode_crops([p], [whole(p)]) for p in (lr, hr))
+    read = lambda who, looked: who.decode(looked.experts, count=1)[0]
     shown = {
         "LR, read directly": (lr, read(reader.direct, seen)),
-        "SR": (to_pictures(seen.sr)[0], read(combined.alone("sr"), seen)),
+        "SR": (to_pictures(seen.sr)[0], read(alone(combined, "sr"), seen)),
         "HR": (hr, read(combined, sharp)),
     }
     figure = Figure(figsize=(10.6, 2.7), dpi=75, layout="constrained")
@@ -146,7 +147,7 @@ class DegradationBench(widgets.VBox):
 
     def _found(self) -> np.ndarray:
         "The plate in one's own picture"
-        corners = self.reader.combined.look_at_crops([self.own]).corners[0].cpu().numpy()
+        corners = self.reader.combined.encode_crops([self.own]).corners[0].cpu().numpy()
         return resample(self.own, corners * self.own.shape[1::-1])
 
     def _take(self, change=None) -> None:

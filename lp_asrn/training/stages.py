@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from ..config import Config, ConfigError, ModelConfig, StageConfig, suggest
-from ..evaluation.evaluate import grid_of, read_set, readers_of
+from ..evaluation.evaluate import grid_of, read_set
+from ..evaluation.judges import readers_of
 from ..evaluation.figures import confusion_figure
 from ..evaluation.judges import Judge, judge_read, save_judge
 from ..evaluation.metrics import character_accuracy, confusion_matrix
