@@ -131,7 +131,7 @@ def load_rapidocr() -> ReadFn:  # raw readings
             found = ocr(cv2.cvtColor(low, cv2.COLOR_RGB2BGR), use_det=False, use_cls=False, use_rec=True)
             text = (found.txts or [""])[0].upper()
             readings.append(Reading("".join(c for c in text if c in ALPHABET), float((found.scores or [0.0])[0])))
-        return read_rawings
+        return readings
 
     return read_raw
 

@@ -50,13 +50,8 @@ def _ground(layout: Layout, rng: np.random.Generator) -> np.ndarray:  # (_FLAT, 
 Lettering = tuple[str, float, float]  # font, weight of the strokes, width of the characters relative to the layout's
 
 
-def _flat(
-    ground: np.ndarray,  # as of `_ground`
-    text: str,
-    layout: Layout,
-    lettering: Lettering,
-) -> np.ndarray:  # (_FLAT + 2 _RIM, w + 2 _RIM, 6) float32, sums to 1
-    "A plate with its text on a car, as shares of paints"
+def _flat(ground: np.ndarray, text: str, layout: Layout, lettering: Lettering) -> np.ndarray:
+    "A `_ground` with a text on it, on a car: (_FLAT + 2 _RIM, w + 2 _RIM, 6) float32 shares of paints, sums to 1"
     font, weight, stretch = lettering
     h, w = ground.shape[:2]
     _, top, _, bottom = layout.characters.box
@@ -189,7 +184,7 @@ def _show(crop: _Crop, flat: np.ndarray, pose: np.ndarray, scale: int = 4) -> tu
     sharp = crop.warp(flat, pose, scale) @ colours + large
     return tuple(p.round().clip(0, 255).astype(np.uint8) for p in (paints @ colours + light, sharp))
 
-
+# %% ../../nbs/48_reading.evidence.ipynb #d009
 class _Candidates:
     "Texts of known layouts, drawn flat in any lettering and compared with a crop"
 
