@@ -67,7 +67,7 @@ class Trust:
     accepted: float | None  # part of the readings that is accepted; None: no threshold for that error rate
     accepted_wrong: float | None  # part of those that is wrong; None: none is accepted
 
-
+# %% ../../nbs/45_evaluation.rows.ipynb #d004
 @dataclass(slots=True)
 class Row:
     "One input read by one reader: a line of a table, and a row of metrics.json"

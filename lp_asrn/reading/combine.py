@@ -67,13 +67,13 @@ class TorchNetworks:
 
     @torch.inference_mode()
     def find(self, native: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-        "Corners (N, 4, 2), in shares of the crop, and doubt (N,) of crops (N, 3, 64, 128) on canvases, of `size` (N, 2)"
+        "Corners (N, 4, 2) in shares of crops (N, 3, 64, 128) on canvases, of `size` (N, 2); doubt (N,)"
         found = self.models.rectifier(native, size)
         return found.corners, found.doubt
 
     @torch.inference_mode()
     def encode(self, lr: Tensor, crop: Tensor) -> tuple[Tensor, Logits, Logits]:
-        "Pictures (N, 3, H, W) of `lr` (N, 3, 16, 48) and `crop` (N, 3, 32, 96): SR, or what is sharp; the experts' logits"
+        "Pictures (N, 3, H, W) of `lr` (N, 3, 16, 48) and `crop` (N, 3, 32, 96), and the experts' logits"
         with autocast(self.device, self.precision):
             own, sharp = pictures_of(crop, self.config.scale)
             found = self.models.lr_reader.encode(crop)
@@ -198,7 +198,7 @@ class CombinedReader(Decoder):
         return picture, {e: self.posterior(x) for e, x in zip(EXPERTS, logits)}
 
     def encode_native(self, native: Tensor, size: Tensor, corners: Tensor | None = None) -> Encoded:
-        "Crops on canvases, as of the networks; without `corners` the plate is found, or the whole crop if that is surer"
+        "Crops on canvases, as of the networks; without `corners` the plate is found, or all of it if surer"
         if corners is not None:
             return _between(self, native, size, corners.to(native.device), torch.zeros(len(native)))
         found = _between(self, native, size, *self.networks.find(native, size))

@@ -70,7 +70,7 @@ class ReadPicture(_Graph):
 
 
 class ReadCrop(_Graph):
-    "`lr` (N, 3, 16, 48) and `crop` (N, 3, 32, 96) to SR, what the recogniser finds in it, and the LR reader in the crop"
+    "`lr` (N, 3, 16, 48) and `crop` (N, 3, 32, 96) to SR and what both experts find"
 
     def forward(self, lr: Tensor, crop: Tensor) -> tuple[Tensor, ...]:
         found = self.lr_reader.encode(crop)
