@@ -6,7 +6,7 @@
 __all__ = ['Lettering', 'Hypothesis', 'weigh']
 
 # %% ../../nbs/48_reading.evidence.ipynb #c003
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -37,13 +37,12 @@ def _ground(layout: Layout, rng: np.random.Generator) -> np.ndarray:  # (_FLAT, 
     cover = np.zeros((_FLAT, round(layout.aspect * _FLAT), len(_PAINTS)), np.float32)
     cover[..., 0] = 1
     for item in layout.items:
-        draws = 8 if item.shape in ("text", "code") else 1
-        seen = np.zeros((*cover.shape[:2], 3), np.uint8), np.zeros(cover.shape[:2], np.float32)
+        draws, mean = 8 if item.shape in ("text", "code") else 1, np.zeros(cover.shape[:2], np.float32)
         for _ in range(draws):
-            seen[0][:] = 0
-            draw_item(seen[0], replace(item, colour="#ffffff"), Style([0, 0, 0], [0, 0, 0]), rng)
-            seen[1][:] += seen[0][..., 0] / np.float32(255 * draws)
-        _paint(cover, seen[1] * item.chance, item.colour)
+            canvas = np.zeros((*cover.shape[:2], 3), np.uint8)
+            draw_item(canvas, replace(item, colour="#ffffff"), Style([0, 0, 0], [0, 0, 0]), rng)
+            mean += canvas[..., 0] / np.float32(255 * draws)
+        _paint(cover, mean * item.chance, item.colour)
     return cover
 
 # %% ../../nbs/48_reading.evidence.ipynb #d001
@@ -73,9 +72,8 @@ def _flat(ground: np.ndarray, text: str, layout: Layout, lettering: Lettering) -
     return car
 
 # %% ../../nbs/48_reading.evidence.ipynb #c015
-_LIGHT = 2.5  # sigma of what passes for light, in LR px
+_LIGHT, _WIDEST = 2.5, 2.5  # sigma of what passes for light, and of the widest blur, in LR px
 _FINE = 2  # a plate is blurred at this many px per LR px
-_WIDEST = 2.5  # sigma of the blur, in LR px
 
 
 def _grey(picture: np.ndarray) -> np.ndarray:  # (H, W) float32
@@ -83,10 +81,9 @@ def _grey(picture: np.ndarray) -> np.ndarray:  # (H, W) float32
     return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
 
 
-def _blur(picture: np.ndarray, sigma: float, sigma_y: float = 0.0) -> np.ndarray:
+def _blur(x: np.ndarray, sigma: float, sigma_y: float = 0.0) -> np.ndarray:
     "Gaussian blur; any number of channels"
-    soft = cv2.GaussianBlur(picture, (0, 0), sigma, sigmaY=sigma_y, borderType=cv2.BORDER_REPLICATE)
-    return soft.reshape(picture.shape)
+    return cv2.GaussianBlur(x, (0, 0), sigma, sigmaY=sigma_y, borderType=cv2.BORDER_REPLICATE).reshape(x.shape)
 
 
 def _strokes(picture: np.ndarray) -> np.ndarray:  # (h, w, ...) float32
@@ -111,8 +108,8 @@ class _Crop:
 
     def blurred(self, flat: np.ndarray, pose: np.ndarray) -> np.ndarray:  # (h, w, 6)
         "A flat plate at its place, blurred and sampled"
-        x, y = np.exp(pose[8:]) * _FINE
-        return cv2.resize(_blur(self.warp(flat, pose, _FINE), x, y), (self.w, self.h), interpolation=cv2.INTER_AREA)
+        soft = _blur(self.warp(flat, pose, _FINE), *np.exp(pose[8:]) * _FINE)
+        return cv2.resize(soft, (self.w, self.h), interpolation=cv2.INTER_AREA)
 
     def colours(self, paints: np.ndarray, wanted: np.ndarray) -> np.ndarray:  # (6, ...) float32
         "The paints' colours by least squares; a touch of ridge, as a paint may be out of sight"
@@ -165,14 +162,13 @@ class Hypothesis:
     residual: np.ndarray  # (h, w) float32: LR less the rendering, grey levels
 
 
-def _poses(layout: Layout, crop: _Crop, rng: np.random.Generator, number: int = 40) -> list[np.ndarray]:  # each (10,)
+def _poses(layout: Layout, crop: _Crop, rng: np.random.Generator) -> Iterator[np.ndarray]:  # each (10,)
     "Where a plate may lie in a crop: from edge to edge but for an error of the rectifier, or as crops come"
-    size, found = np.array([crop.w, crop.h]), []
-    for _ in range(number):
-        view = draw_view(layout.aspect, rng)
+    for _ in range(40):
+        view, size = draw_view(layout.aspect, rng), np.array([crop.w, crop.h])
         near = whole(crop.lr) + rng.normal(0, 0.04, (4, 2)) * size
-        found += [near, view.corners / view.size[::-1] * size]
-    return [np.r_[corners.ravel(), np.log([0.6, 0.6])] for corners in found]
+        for corners in (near, view.corners / view.size[::-1] * size):
+            yield np.r_[corners.ravel(), np.log([0.6, 0.6])]
 
 # %% ../../nbs/48_reading.evidence.ipynb #d004
 def _show(crop: _Crop, flat: np.ndarray, pose: np.ndarray, scale: int = 4) -> tuple[np.ndarray, np.ndarray]:  # uint8
@@ -249,7 +245,6 @@ def weigh(
     rests, size = [crop.residual(f, pose) for f in flats], max(float(plate.sum()), 1.0)
     mean = np.array([float(plate @ np.square(rest)) / size for rest in rests])
     logs = -_INDEPENDENT * size / 2 * np.log(mean + 1 / 12)
-    likelihoods = np.exp(logs - logs.max())
-    likelihoods /= likelihoods.sum()
-    found = zip(texts, names, likelihoods.tolist(), np.sqrt(mean).tolist(), flats, rests)
+    odds = np.exp(logs - logs.max())
+    found = zip(texts, names, (odds / odds.sum()).tolist(), np.sqrt(mean).tolist(), flats, rests)
     return [Hypothesis(*head, *_show(crop, f, pose), rest.reshape(crop.h, crop.w)) for *head, f, rest in found]

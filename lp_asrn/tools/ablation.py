@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..config import Config, ConfigError, UserError, suggest, to_dict
-from ..evaluation.evaluate import super_resolve
+from ..evaluation.figures import super_resolve
 from ..evaluation.judges import readers_of
 from ..evaluation.judges import load_judge, load_rapidocr, snap
 from ..models.device import autocast, pick_device
@@ -34,7 +34,7 @@ from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
 from ..plates.public_sets import read_data
 from ..plates.sources import FilePlates, RenderedPlates
-from ..reading.combine import CombinedReader, alone
+from ..reading.combine import CombinedReader, alone, alone
 from ..settings import load_config
 from . import ablation_tables as tables
 from .ablation_tables import BASE, DRAWS, OWN, REFERENCES, VARIANTS, WHOLE, Variant

@@ -36,7 +36,7 @@ from ..plates.synth import write_synthetic
 from ..plates.tracksets import FileTracks, RenderedTracks
 from ..reading.calibration import calibrations_of
 from ..reading.combine import CombinedReader
-from ..reading.onnx import export_onnx
+from ..reading.export import export_onnx
 from . import cli, options
 from ..training import batches
 from ..training.monitor import TensorBoardServer

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from ..config import Config, ConfigError, ModelConfig, StageConfig, suggest
-from ..evaluation.evaluate import grid_of, read_set
+from ..evaluation.evaluate import read_set
+from ..evaluation.figures import grid_of
 from ..evaluation.judges import readers_of
 from ..evaluation.figures import confusion_figure
 from ..evaluation.judges import Judge, judge_read, save_judge
