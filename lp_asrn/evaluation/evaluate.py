@@ -63,11 +63,11 @@ def read_set(
     out = Outcome()
     for batch in batches:
         batch = batch.to(device)
+        if combined is not None:  # not under autocast: crops are resampled in float32
+            sr, crop, experts = _encode(combined, batch, found)
         with autocast(device, precision):
             if combined is None:
                 sr, crop = super_resolve(generator, batch).clamp(0, 1), batch.crop
-            else:
-                sr, crop, experts = _encode(combined, batch, found)
             pictures = {"bicubic": bicubic_resize(crop, sr.shape[-2:]), "sr": sr, "hr": batch.hr}
             for key, (name, reader) in itertools.product(inputs, readers.items()):
                 out.add(key, name, reader(pictures[key]))
