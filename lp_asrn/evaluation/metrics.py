@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['correct_characters', 'character_accuracy', 'edit_distance', 'Score', 'score', 'confusion_matrix',
-           'bootstrap_interval', 'Paired', 'mcnemar', 'compare']
+           'bootstrap_interval', 'Paired', 'mcnemar', 'compare', 'check_submission', 'write_submission',
+           'confidence_gap']
 
 # %% ../../nbs/40_evaluation.metrics.ipynb #c003
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from ..config import DataError
+from ..config import DataError, UserError
 from ..plates.layouts import ALPHABET
 
 # %% ../../nbs/40_evaluation.metrics.ipynb #c005
@@ -134,12 +137,23 @@ class Paired:
     high: float  # upper end
     p_value: float  # of McNemar's test: whole plates right for one of the two alone
 
+    @property
+    def state(self) -> int:
+        "Which side of zero the interval lies on: 1 ahead, -1 behind, 0 no difference shown"
+        return int(self.low > 0) - int(self.high < 0)
+
+    def __str__(self) -> str:
+        "Who is ahead, in words; the one place that says so"
+        words = ("no difference shown", "ahead", "behind")[self.state]
+        points = (f"{100 * v:+.1f}" for v in (self.difference, self.low, self.high))
+        return "{}, {} points (95 %: {} to {})".format(words, *points)
+
 
 def mcnemar(
     gained: int,  # plates that only the one reader reads
     lost: int,  # plates that only the other reads
 ) -> float:  # in [0, 1]
-    "Exact two-sided p-value of McNemar's test (Psychometrika 1947): would a fair coin split the plates that unevenly?"
+    "Exact two-sided p-value (McNemar, Psychometrika 1947): would a fair coin split the plates that unevenly?"
     n, k = gained + lost, min(gained, lost)
     j = np.arange(1, k + 1)
     chances = np.cumsum(np.concatenate([[0.0], np.log((n - j + 1) / j)])) - n * np.log(2)  # logarithms of C(n, i) / 2^n
@@ -160,3 +174,36 @@ def compare(
     counts = [int((wrong < base).sum()), int((wrong == base).sum()), int((wrong > base).sum())]
     p_value = mcnemar(int((gain > 0).sum()), int((gain < 0).sum()))
     return Paired(*counts, float(gain.mean()), *bootstrap_interval(gain, clusters, seed), p_value)
+
+# %% ../../nbs/40_evaluation.metrics.ipynb #sc003
+def check_submission(
+    path: str | Path,  # of the .zip that is to be written
+) -> None:
+    "Raise `UserError` if a submission cannot be written there"
+    if Path(path).suffix.lower() != ".zip":
+        raise UserError(f"{path}: the submission's name must end in .zip")
+    if not Path(path).resolve().parent.is_dir():
+        raise UserError(f"{path}: there is no folder {Path(path).parent}")
+
+
+def write_submission(
+    path: str | Path,  # a .zip
+    readings: dict[str, tuple[str, float]],  # track -> text and confidence in [0, 1]
+) -> None:
+    "Write readings in the form of LRLPR-26: predictions.txt in a zip; the same readings give the same bytes"
+    check_submission(path)
+    for track in readings:
+        if set(track) & set(",;") or not track.isprintable():
+            raise UserError(f"the name of track {ascii(track)} cannot stand in a submission: rename it")
+    lines = "".join(f"{track},{text};{confidence:.4f}\n" for track, (text, confidence) in sorted(readings.items()))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr(zipfile.ZipInfo("predictions.txt", (1980, 1, 1, 0, 0, 0)), lines)
+
+
+def confidence_gap(
+    confidence: Sequence[float],  # of each reading
+    right: Sequence[bool],  # whether it is
+) -> float:  # in [-1, 1]; nan if all are right, or none
+    "Mean confidence of right readings less that of wrong ones"
+    c, r = np.asarray(confidence, dtype=float), np.asarray(right, dtype=bool)
+    return float(c[r].mean() - c[~r].mean()) if 0 < r.sum() < len(r) else float("nan")

@@ -21,15 +21,14 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..config import ConfigError, UserError, suggest, to_dict
-from ..evaluation.evaluate import readers_of
-from ..evaluation.judges import load_judge, load_rapidocr, snap
+from ..evaluation.judges import load_judge, load_rapidocr, readers_of, snap
 from ..models.generator import bicubic
 from ..models.model_set import ModelSet, autocast, load_models, pick_device
 from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
 from ..plates.public_sets import read_data
 from ..plates.sources import FilePlates, RenderedPlates
-from ..reading.combine import CombinedReader
+from ..reading.combine import CombinedReader, alone
 from ..settings import load_config
 from . import ablation_tables as tables
 from .ablation_tables import OWN, REFERENCES, VARIANTS, Variant
@@ -77,12 +76,12 @@ def _references(combined: CombinedReader) -> dict[str, tuple[Enhance, Callable |
     "What is scored beside the variants, by the names of `REFERENCES`: what is read, and by whom (None = the judges)"
 
     def reading(by: CombinedReader) -> tuple[Enhance, Callable]:
-        return lambda b: b.lr, lambda lr: by.decode(by.look(lr.to(by.device))[1], count=1)
+        return lambda b: b.lr, lambda lr: by.decode(by.encode(lr.to(by.device))[1], count=1)
 
     return {
         "bicubic": (lambda b: bicubic(b.lr, 2).clamp(0, 1), None),
         "bilinear": (lambda b: torch.nn.functional.interpolate(b.lr, scale_factor=2, mode="bilinear"), None),
-        "lr_reader": reading(combined.alone("lr_reader")),
+        "lr_reader": reading(alone(combined, "lr_reader")),
         "both": reading(combined),
         "hr": (lambda b: b.hr, None),
     }

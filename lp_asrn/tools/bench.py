@@ -28,7 +28,7 @@ from ..models.generator import EDSR, bicubic
 from ..models.model_set import ModelSet, autocast, load_models, multiplies_bf16, pick_device
 from ..plates.datasets import collate, make_dataset, open_split
 from ..plates.pictures import list_images, read_image
-from ..reading.combine import calibrations_of
+from ..reading.calibration import calibrations_of
 from ..reading.export import export_onnx
 from ..reading.reader import Reader
 from ..settings import load_config
@@ -99,7 +99,7 @@ def _bench_reading(
     out = []
     for batch in batches:
         some = [crops[i % len(crops)] for i in range(batch)]
-        lr = reader.look(some).lr
+        lr = reader.encode(some).lr
         for name, network in networks.items():
             with torch.inference_mode(), autocast(device, reader.combined.precision):
                 times = _percentiles(functools.partial(network, lr), device, seconds)

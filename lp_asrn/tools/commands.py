@@ -19,9 +19,8 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..config import Config, ConfigError, UserError, suggest
-from ..evaluation.evaluate import UNSEEN, pick_judges, readers_of
-from ..evaluation.judges import load_judge
-from ..evaluation.suite import PlateSet, TrackSet, evaluate_sets
+from ..evaluation.evaluate import UNSEEN, PlateSet, TrackSet, evaluate_sets
+from ..evaluation.judges import load_judge, pick_judges, readers_of
 from ..models.model_set import PRETRAINED, load_models, pick_device, weights_path
 from ..models.rectifier import find_plate
 from ..plates.check import check_data
@@ -31,7 +30,8 @@ from ..plates.layouts import SPLITS, get_layouts
 from ..plates.public_sets import read_data, recognise
 from ..plates.synth import write_synthetic
 from ..plates.tracksets import FileTracks, RenderedTracks
-from ..reading.combine import CombinedReader, calibrations_of
+from ..reading.calibration import calibrations_of
+from ..reading.combine import CombinedReader
 from ..reading.export import export_onnx
 from . import cli, options
 from ..training import batches
@@ -176,7 +176,7 @@ def evaluate(
     device, (models, kept) = pick_device(o.device), load_models(o.checkpoint)
     combined = CombinedReader(models.eval().to(device), calibrations_of(kept, o.checkpoint), device=device)
     judge = load_judge()[0].to(device)
-    readers = pick_judges(o.judge, judge) | {"recognizer": readers_of(judge, models.recognizer)["recognizer"]}
+    readers = pick_judges(o.judge) | {"recognizer": readers_of(judge, models.recognizer)["recognizer"]}
     sizes = models.config.scale, models.config.recognizer.num_slots
     sets, tracks = _plate_sets(o, *sizes, lambda picture: find_plate(models.rectifier, picture))
     path = weights_path(o.checkpoint)

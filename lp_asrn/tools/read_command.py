@@ -20,14 +20,15 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import DATA_DIR, UserError
-from ..evaluation.submission import check_submission, write_submission
+from ..evaluation.figures import evidence_figure
+from ..evaluation.metrics import check_submission, write_submission
 from ..plates.annotations import format_corners
 from ..plates.datasets import to_pictures
 from ..plates.folder import given_corners
 from ..plates.layouts import LAYOUTS, get_layouts, layout_of
 from ..plates.pictures import Corners, list_images, read_image, write_image
-from ..reading.evidence import evidence_figure, weigh
-from ..reading.reader import PlateReading, Reader
+from ..reading.evidence import weigh
+from ..reading.reader import PlateReading, Reader, lr_consistency
 from . import options
 
 CHUNK = 64  # plates read at once
@@ -149,10 +150,10 @@ def write_evidence(
     if not known:
         why = f"nothing is known of the look of the layout {r.layout} (give its YAML file with --layouts)"
         return f"{name}\tno evidence: {why}"
-    looked = reader.look([crop], [corners])
+    looked = reader.encode([crop], [corners])
     (lr,), (sr,) = to_pictures(looked.lr), to_pictures(looked.sr)
     weighed = weigh(lr, known)
-    figure = evidence_figure(lr, weighed, sr, [texts[h.text] for h in weighed])
+    figure = evidence_figure(lr, weighed, sr, lr_consistency(lr, sr), [texts[h.text] for h in weighed])
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target)
     return f"{name}\tevidence: " + ", ".join(f"{h.text} {h.likelihood:.2f}" for h in weighed)

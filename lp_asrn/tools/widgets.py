@@ -20,6 +20,7 @@ from ..plates.degrade import SEVERITIES, Camera, expose
 from ..plates.layouts import LAYOUTS, get_layout
 from ..plates.pictures import resample, whole
 from ..plates.render import render_plate
+from ..reading.combine import alone
 from ..reading.reader import Reader
 
 # %% ../../nbs/68_tools.widgets.ipynb #c005
@@ -33,17 +34,17 @@ def bench_figure(
     "LR, SR and HR, each with what is read in it and the probability that it is right"
     combined = reader.combined
     lr = expose(hr, camera, np.random.default_rng(seed))
-    seen, sharp = (combined.look_at_crops([p], [whole(p)]) for p in (lr, hr))
+    seen, sharp = (combined.encode_crops([p], [whole(p)]) for p in (lr, hr))
     shown = {
-        "LR, read directly": (lr, reader.lr_alone, seen),
-        "SR": (to_pictures(seen.sr)[0], combined.alone("sr"), seen),
+        "LR, read directly": (lr, alone(reader.combined, "lr_reader"), seen),
+        "SR": (to_pictures(seen.sr)[0], alone(combined, "sr"), seen),
         "HR": (hr, combined, sharp),
         "": (None, combined, seen),  # LR and SR together
     }
     figure = Figure(figsize=(10.6, 2.7), dpi=75, layout="constrained")
     axes = figure.subplots(1, 3)
     for axis, (title, (picture, who, looked)) in zip((*axes, None), shown.items()):
-        reading = who.decode(looked.views, count=1)[0]
+        reading = who.decode(looked.experts, count=1)[0]
         colour = "black" if not text else "green" if reading.text == text else "red"
         said = f"{reading.text}   {reading.probability:.0%}"
         if axis is None:

@@ -26,19 +26,17 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..config import DATA_DIR, CheckpointError, Config, UserError
-from ..evaluation.evaluate import UNSEEN, read_set, readers_of
-from ..evaluation.judges import Judge, load_judge
+from ..evaluation.evaluate import UNSEEN, PlateSet, evaluate_sets, read_set
+from ..evaluation.judges import Judge, load_judge, readers_of
 from ..evaluation.metrics import compare
-from ..evaluation.suite import PlateSet, evaluate_sets
 from ..models.model_set import load_models, save_models
 from ..plates.datasets import PlateBatch, Source, in_order, make_dataset, open_split
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates
 from ..plates.tracksets import FileTracks, RenderedTracks, Track
-from ..reading.calibration import Calibration, fit_calibration
-from ..reading.combine import CombinedReader, calibration_note, calibrations_of
-from ..reading.decoding import Posterior
-from ..reading.fusion import fit_tracks, middle_frames
+from ..reading.calibration import Calibration, calibration_note, calibrations_of, fit_calibration, fit_tracks
+from ..reading.combine import CombinedReader
+from ..reading.decoding import Posterior, middle_frames
 from .batches import first_line, world_size
 from .checkpoint import Position, position_of
 from .run import Run
@@ -168,7 +166,7 @@ def _fit_tracks(combined: CombinedReader, single: Calibration, tracks: list[Trac
     "The calibration of tracks, on two, three and five of their frames; each frame is looked at once"
     lengths, index, counts, texts = [len(t.lr) for t in tracks], [], [], []
     parts = [[f for t in tracks[i : i + 20] for f in t.lr] for i in range(0, len(tracks), 20)]
-    seen = _join([combined.look_at_crops(frames).views for frames in parts])
+    seen = _join([combined.encode_crops(frames).experts for frames in parts])
     for most in (2, 3, 5):
         some = [min(most, n) for n in lengths]
         index, counts, texts = index + middle_frames(lengths, some), counts + some, texts + [t.text for t in tracks]
@@ -187,7 +185,7 @@ def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks
     batches = (b for draw in range(1 if own else 8) for b in in_order(plates, 100, draw))
     for batch in itertools.islice(batches, -(-READINGS // 100)):
         batch = batch.to(run.device)
-        views.append(combined.look_at(batch.native, batch.size).views)
+        views.append(combined.encode_native(batch.native, batch.size).experts)
         texts += batch.texts
     fitted = {"lr": fit_calibration(_join(views), texts, combined.grammar)}
     if tracks := _validation_tracks(run, source):

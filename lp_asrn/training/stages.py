@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from ..config import Config, ConfigError, ModelConfig, StageConfig, suggest
-from ..evaluation.evaluate import grid_of, read_set, readers_of
-from ..evaluation.figures import confusion_figure
-from ..evaluation.judges import Judge, judge_read, save_judge
+from ..evaluation.evaluate import read_set
+from ..evaluation.figures import confusion_figure, grid_of
+from ..evaluation.judges import Judge, judge_read, readers_of, save_judge
 from ..evaluation.metrics import character_accuracy, confusion_matrix
 from ..models.model_set import ModelSet, autocast, save_models
 from ..models.recognizer import bicubic_resize, read
