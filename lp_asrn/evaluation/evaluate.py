@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .figures import grid_of, reliability_figure, risk_coverage_figure, super_resolve
+from .figures import grid_of, reliability_figure, risk_coverage_figure
 from .findings import Example, example_of, main_judge, pick_examples, trust_line, trust_of, verdict
 from .judges import JUDGES, ReadFn, snap
 from .report import write_report
 from .rows import Outcome, rows_of, table, write_metrics, write_readings
 from ..losses.pixel import psnr, ssim
-from ..models.model_set import autocast
+from ..models.model_set import ModelSet, autocast
 from ..models.recognizer import Reading, bicubic_resize, read, to_reading_size
 from ..plates.datasets import PlateBatch, PlateDataset, collate, in_order, to_pictures, to_tensor
 from ..plates.pictures import LR_SIZE
@@ -50,7 +50,7 @@ def _encode(combined: CombinedReader, batch: PlateBatch, found: bool) -> tuple[T
 # %% ../../nbs/47_evaluation.evaluate.ipynb #d002
 @torch.no_grad()
 def read_set(
-    generator: nn.Module,  # in eval mode
+    models: ModelSet,  # in eval mode
     readers: dict[str, ReadFn],  # name -> what reads (N, 3, H, W) pictures in [0, 1]
     batches: Iterable[PlateBatch],  # plates to read, moved to the device one by one
     device: torch.device = torch.device("cpu"),
@@ -67,7 +67,7 @@ def read_set(
             sr, crop, experts = _encode(combined, batch, found)
         with autocast(device, precision):
             if combined is None:
-                sr, crop = super_resolve(generator, batch).clamp(0, 1), batch.crop
+                sr, crop = models.super_resolve(batch.lr, batch.crop).clamp(0, 1), batch.crop
             pictures = {"bicubic": bicubic_resize(crop, sr.shape[-2:]), "sr": sr, "hr": batch.hr}
             for key, (name, reader) in itertools.product(inputs, readers.items()):
                 out.add(key, name, reader(pictures[key]))
@@ -179,7 +179,7 @@ def _plates(run: _Evaluation, s: PlateSet, batch_size: int, examples: int) -> No
     "Read plates"
     c, row, name, steps = run.combined, ("both", "reader"), (s.name, s.severity), -(-len(s.dataset) // batch_size)
     progress = tqdm(s.batches(batch_size), s.severity, s.draws * steps, leave=False, disable=None)
-    o = read_set(c.models.generator, run.readers, progress, c.device, c.precision, combined=c, found=s.found)
+    o = read_set(c.models, run.readers, progress, c.device, c.precision, combined=c, found=s.found)
     o.split, run.outcomes[name], rows = s.split, o, rows_of(o, *name)
     trust = {key: trust_of(o, *key, c.calibrations["lr"]) for key in (row, ("hr", "reader"))}
     run.log(f"\n{s.name}: {len(s.dataset)} plates x {s.draws} draws, severity {s.severity}")
@@ -231,7 +231,7 @@ def evaluate_sets(
     write_readings(folder / "readings.csv", run.outcomes)
     if readers and sets:
         first, judge = next(in_order(sets[0].dataset, 8)).to(combined.device), next(iter(readers.values()))
-        grid_of(combined.models.generator, judge, first, 8, combined.precision).savefig(folder / "samples.png")
+        grid_of(combined.models, judge, first, 8, combined.precision).savefig(folder / "samples.png")
     shown, foot = {k: run.outcomes[k] for k in run.examples}, {k: str(v) for k, v in note.items()}
     write_report(folder / "report.html", run.rows, shown, run.examples, foot, run.figures)
     return run.outcomes
