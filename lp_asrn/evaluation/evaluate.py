@@ -23,7 +23,7 @@ from ..models.device import autocast
 from ..models.recognizer import Reading, Recognizer, bicubic_resize, read, to_reading_size
 from ..plates.datasets import PlateBatch, to_pictures, to_tensor
 from ..plates.pictures import LR_SIZE
-from ..plates.tracksets import Track
+from ..plates.tracks import Track
 from ..reading.combine import CombinedReader, Looked
 from ..reading.decoding import Decoded
 from ..reading.fusion import average_frames, majority, middle_frames

@@ -18,7 +18,7 @@ from .report import Case, case_of, main_judge, pick_cases, write_report
 from .rows import rows_of, table, verdict, write_metrics, write_readings
 from ..models.recognizer import bicubic_resize
 from ..plates.datasets import PlateDataset, collate, in_order, to_pictures
-from ..plates.tracksets import FileTracks, RenderedTracks
+from ..plates.tracks import FileTracks, RenderedTracks
 from lp_asrn.reading.calibration import (
     Calibration,
     expected_calibration_error,

@@ -16,9 +16,9 @@ import numpy as np
 
 from ..config import DataError
 from .car import cast_shadow, draw_car, mount, small_print
-from .fonts import HELD_OUT, TRAIN_FONTS, WEIGHTS, glyph
+from .fonts import HELD_OUT, TRAIN_FONTS, WEIGHTS, GlyphStyle, glyph, styled
 from .layouts import Item, Layout, Style
-from .styles import GlyphStyle, styled
+from .pictures import whole
 
 OVER = 2  # plates are drawn at OVER times the wanted size
 MARGIN = 0.45  # car around the plate, in plate heights: enough for a rectified crop
@@ -32,9 +32,8 @@ def cells(
 ) -> tuple[np.ndarray, float]:  # centre of each character (len(text),), width of a cell; in that unit
     "Where the characters of a text stand"
     left, _, right, _ = layout.characters.box
-    gaps = np.array(
-        [sum(size for after, size in layout.characters.gaps.items() if k >= after) for k in range(len(text))]
-    )
+    groups = layout.characters.gaps.items()
+    gaps = np.array([sum(size for after, size in groups if k >= after) for k in range(len(text))])
     cell = (right - left) * width / (len(text) + (gaps[-1] if len(gaps) else 0))
     return left * width + cell * (np.arange(len(text)) + gaps + 0.5), cell
 
@@ -58,11 +57,8 @@ def _ink(
         shape = styled(char, face, style, rng, h) if style else glyph(char, face, weight)
         w = max(3, int(round(min(shape.shape[1] / shape.shape[0] * h * stretch, 0.97 * cell))))
         x = min(max(0, round(centre + dx - w / 2)), width - w)
-        np.maximum(
-            mask[y : y + h, x : x + w],
-            cv2.resize(shape, (w, h), interpolation=cv2.INTER_AREA),
-            out=mask[y : y + h, x : x + w],
-        )
+        place = mask[y : y + h, x : x + w]
+        np.maximum(place, cv2.resize(shape, (w, h), interpolation=cv2.INTER_AREA), out=place)
     return mask
 
 # %% ../../nbs/12_plates.body.ipynb #c007
@@ -74,13 +70,6 @@ def _plain(height: int, width: int, colour: Sequence[float]) -> np.ndarray:
     return picture
 
 
-def _colour(name: str, style: Style) -> tuple[int, int, int]:
-    "RGB of a colour's name"
-    if name.startswith("#"):
-        return tuple(int(name[i : i + 2], 16) for i in (1, 3, 5))
-    return tuple({"plate": style.plate, "ink": style.ink, "accent": style.accent}[name])
-
-
 def draw_item(
     plate: np.ndarray,  # (H, W, 3) uint8 RGB, changed in place
     item: Item,
@@ -88,19 +77,19 @@ def draw_item(
     rng: np.random.Generator,
 ) -> None:
     "Draw one item on a plate (H, W, 3) uint8"
-    height, width = plate.shape[:2]
-    colour, at = _colour(item.colour, style), [round(v * (height if k % 2 else width)) for k, v in enumerate(item.at)]
+    (height, width), name = plate.shape[:2], item.colour
+    at = [round(v * (height if k % 2 else width)) for k, v in enumerate(item.at)]
+    colour = bytes.fromhex(name[1:]) if name.startswith("#") else getattr(style, name)  # plate, ink or accent
+    colour = tuple(int(v) for v in colour)
     if item.shape == "box":
         line = max(1, round(item.size * height)) if item.size else -1
         cv2.rectangle(plate, at[:2], (at[2] - 1, at[3] - 1), colour, line)
     elif item.shape == "disc":
         cv2.circle(plate, at, max(1, round(item.size * height)), colour, -1, cv2.LINE_AA)
     elif item.shape == "code":
-        bits = rng.integers(0, 2, (6, 6)).astype(bool)
-        small = np.where(bits[..., None], np.uint8(colour), np.uint8(style.plate))
-        plate[at[1] : at[3], at[0] : at[2]] = cv2.resize(
-            small, (at[2] - at[0], at[3] - at[1]), interpolation=cv2.INTER_NEAREST
-        )
+        bits, size = rng.integers(0, 2, (6, 6, 1)).astype(bool), (at[2] - at[0], at[3] - at[1])
+        chequer = np.where(bits, np.uint8(colour), np.uint8(style.plate))
+        plate[at[1] : at[3], at[0] : at[2]] = cv2.resize(chequer, size, interpolation=cv2.INTER_NEAREST)
     else:
         small_print(plate, item.text[rng.integers(len(item.text))], at, item.size * height, colour)
 
@@ -111,8 +100,7 @@ def _print(plate: np.ndarray, mask: np.ndarray, colour: Sequence[int], rng: np.r
     strength = np.full((height, width), rng.uniform(0.82, 1.0) / 255, np.float32)
     if rng.random() < 0.3:
         chips = np.maximum(rng.random((5, 12), dtype=np.float32) - 0.6, 0) * np.float32(rng.uniform(0.25, 1.9))
-        patches = (1 - chips) * strength[0, 0]
-        strength = cv2.resize(patches, (width, height), interpolation=cv2.INTER_LINEAR)
+        strength = cv2.resize((1 - chips) * strength[0, 0], (width, height), interpolation=cv2.INTER_LINEAR)
     alpha = mask * strength
     cv2.blendLinear(plate, _plain(height, width, colour), 1 - alpha, alpha, plate)
     if rng.random() < 0.7:
@@ -127,16 +115,9 @@ def _wear(plate: np.ndarray, rng: np.random.Generator) -> None:
     "Scratches, and dirt that gathers from below, in place"
     height, width = plate.shape[:2]
     for _ in range(rng.integers(0, 4) if rng.random() < 0.5 else 0):
-        start = rng.integers(0, (width, height))
-        tone = int(rng.integers(40, 230))
-        cv2.line(
-            plate,
-            start.tolist(),
-            (start + rng.integers(-height // 2, height // 2, 2)).tolist(),
-            (tone, tone, tone),
-            1,
-            cv2.LINE_AA,
-        )
+        start, tone = rng.integers(0, (width, height)), int(rng.integers(40, 230))
+        end = start + rng.integers(-height // 2, height // 2, 2)
+        cv2.line(plate, start.tolist(), end.tolist(), (tone, tone, tone), 1, cv2.LINE_AA)
     if rng.random() < 0.35:
         rows = np.linspace(0.2, 1.0, 4, dtype=np.float32)[:, None]
         coat = rng.random((4, 9), dtype=np.float32) * rows * np.float32(rng.uniform(0.15, 0.7))
@@ -151,9 +132,27 @@ class Body:
 
     picture: np.ndarray  # (H, W, 3) uint8 RGB
     corners: np.ndarray  # (4, 2) float32 x, y of the plate: top left, top right, bottom right, bottom left, in pixels
-    aspect: float  # width / height of the plate
 
 
+def _choice(weights: Sequence[float], rng: np.random.Generator) -> int:
+    "An index, drawn by weight"
+    steps = list(accumulate(weights))
+    return bisect(steps, rng.random() * steps[-1])
+
+
+def _face(layout: Layout, faces: Sequence[str] | None, font_share: float, rng: np.random.Generator) -> str:
+    "The face of a plate, as of `draw_body`"
+    shares = dict.fromkeys(faces or (), 1.0)
+    if faces is None:
+        shares = {f: s for f, s in layout.faces.items() if f not in HELD_OUT}
+        if not shares:
+            why = f"names no face but {', '.join(layout.faces)}, kept for test and validation plates: add another"
+            raise DataError(f"layout '{layout.name}' {why}")
+        if font_share and rng.random() < font_share:
+            shares = {f: 1.0 for f in TRAIN_FONTS if f not in layout.faces}
+    return list(shares)[_choice(list(shares.values()), rng)]
+
+# %% ../../nbs/12_plates.body.ipynb #c013a
 def draw_body(
     text: str,  # characters of the alphabet
     layout: Layout,
@@ -169,24 +168,14 @@ def draw_body(
     w, m = round(layout.aspect * h), round(margin * h)
     styles = list(layout.styles.values())
     style = styles[_choice([s.weight for s in styles], rng)]
-    shares = (
-        {f: s for f, s in layout.faces.items() if f not in HELD_OUT} if faces is None else dict.fromkeys(faces, 1.0)
-    )
-    if not shares:
-        held = ", ".join(layout.faces)
-        raise DataError(
-            f"layout '{layout.name}' names no face but {held}, kept for test and validation plates: add another"
-        )
-    if faces is None and font_share and rng.random() < font_share:
-        shares = {f: 1.0 for f in TRAIN_FONTS if f not in layout.faces}
-    face = list(shares)[_choice(list(shares.values()), rng)]
+    face = _face(layout, faces, font_share, rng)
     shift = rng.uniform(-24, 24) + rng.uniform(-9, 9, 3)
-    jitter = lambda rgb, much=1.0: [int(v) for v in (np.array(rgb) + shift * much).clip(0, 255)]
-    style = Style(jitter(style.plate), jitter(style.ink, 0.8), accent=jitter(style.accent))
-
+    colours = dict(plate=shift, ink=0.8 * shift, accent=shift)
+    style = Style(
+        **{k: (np.array(getattr(style, k)) + d).clip(0, 255).astype(int).tolist() for k, d in colours.items()}
+    )
     box = m, m, m + w, m + h
-    picture = draw_car(h + 2 * m, w + 2 * m, box, style.plate, rng)
-    plate = _plain(h, w, style.plate)
+    picture, plate = draw_car(h + 2 * m, w + 2 * m, box, style.plate, rng), _plain(h, w, style.plate)
     for item in layout.items:
         if rng.random() < item.chance:
             draw_item(plate, item, style, rng)
@@ -195,11 +184,4 @@ def draw_body(
     mount(picture, plate, box, rng)
     if rng.random() < 0.15:
         cast_shadow(picture, box, rng)
-    corners = m + np.float32([[0, 0], [w, 0], [w, h], [0, h]])
-    return Body(picture, corners, layout.aspect)
-
-
-def _choice(weights: Sequence[float], rng: np.random.Generator) -> int:
-    "An index, drawn by weight"
-    steps = list(accumulate(weights))
-    return bisect(steps, rng.random() * steps[-1])
+    return Body(picture, m + whole(plate))

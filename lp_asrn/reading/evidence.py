@@ -19,7 +19,7 @@ from ..plates.body import cells, draw_item
 from ..plates.fonts import glyph
 from ..plates.layouts import Layout, Style, check_text, get_layout
 from ..plates.pictures import whole
-from ..plates.views import draw_view
+from ..plates.render import draw_view
 
 # %% ../../nbs/48_reading.evidence.ipynb #c005
 _BLURS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.6)  # sigma, in px of a 32x96 SR crop

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from ..evaluation.evaluate import readers_of
 from ..evaluation.judges import load_judge, load_rapidocr, snap
 from ..models.generator import bicubic
+from ..plates.check import read_data
 from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
-from ..plates.public_sets import read_data
 from ..plates.sources import FilePlates, RenderedPlates
 from ..reading.combine import CombinedReader
 

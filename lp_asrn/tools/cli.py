@@ -103,7 +103,7 @@ def synth(
     from tqdm import tqdm
 
     from lp_asrn.plates.degrade import get_severity
-    from lp_asrn.plates.synth import write_synthetic
+    from lp_asrn.plates.tracks import write_synthetic
 
     out, progress = Path(o.output), lambda items, name: tqdm(items, name, leave=False, disable=None)
     written = write_synthetic(out, o.n, o.layouts, get_severity(o.severity), o.seed, o.unrectified, o.frames, progress)

@@ -36,7 +36,7 @@ def _rendered_sets(
     from lp_asrn.evaluation.evaluate import UNSEEN
     from lp_asrn.evaluation.suite import TrackSet
     from lp_asrn.plates.datasets import PlateDataset, RenderedPlates
-    from lp_asrn.plates.tracksets import RenderedTracks
+    from lp_asrn.plates.tracks import RenderedTracks
 
     sets, tracks, height = [], [], 16 * scale
     for split, (name, severity) in itertools.product(splits or ["test"], severities.items()):
@@ -59,10 +59,10 @@ def _rendered_sets(
 def _file_sets(o: EvaluateOptions, severities: dict, splits: list[str], scale: int, num_slots: int, find: Callable):
     "Plates and tracks of a data folder: list of PlateSet, list of TrackSet"
     from lp_asrn.evaluation.suite import PlateSet, TrackSet
+    from lp_asrn.plates.check import read_data
     from lp_asrn.plates.datasets import FilePlates, PlateDataset
     from lp_asrn.plates.degrade import get_severity
-    from lp_asrn.plates.public_sets import read_data
-    from lp_asrn.plates.tracksets import FileTracks
+    from lp_asrn.plates.tracks import FileTracks
 
     sets, tracks, table = [], [], read_data(o.data_root)
     for split in splits or ["test" if table.has_split else None]:

@@ -146,7 +146,7 @@ def write_csv(
     file,  # text file open for writing, such as sys.stdout
 ) -> None:
     "A line a reading; alternatives as TEXT:probability, characters as probabilities, separated by blanks; what is not known is empty"
-    from lp_asrn.plates.annotations import format_corners
+    from lp_asrn.plates.folder import format_corners
 
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -194,7 +194,7 @@ def _read(
     reader: "Reader", files: dict[str, list[Path]], crops: dict[str, list], alternatives: int
 ) -> list["PlateReading"]:
     "Tracks read by the corners that are marked, and the others by those that are found"
-    from lp_asrn.plates.folder import given_corners
+    from lp_asrn.plates.public_sets import given_corners
 
     marked = given_corners([p for paths in files.values() for p in paths])
     known = {n: all(p in marked for p in paths) for n, paths in files.items()}
@@ -274,8 +274,8 @@ def enhance(
     o = parse(EnhanceOptions, args, "enhance")
     from tqdm import tqdm
 
-    from lp_asrn.plates.folder import given_corners
     from lp_asrn.plates.pictures import list_images, read_image, write_image
+    from lp_asrn.plates.public_sets import given_corners
     from lp_asrn.reading.reader import Reader
 
     pictures, out = list_images(o.input), Path(o.output)

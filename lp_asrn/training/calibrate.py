@@ -13,7 +13,7 @@ from ..models.model_set import load_models, save_models
 from ..plates.datasets import in_order, make_dataset, open_split
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates, Source
-from ..plates.tracksets import FileTracks, RenderedTracks, Track
+from ..plates.tracks import FileTracks, RenderedTracks, Track
 from ..reading.calibration import Calibration, fit_calibration
 from ..reading.combine import CombinedReader, calibration_note
 from ..reading.decoding import Posterior
