@@ -9,18 +9,17 @@ __all__ = ['CANVAS', 'SOFT', 'PlateBatch', 'to_tensor', 'to_pictures', 'to_canva
 # %% ../../nbs/19b_plates.datasets.ipynb #c003
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..config import Config
-from .check import read_data
+from .check import Table, read_data
 from .degrade import Mixture, Severity, capture, degrade, get_severity
-from .folder import Table
 from .layouts import decode, encode, get_layouts
 from .pictures import LR_SIZE, READING_SIZE, plate_size, resample, whole
 from .public_sets import letterbox
@@ -131,7 +130,7 @@ def _upright(data: "PlateDataset", plate: Plate, rng: np.random.Generator) -> Pa
 class PlateDataset(Dataset):
     "LR/HR pairs of a source; the key is (epoch, index)"
 
-    source: Source
+    source: Source = field(repr=False)
     severity: Severity | Mixture  # for plates that have no LR of their own
     num_slots: int = 7  # character slots of a target
     scale: int = 2  # HR / LR
@@ -149,8 +148,7 @@ class PlateDataset(Dataset):
     @property
     def fingerprint(self) -> str:
         "A hash of what decides its pairs: another one, other pairs"
-        settings = {k: v for k, v in vars(self).items() if k != "source"}
-        return hashlib.sha256(repr((self.source.fingerprint, settings)).encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self.source.fingerprint} {self}".encode()).hexdigest()[:16]
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         return _item(self, *key)
@@ -174,14 +172,11 @@ def _item(data: PlateDataset, epoch: int, index: int) -> dict:
     pair = data.pair(plate, rng)
     native, size = to_canvas(pair.native)
     plain = dict(hr=pair.hr, native=native, size=size, registered=plate.registered, layout=plate.layout, id=plate.id)
-    return plain | dict(
-        lr=resample(pair.native, pair.annotated, *LR_SIZE),
-        crop=resample(pair.native, pair.annotated, *READING_SIZE),
-        corners=pair.corners / np.float32(pair.native.shape[1::-1]),
-        softened=degrade(pair.hr, SOFT, rng, scale=1) if data.soften else None,
-        hard_negatives=data.source.hard_negative(index, epoch) if data.hard_negatives else None,
-        target=encode(plate.text, data.num_slots),
-    )
+    lr, crop = (resample(pair.native, pair.annotated, *wanted) for wanted in (LR_SIZE, READING_SIZE))
+    corners, target = pair.corners / np.float32(pair.native.shape[1::-1]), encode(plate.text, data.num_slots)
+    softened = degrade(pair.hr, SOFT, rng, scale=1) if data.soften else None
+    near = data.source.hard_negative(index, epoch) if data.hard_negatives else None
+    return plain | dict(lr=lr, crop=crop, corners=corners, softened=softened, hard_negatives=near, target=target)
 
 
 def collate(
@@ -191,8 +186,7 @@ def collate(
     column = {k: [s[k] for s in samples] for k in samples[0]}
     for k in ("hr", "lr", "crop", "native", "softened", "hard_negatives"):
         column[k] = None if column[k][0] is None else to_tensor(column[k])
-    for k in ("target", "registered", "size"):
-        column[k] = torch.tensor(column[k])
+    column |= {k: torch.tensor(column[k]) for k in ("target", "registered", "size")}
     return PlateBatch(**column | dict(corners=torch.from_numpy(np.stack(column["corners"]))))
 
 # %% ../../nbs/19b_plates.datasets.ipynb #c010
@@ -202,8 +196,9 @@ def loader(
     num_workers: int = 0,  # processes that prepare plates; 0 = in this one
 ) -> DataLoader:  # of `PlateBatch`
     "Batches of the given keys, in order; torch's global random state is left alone"
-    how = dict(collate_fn=collate, num_workers=num_workers, generator=torch.Generator())
-    return DataLoader(dataset, batch_sampler=batches, **how)
+    return DataLoader(
+        dataset, batch_sampler=batches, collate_fn=collate, num_workers=num_workers, generator=Generator()
+    )
 
 
 def in_order(
@@ -229,11 +224,10 @@ def open_split(
     data = config.data
     if table is not None:
         return FilePlates(table, split, config.model.scale, find if data.crop == "rectify" else None)
-    how = dict(wide=data.unrectified > 0, unseen_face=unseen_face)
+    how = dict(height=16 * config.model.scale, wide=data.unrectified > 0, unseen_face=unseen_face)
     if split == "train":
         how |= dict(fresh=fresh, font_share=data.font_share, vary=data.vary_share)
-    num, height = getattr(data, f"num_{split}"), 16 * config.model.scale
-    return RenderedPlates(split, num, data.layouts, config.training.seed, height, **how)
+    return RenderedPlates(split, getattr(data, f"num_{split}"), data.layouts, config.training.seed, **how)
 
 
 def open_table(config: Config) -> Table | None:

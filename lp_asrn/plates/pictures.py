@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'GREY', 'KINDS', 'Corners', 'LR_SIZE', 'READING_SIZE', 'ASPECT', 'TOLERANCE', 'Fault', 'check_corners',
-           'check_inside', 'open_image', 'read_image', 'write_image', 'list_images', 'whole', 'plate_size', 'resample',
-           'read_text', 'read_json', 'labelme', 'labelme_beside']
+           'open_image', 'read_image', 'write_image', 'list_images', 'whole', 'plate_size', 'resample', 'read_text',
+           'read_json', 'labelme', 'labelme_beside']
 
 # %% ../../nbs/09_plates.pictures.ipynb #c003
 import json
@@ -65,10 +65,7 @@ def check_corners(
     return tuple((float(x), float(y)) for x, y in quad)
 
 
-def check_inside(
-    picture: np.ndarray,  # (H, W, 3) uint8
-    corners: Corners,  # of a plate in the picture
-) -> None:
+def _check_inside(picture: np.ndarray, corners: Corners) -> None:
     "Raises `Fault` if a corner lies outside the picture by more than a quarter of the plate"
     quad, size = np.float32(corners), np.array(picture.shape[1::-1])
     slack = 0.25 * np.ptp(quad, axis=0)
@@ -105,7 +102,7 @@ def open_image(
             picture = Image.alpha_composite(ground, picture.convert("RGBA"))
         result = np.array(picture.convert("RGB"))
     if corners is not None:
-        check_inside(result, corners)
+        _check_inside(result, corners)
     return result
 
 # %% ../../nbs/09_plates.pictures.ipynb #c007a
