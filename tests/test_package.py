@@ -81,7 +81,9 @@ def test_each_module_has_one_notebook():
 def test_a_module_is_short_and_imports_by_name(path):
     source = path.read_text(encoding="utf-8")
     lines = source.splitlines()
-    assert len(lines) <= 250 and max(map(len, lines)) <= 120, f"{len(lines)} lines, the longest of {max(map(len, lines))}"
+    assert len(lines) <= 250 and max(map(len, lines)) <= 120, (
+        f"{len(lines)} lines, the longest of {max(map(len, lines))}"
+    )
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             assert all(alias.name != "*" for alias in node.names), ast.unparse(node)
@@ -253,6 +255,8 @@ def test_an_export_cell_fits_a_screen(notebook):
 
 def test_the_house_is_small():
     lines = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in MODULES}
-    rooms = {room: sum(n for p, n in lines.items() if p.parent.name == room) for room in {p.parent.name for p in MODULES}}
+    rooms = {
+        room: sum(n for p, n in lines.items() if p.parent.name == room) for room in {p.parent.name for p in MODULES}
+    }
     print(sum(lines.values()), "lines:", rooms, "notebooks:", len(NOTEBOOKS))
     assert sum(lines.values()) <= 9500 and len(NOTEBOOKS) <= 60
