@@ -19,7 +19,7 @@ import numpy as np
 
 from ..config import DataError
 from .layouts import LAYOUTS, SPLITS, check_text, layout_of, split_of
-from .pictures import KINDS, SUFFIXES, Corners, Fault, check_corners, labelme_beside, open_image
+from .pictures import KINDS, SUFFIXES, Corners, Fault, check_corners, labelme, open_image
 
 # %% ../../nbs/16_plates.folder.ipynb #c005
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ def _row(record: dict, pictures: Pictures) -> Row:
     split = split or split_of(text)
     if split not in SPLITS:
         raise Fault("mislabelled", f"split '{split}' is none of {', '.join(SPLITS)}")
-    corners = [parse_corners(g) if g or p is None else labelme_beside(p) for g, p in zip(given, (image, lr))]
+    corners = [parse_corners(g) if g or p is None else labelme(p, needed=False) for g, p in zip(given, (image, lr))]
     return Row(image, text, layout, split, lr, track, *corners)
 
 # %% ../../nbs/16_plates.folder.ipynb #c009a

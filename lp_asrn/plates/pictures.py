@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SUFFIXES', 'GREY', 'KINDS', 'Corners', 'LR_SIZE', 'READING_SIZE', 'ASPECT', 'TOLERANCE', 'Fault', 'check_corners',
            'open_image', 'read_image', 'write_image', 'list_images', 'whole', 'plate_size', 'resample', 'read_text',
-           'read_json', 'labelme', 'labelme_beside']
+           'read_json', 'labelme']
 
 # %% ../../nbs/09_plates.pictures.ipynb #c003
 import json
@@ -209,10 +209,18 @@ def read_json(
 
 # %% ../../nbs/09_plates.pictures.ipynb #d012
 def labelme(
-    image: Path,  # a picture with a .json of the same name beside it
-) -> Corners:
+    image: Path,  # a picture
+    needed: bool = True,  # else there may be no labelme file beside it, and no file or another one is None
+) -> Corners | None:
     "The corners in the labelme file beside a picture: its first shape, four points in any order; raises `Fault`"
-    note = read_json(image.with_suffix(".json"))
+    try:
+        note = read_json(image.with_suffix(".json"))
+    except Fault:
+        if needed:
+            raise
+        return None
+    if not needed and "shapes" not in note:
+        return None
     said = note.get("imageWidth"), note.get("imageHeight")
     if said != (None, None):
         with _decoding(), Image.open(image) as opened:
@@ -227,14 +235,3 @@ def labelme(
     around = quad - quad.mean(axis=0)
     quad = quad[np.argsort(np.arctan2(around[:, 1], around[:, 0]))]  # clockwise, as y points down
     return check_corners(np.roll(quad, -int(quad.sum(axis=1).argmin()), axis=0))
-
-# %% ../../nbs/09_plates.pictures.ipynb #d013
-def labelme_beside(
-    image: Path,  # a picture
-) -> Corners | None:
-    "The corners in a labelme file beside a picture; None if there is no such file; raises `Fault` if its shape is none"
-    try:
-        known = "shapes" in read_json(image.with_suffix(".json"))
-    except Fault:  # no file, or somebody's of another kind
-        return None
-    return labelme(image) if known else None

@@ -28,7 +28,6 @@ from lp_asrn.plates.pictures import (
     Fault,
     check_corners,
     labelme,
-    labelme_beside,
     read_json,
     read_text,
 )
@@ -228,7 +227,7 @@ def given_corners(
     "Corners that somebody marked: in a labels.csv beside the pictures or above, or in labelme files; raises `Fault`"
     tables = {f for p in pictures for f in (p.parent, p.parent.parent) if (f / "labels.csv").is_file()}
     found = {p.resolve(): c for f in tables for row in read_table(f).rows for p, c in row.pictures if c is not None}
-    known = {p: found.get(p.resolve()) or labelme_beside(p) for p in pictures}
+    known = {p: found.get(p.resolve()) or labelme(p, needed=False) for p in pictures}
     return {p: corners for p, corners in known.items() if corners is not None}
 
 # %% ../../nbs/17_plates.public_sets.ipynb #l005
