@@ -74,7 +74,7 @@ def _file_sets(o: EvaluateOptions, severities: dict, splits: list[str], scale: i
             print("every plate brings its own LR picture: no severity is applied")
         for name, severity in ({"as given": get_severity("clean")} if own else severities).items():
             dataset = lambda share: PlateDataset(plates, severity, num_slots, scale, unrectified=share)
-            marked = any(r.lr_corners for r in map(plates.row, range(len(plates))))
+            marked = any(r.lr_corners for r in plates.rows)
             if own and not marked:
                 sets.append(PlateSet(title, name, dataset(0.0), split or "all", found=True))
             else:
