@@ -218,7 +218,7 @@ class FilePlates(Source):
         scale: int = 2,  # HR / LR
         find: Find | None = None,  # finds plates whose corners are not known; None = the picture is the plate
     ):
-        self.scale, self.rows, self._plates, digest = scale, [], PlateStore(), hashlib.sha256()
+        self.table, self.scale, self.rows, self._plates, digest = table, scale, [], PlateStore(), hashlib.sha256()
         wanted = [r for r in table.rows if split in (None, r.split)]
         usable, faulty = [r for r in wanted if r.text and r.image], set()
         for row in usable:
