@@ -12,17 +12,17 @@ import pytest
 from helpers import COMMAND, environment, refused, run
 from omegaconf import OmegaConf
 from PIL import Image
+from specimens import SPECIMENS, paste
 
 import lp_asrn.plates.layouts
 from lp_asrn.config import DATA_DIR, DataError
+from lp_asrn.plates.check import read_data, scan
 from lp_asrn.plates.datasets import PlateDataset
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.folder import write_table
 from lp_asrn.plates.layouts import LAYOUTS
 from lp_asrn.plates.pictures import KINDS, read_image, resample, whole, write_image
-from lp_asrn.plates.public_sets import read_data, scan
 from lp_asrn.plates.sources import FilePlates, Plate
-from lp_asrn.plates.specimens import SPECIMENS, paste
 
 
 @pytest.fixture(scope="session")

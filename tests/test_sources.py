@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lp_asrn.plates.check import read_data
 from lp_asrn.plates.datasets import PlateDataset, loader
 from lp_asrn.plates.degrade import get_severity
-from lp_asrn.plates.public_sets import read_data
-from lp_asrn.plates.sources import FilePlates, PictureStore, RenderedPlates
+from lp_asrn.plates.sources import FilePlates, Plate, PlateStore, RenderedPlates
 
 HOLDER = """
 import numpy as np
-from lp_asrn.plates.sources import PictureStore
-store = PictureStore()
-store.put(np.zeros((32, 96, 3), np.uint8))
+from lp_asrn.plates.sources import Plate, PlateStore
+store = PlateStore()
+store.put(Plate("0", "ABC1234", "brazilian", np.zeros((32, 96, 3), np.uint8), np.zeros((4, 2))))
 {end}
 """
 
@@ -55,11 +55,12 @@ def test_workers_show_the_same_plates(kind: str, plates: Path) -> None:
 
 def test_memory_does_not_grow_with_the_set() -> None:
     "Filling and reading 20,000 pictures (176 MiB) adds next to nothing to the process's memory"
-    store, picture = PictureStore(), np.zeros((32, 96, 3), np.uint8)
-    store.put(picture)
+    store, picture = PlateStore(), np.zeros((32, 96, 3), np.uint8)
+    plate = Plate("0", "ABC1234", "brazilian", picture, np.zeros((4, 2)))
+    store.put(plate)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for i in range(1, 20_000):
         picture[:] = i % 256
-        store.put(picture)
-    assert all(int(store[i][0, 0, 0]) == i % 256 for i in range(20_000))
+        store.put(plate)
+    assert all(int(store[i].picture[0, 0, 0]) == i % 256 for i in range(20_000))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB

@@ -26,7 +26,7 @@ from ..models.model_set import ModelSet, autocast
 from ..models.recognizer import Reading, bicubic_resize, read, to_reading_size
 from ..plates.datasets import PlateBatch, PlateDataset, collate, in_order, to_pictures, to_tensor
 from ..plates.pictures import LR_SIZE
-from ..plates.tracksets import FileTracks, RenderedTracks, Track
+from ..plates.tracks import FileTracks, RenderedTracks, Track
 from ..reading.combine import CombinedReader, alone
 from ..reading.decoding import Decoded, Posterior, average_frames, majority, middle_frames
 

@@ -8,8 +8,9 @@ __all__ = ['ALPHABET', 'PAD', 'IS_LETTER', 'FACE_FILES', 'LAYOUTS', 'SPLITS', 'c
 
 # %% ../../nbs/10_plates.layouts.ipynb #c003
 import math
+import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -74,9 +75,7 @@ class Item:
     shape: Literal["box", "disc", "text", "code"]  # code: a random chequer, as of a QR code
     at: list[float]  # box, code: left, top, right, bottom; disc, text: the centre x, y; in plate widths and heights
     colour: str  # plate, ink, accent, or #RRGGBB
-    size: float = (
-        0.0  # disc: radius, text: height of its capitals, box: width of its outline (0 = filled); in plate heights
-    )
+    size: float = 0.0  # radius of a disc, height of capitals, outline of a box (0 = filled); in plate heights
     text: list[str] = field(default_factory=list)  # one of these is written
     chance: float = 1.0  # how often it is there
 
@@ -89,7 +88,7 @@ class Characters:
     gaps: dict[int, float] = field(default_factory=dict)  # after so many characters, a gap of so many character cells
     stretch: float = 1.0  # width of the characters, relative to the face's own
 
-
+# %% ../../nbs/10_plates.layouts.ipynb #c009a
 @dataclass(slots=True)
 class Layout:
     "A rule for plate texts, and the look that the renderer gives it"
@@ -107,9 +106,8 @@ class Layout:
         text: str,  # a plate text in upper case, without blanks
     ) -> bool:
         "True if `text` has this layout's length and kinds of characters"
-        return len(text) == len(self.mask) and all(
-            c in ALPHABET and c.isalpha() == (m == "L") for c, m in zip(text, self.mask)
-        )
+        kinds = ["L" if c.isalpha() else "D" for c in text if c in ALPHABET]
+        return len(kinds) == len(text) and kinds == list(self.mask)
 
     def draw_text(
         self,
@@ -119,108 +117,91 @@ class Layout:
         return "".join(ALPHABET[rng.integers(10, 36) if m == "L" else rng.integers(0, 10)] for m in self.mask)
 
 # %% ../../nbs/10_plates.layouts.ipynb #c010
+def _is_box(box: Sequence[float]) -> bool:
+    "Left, top, right, bottom in order, within the plate"
+    return len(box) == 4 and 0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1
+
+
+def _item_rules(item: Item) -> Iterator[tuple[bool, str]]:
+    "Whether a rule for an item holds, and its words"
+    at, colour = item.at, item.colour
+    yield 0 <= item.size <= 1 and 0 <= item.chance <= 1, "size must lie between 0 and 1, chance between 0 and 1"
+    if item.shape in ("box", "code"):
+        yield _is_box(at), "at must be left, top, right, bottom"
+    else:
+        yield len(at) == 2 and all(-0.5 <= v <= 1.5 for v in at), "at must be x, y"
+    yield item.shape != "code" or min(at[2] - at[0], at[3] - at[1]) >= 0.02, "at must be at least 0.02 wide and high"
+    yield item.shape != "text" or len(item.text) > 0, "text must list what to write"
+    known = colour in ("plate", "ink", "accent") or re.fullmatch("#[0-9a-fA-F]{6}", colour) is not None
+    yield known, f"colour '{colour}' must be plate, ink, accent or #RRGGBB"
+
+# %% ../../nbs/10_plates.layouts.ipynb #c0100
+def _rules(layout: Layout) -> Iterator[tuple[bool, str]]:
+    "Whether a rule for a layout holds, and its words"
+    box, gaps, last = layout.characters.box, layout.characters.gaps, len(layout.mask) - 1
+    faces, weights = list(layout.faces.values()), [s.weight for s in layout.styles.values()]
+    yield is_plain_name(layout.name), "its name must be letters, digits, '-', '_' and '.'"
+    yield bool(re.fullmatch("[LD]+", layout.mask)), f"mask '{layout.mask}' must be made of L and D"
+    yield 1 <= layout.aspect <= 10, "aspect must lie between 1 and 10"
+    yield 0.3 <= layout.characters.stretch <= 3, "characters.stretch must lie between 0.3 and 3"
+    yield _is_box(box), "characters.box must be left, top, right, bottom within 0 and 1"
+    yield box[3] - box[1] >= 0.1, "characters.box must be at least 0.1 high"
+    words = f"characters.gaps must lie after character 1 to {last} and be 0 to 5 cells wide"
+    yield all(0 < k <= last and 0 <= size <= 5 for k, size in gaps.items()), words
+    yield all(0 < n < math.inf for n in faces or [0]), "faces must name at least one, and their shares must be positive"
+    yield (
+        all(0 < n < math.inf for n in weights or [0]),
+        "styles must name at least one, and their weights must be positive",
+    )
+    for rgb in (c for s in layout.styles.values() for c in (s.plate, s.ink, s.accent)):
+        yield len(rgb) == 3 and all(0 <= v <= 255 for v in rgb), f"colour {rgb} must be three numbers from 0 to 255"
+    for k, item in enumerate(layout.items, 1):
+        for holds, words in _item_rules(item):
+            yield holds, f"item {k} ({item.shape}): {words}"
+
+# %% ../../nbs/10_plates.layouts.ipynb #c010b
+def _face(face: str, path: Path, where: str) -> str:
+    "A face's name, or the path of its file, which is looked for beside the layout's file"
+    beside = path.parent / face
+    if beside.suffix.lower() not in FACE_FILES:
+        return face
+    if Path(face).is_absolute() or ".." in Path(face).parts:
+        raise DataError(f"{where}: face file '{face}' must lie beside the layout's file, or in a folder there")
+    if not beside.is_file():
+        raise DataError(f"{where}: no such face file: {beside}")
+    return str(beside)
+
+
+def _read_layout(name: str, row: dict, path: Path) -> Layout:
+    "One layout of a file; raises `DataError`"
+    where = f"{path}: layout '{name}'"
+    try:
+        layout = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Layout), {"name": name}, row))
+    except (OmegaConfBaseException, TypeError, ValueError) as e:
+        reason, key = str(e).splitlines()[0] if str(e) else type(e).__name__, getattr(e, "full_key", None)
+        raise DataError(f"{where}{f', {key}' if key else ''}: {reason}") from None
+    for holds, words in _rules(layout):
+        if not holds:
+            raise DataError(f"{where}: {words}")
+    layout.faces = {_face(face, path, where): share for face, share in layout.faces.items()}
+    return layout
+
+# %% ../../nbs/10_plates.layouts.ipynb #c010a
 def read_layouts(
     path: str | Path,  # YAML: name -> the fields of `Layout`
 ) -> dict[str, Layout]:  # by name
     "Read layouts from a file; raises `DataError` naming the file, the layout and what is wrong"
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise DataError(f"no such layout file: {path}")
     try:
         table = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, ValueError) as e:
-        raise DataError(f"{path}: no layout file that can be read ({' '.join(str(e).split())})") from None
-    except Exception as e:  # PyYAML's errors have no base class that omegaconf re-exports
+    except Exception as e:  # no text, or no YAML: PyYAML's errors have no base class that omegaconf re-exports
         raise DataError(f"{path}: not valid YAML ({' '.join(str(e).split())})") from None
     if not isinstance(table, dict) or not table:
-        raise DataError(
-            f"{path}: no layouts in it (expected: a name, and below it mask, aspect, faces, characters, styles)"
-        )
-    found = {}
-    for name, row in table.items():
-        try:
-            found[str(name)] = layout = OmegaConf.to_object(
-                OmegaConf.merge(OmegaConf.structured(Layout), {"name": str(name)}, row)
-            )
-        except (OmegaConfBaseException, TypeError, ValueError) as e:
-            reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-            key = getattr(e, "full_key", None)
-            raise DataError(f"{path}: layout '{name}'{f', {key}' if key else ''}: {reason}") from None
-        _check(layout, f"{path}: layout '{name}'")
-        layout.faces = {_face(face, Path(path), name): share for face, share in layout.faces.items()}
-    return found
-
-
-def _face(face: str, path: Path, name: str) -> str:
-    "A face's name, or the path of its file, which is looked for beside the layout's file"
-    if Path(face).suffix.lower() not in FACE_FILES:
-        return face
-    if Path(face).is_absolute() or ".." in Path(face).parts:
-        raise DataError(
-            f"{path}: layout '{name}': face file '{face}' must lie beside the layout's file, or in a folder there"
-        )
-    beside = path.parent / face
-    if not beside.is_file():
-        raise DataError(f"{path}: layout '{name}': no such face file: {beside}")
-    return str(beside)
-
-
-def _check(layout: Layout, where: str) -> None:
-    "What types cannot say"
-    rules = {
-        "its name must be letters, digits, '-', '_' and '.'": is_plain_name(layout.name),
-        f"mask '{layout.mask}' must be made of L and D": layout.mask and set(layout.mask) <= {"L", "D"},
-        "aspect must lie between 1 and 10": 1 <= layout.aspect <= 10,
-        "characters.stretch must lie between 0.3 and 3": 0.3 <= layout.characters.stretch <= 3,
-        "characters.box must be at least 0.1 high": not _is_box(layout.characters.box)
-        or layout.characters.box[3] - layout.characters.box[1] >= 0.1,
-        f"characters.gaps must lie after character 1 to {len(layout.mask) - 1} and be 0 to 5 cells wide": all(
-            0 < k < len(layout.mask) and 0 <= size <= 5 for k, size in layout.characters.gaps.items()
-        ),
-        "faces must name at least one, and their shares must be positive": layout.faces
-        and all(0 < s < math.inf for s in layout.faces.values()),
-        "styles must name at least one, and their weights must be positive": layout.styles
-        and all(0 < s.weight < math.inf for s in layout.styles.values()),
-        "characters.box must be left, top, right, bottom within 0 and 1": _is_box(layout.characters.box),
-    }
-    for style in layout.styles.values():
-        for rgb in (style.plate, style.ink, style.accent):
-            rules[f"colour {rgb} must be three numbers from 0 to 255"] = len(rgb) == 3 and all(
-                0 <= v <= 255 for v in rgb
-            )
-    for k, item in enumerate(layout.items):
-        places = (
-            _is_box(item.at)
-            if item.shape in ("box", "code")
-            else len(item.at) == 2 and all(-0.5 <= v <= 1.5 for v in item.at)
-        )
-        rules[f"item {k + 1} ({item.shape}): size must lie between 0 and 1, chance between 0 and 1"] = (
-            0 <= item.size <= 1 and 0 <= item.chance <= 1
-        )
-        rules[f"item {k + 1} (code): at must be at least 0.02 wide and high"] = item.shape != "code" or (
-            len(item.at) == 4 and min(item.at[2] - item.at[0], item.at[3] - item.at[1]) >= 0.02
-        )
-        rules[
-            f"item {k + 1} ({item.shape}): at must be {'left, top, right, bottom' if item.shape in ('box', 'code') else 'x, y'}"
-        ] = places
-        rules[f"item {k + 1} ({item.shape}): text must list what to write"] = item.shape != "text" or item.text
-        hexed = (
-            item.colour.startswith("#")
-            and len(item.colour) == 7
-            and not set(item.colour[1:].lower()) - set("0123456789abcdef")
-        )
-        rules[f"item {k + 1}: colour '{item.colour}' must be plate, ink, accent or #RRGGBB"] = hexed or item.colour in (
-            "plate",
-            "ink",
-            "accent",
-        )
-    for what, holds in rules.items():
-        if not holds:
-            raise DataError(f"{where}: {what}")
-
-
-def _is_box(box: Sequence[float]) -> bool:
-    "Left, top, right, bottom in order, within the plate"
-    return len(box) == 4 and 0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1
+        hint = "expected: a name, and below it mask, aspect, faces, characters, styles"
+        raise DataError(f"{path}: no layouts in it ({hint})")
+    return {str(name): _read_layout(str(name), row, path) for name, row in table.items()}
 
 
 LAYOUTS = read_layouts(DATA_DIR / "layouts.yaml")  # name -> Layout; those of the user are added by `get_layouts`
@@ -238,7 +219,7 @@ def get_layout(
 def get_layouts(
     names: Iterable[str],  # names of layouts, or paths of YAML files, which are read and become known by name
 ) -> list[Layout]:
-    "The layouts of those names and files; raises `DataError` for what is unknown, malformed or a second layout of one name"
+    "Layouts by name or from files; raises `DataError` for what is unknown, malformed or there twice"
     found: list[Layout] = []
     for name in names:
         if not name.endswith((".yaml", ".yml")):

@@ -17,7 +17,7 @@ from ..plates.body import cells, draw_item
 from ..plates.fonts import glyph
 from ..plates.layouts import Layout, Style, check_text, get_layout
 from ..plates.pictures import whole
-from ..plates.views import draw_view
+from ..plates.render import draw_view
 
 # %% ../../nbs/42_reading.evidence.ipynb #c011
 _PAINTS = ("plate", "ink", "accent", "light", "dark", "car")

@@ -26,7 +26,7 @@ from ..models.generator import bicubic
 from ..models.model_set import ModelSet, autocast, load_models, pick_device
 from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
-from ..plates.public_sets import read_data
+from ..plates.check import read_data
 from ..plates.sources import FilePlates, RenderedPlates
 from ..reading.combine import CombinedReader, alone
 from ..settings import load_config

@@ -27,9 +27,9 @@ from ..plates.check import check_data
 from ..plates.datasets import FilePlates, PlateDataset, RenderedPlates
 from ..plates.degrade import get_severity
 from ..plates.layouts import SPLITS, get_layouts
-from ..plates.public_sets import read_data, recognise
-from ..plates.synth import write_synthetic
-from ..plates.tracksets import FileTracks, RenderedTracks
+from ..plates.check import read_data, recognise
+from ..plates.tracks import write_synthetic
+from ..plates.tracks import FileTracks, RenderedTracks
 from ..reading.calibration import calibrations_of
 from ..reading.combine import CombinedReader
 from ..reading.export import export_onnx

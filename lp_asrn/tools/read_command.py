@@ -22,9 +22,9 @@ from tqdm import tqdm
 from ..config import DATA_DIR, UserError
 from ..evaluation.figures import evidence_figure
 from ..evaluation.metrics import check_submission, write_submission
-from ..plates.annotations import format_corners
+from ..plates.folder import format_corners
 from ..plates.datasets import to_pictures
-from ..plates.folder import given_corners
+from ..plates.public_sets import given_corners
 from ..plates.layouts import LAYOUTS, get_layouts, layout_of
 from ..plates.pictures import Corners, list_images, read_image, write_image
 from ..reading.evidence import weigh
@@ -115,6 +115,7 @@ def line_of(
     said = "; ".join(note for note, holds in notes.items() if holds)
     return f"{name}\t{r.marked if r.accepted is not False else '-'}\t{r.confidence:.3f}  {said}"
 
+
 # %% ../../nbs/67_tools.read_command.ipynb #c008
 def write_csv(
     found: dict[str, PlateReading],  # name of each picture or track -> its reading
@@ -187,6 +188,7 @@ def _show(o: options.ReadOptions, found: dict[str, PlateReading]) -> None:
         print(f"note: the checkpoint has no calibration {what}", file=sys.stderr)
     if o.submission:
         write_submission(o.submission, {name: (r.text, r.confidence) for name, r in found.items()})
+
 
 # %% ../../nbs/67_tools.read_command.ipynb #c012
 def read(

@@ -33,7 +33,7 @@ from ..models.model_set import load_models, save_models
 from ..plates.datasets import PlateBatch, Source, in_order, make_dataset, open_split
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates
-from ..plates.tracksets import FileTracks, RenderedTracks, Track
+from ..plates.tracks import FileTracks, RenderedTracks, Track
 from ..reading.calibration import Calibration, calibration_note, calibrations_of, fit_calibration, fit_tracks
 from ..reading.combine import CombinedReader
 from ..reading.decoding import Posterior, middle_frames
