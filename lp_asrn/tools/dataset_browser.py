@@ -38,7 +38,7 @@ class Entry:
     lr: Tensor  # (3, h, w) in [0, 1]
     sr: Tensor  # (3, H, W) in [0, 1]
     hr: Tensor  # (3, H, W) in [0, 1]
-    direct: str  # reading of LR
+    lr_reader: str  # reading of LR
     recognized: str  # reading of SR
     reading: str  # of both together
     probability: float  # that `reading` is right, in [0, 1]
@@ -109,7 +109,7 @@ def browser_figure(
     "A page of plates, as of `plate_grid`"
     stack = lambda name: torch.stack([getattr(e, name) for e in entries])
     lr, hr = stack("lr"), stack("hr")
-    texts = {"lr": [e.direct for e in entries], "sr": [e.recognized for e in entries]}
+    texts = {"lr": [e.lr_reader for e in entries], "sr": [e.recognized for e in entries]}
     notes = [f"{e.layout}\n{e.split}, {e.accuracy:.0%}\n{e.reading} {e.probability:.0%}" for e in entries]
     return plate_grid(lr, bicubic(lr, hr.shape[-1] // lr.shape[-1]), stack("sr"), hr, texts, [e.text for e in entries], notes)
 

@@ -40,7 +40,7 @@ def bench_figure(
     seen, sharp = (combined.look_at_crops([p], [whole(p)]) for p in (lr, hr))
     read = lambda who, looked: who.decode(looked.views, count=1)[0]
     shown = {
-        "LR, read directly": (lr, read(reader.direct, seen)),
+        "LR, read directly": (lr, read(reader.lr_alone, seen)),
         "SR": (to_pictures(seen.sr)[0], read(combined.alone("sr"), seen)),
         "HR": (hr, read(combined, sharp)),
     }
