@@ -317,7 +317,7 @@ def test_train_all_stages(trained_run):
         ("hr", "reader"),
     } | {(i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "recognizer")}
     assert {r["dataset"] for r in metrics["rows"]} == {
-        name + how for name in ("rendered", "rendered, unseen face") for how in ("", ", as they come")
+        name + how for name in ("rendered", "rendered, unseen font") for how in ("", ", as they come")
     }
     assert (
         "against a recogniser trained on LR" in outcome.out
@@ -433,20 +433,20 @@ COUNTRY = """
 nowhere:
   mask: LLLDDDDLL
   aspect: 4.0
-  faces: {own.yaml: 2, fe: 1}
+  fonts: {own.yaml: 2, fe: 1}
   characters: {box: [0, 0, 1, 1]}
   styles: {white: {plate: [250, 250, 250], ink: [0, 0, 0]}}
 """
 
 
-def test_a_country_and_a_face_of_ones_own(tmp_path, monkeypatch):
+def test_a_country_and_a_font_of_ones_own(tmp_path, monkeypatch):
     (tmp_path / "files").mkdir()
     monkeypatch.setattr("lp_asrn.plates.layouts.LAYOUTS", dict(LAYOUTS))
     file = tmp_path / "files" / "nowhere.yaml"
     file.write_text(COUNTRY)
-    refused(run("synth", tmp_path / "none", "--layouts", file), "layout 'nowhere'", "no such face file")
-    shutil.copy(DATA_DIR / "faces" / "fe.yaml", file.with_name("own.yaml"))
-    monkeypatch.chdir(tmp_path)  # the face is looked for beside the file, wherever the command runs
+    refused(run("synth", tmp_path / "none", "--layouts", file), "layout 'nowhere'", "no such font file")
+    shutil.copy(DATA_DIR / "fonts" / "drawn" / "fe.yaml", file.with_name("own.yaml"))
+    monkeypatch.chdir(tmp_path)  # the font is looked for beside the file, wherever the command runs
     outcome = run("synth", "out", "--layouts", "files/nowhere.yaml", "--n", 10)
     assert outcome.code == 0 and len(list((tmp_path / "out" / "hr").glob("*.png"))) == 10, outcome
 

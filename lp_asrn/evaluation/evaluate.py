@@ -30,7 +30,7 @@ from ..plates.tracks import FileTracks, RenderedTracks, Track
 from ..reading.combine import CombinedReader, alone
 from ..reading.decoding import Decoded, Posterior, average_frames, majority, middle_frames
 
-UNSEEN = "rendered, unseen face"  # name of the rendered test plates whose font training never sees
+UNSEEN = "rendered, unseen font"  # name of the rendered test plates whose font training never sees
 INPUTS = ("bicubic", "sr", "hr")  # read by each reader
 
 # %% ../../nbs/47_evaluation.evaluate.ipynb #c005

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..config import DataError
 from .car import cast_shadow, draw_car, mount, small_print
-from .fonts import HELD_OUT, TRAIN_FONTS, WEIGHTS, GlyphStyle, glyph, styled
+from .fonts import HELD_OUT, FREE_FONTS, WEIGHTS, GlyphStyle, glyph, styled
 from .layouts import Item, Layout, Style
 from .pictures import whole
 
@@ -39,22 +39,22 @@ def cells(
 
 
 def _ink(
-    text: str, layout: Layout, face: str, height: int, width: int, rng: np.random.Generator, vary: float
+    text: str, layout: Layout, font: str, height: int, width: int, rng: np.random.Generator, vary: float
 ) -> np.ndarray:
     "(height, width) uint8 mask of the characters"
     mask = np.zeros((height, width), np.uint8)
     _, top, _, bottom = layout.characters.box
     size, stretch = rng.uniform(0.95, 1.04), layout.characters.stretch * rng.uniform(0.92, 1.07)
     weight = WEIGHTS[rng.integers(len(WEIGHTS))]
-    style = GlyphStyle(weight) if face in TRAIN_FONTS and face not in layout.faces else None
+    style = GlyphStyle(weight) if font in FREE_FONTS and font not in layout.fonts else None
     if vary and rng.random() < vary:
-        style = GlyphStyle.draw(rng, face)
+        style = GlyphStyle.draw(rng, font)
     dy, dx = rng.uniform(-0.015, 0.015) * height, rng.uniform(-0.008, 0.008) * width
     h = min(int(round((bottom - top) * height * size)), height)
     y = min(max(0, round((top + bottom) / 2 * height + dy - h / 2)), height - h)
     centres, cell = cells(text, layout, width)
     for char, centre in zip(text, centres.tolist()):
-        shape = styled(char, face, style, rng, h) if style else glyph(char, face, weight)
+        shape = styled(char, font, style, rng, h) if style else glyph(char, font, weight)
         w = max(3, int(round(min(shape.shape[1] / shape.shape[0] * h * stretch, 0.97 * cell))))
         x = min(max(0, round(centre + dx - w / 2)), width - w)
         place = mask[y : y + h, x : x + w]
@@ -140,16 +140,16 @@ def _choice(weights: Sequence[float], rng: np.random.Generator) -> int:
     return bisect(steps, rng.random() * steps[-1])
 
 
-def _face(layout: Layout, faces: Sequence[str] | None, font_share: float, rng: np.random.Generator) -> str:
-    "The face of a plate, as of `draw_body`"
-    shares = dict.fromkeys(faces or (), 1.0)
-    if faces is None:
-        shares = {f: s for f, s in layout.faces.items() if f not in HELD_OUT}
+def _font(layout: Layout, fonts: Sequence[str] | None, font_share: float, rng: np.random.Generator) -> str:
+    "The font of a plate, as of `draw_body`"
+    shares = dict.fromkeys(fonts or (), 1.0)
+    if fonts is None:
+        shares = {f: s for f, s in layout.fonts.items() if f not in HELD_OUT}
         if not shares:
-            why = f"names no face but {', '.join(layout.faces)}, kept for test and validation plates: add another"
+            why = f"names no font but {', '.join(layout.fonts)}, kept for test and validation plates: add another"
             raise DataError(f"layout '{layout.name}' {why}")
         if font_share and rng.random() < font_share:
-            shares = {f: 1.0 for f in TRAIN_FONTS if f not in layout.faces}
+            shares = {f: 1.0 for f in FREE_FONTS if f not in layout.fonts}
     return list(shares)[_choice(list(shares.values()), rng)]
 
 # %% ../../nbs/12_plates.body.ipynb #c013a
@@ -158,9 +158,9 @@ def draw_body(
     layout: Layout,
     rng: np.random.Generator,  # all randomness comes from here
     height: int = 32,  # pixels that the plate's height will be seen at; it is drawn OVER times as large
-    faces: Sequence[str] | None = None,  # faces to choose from; None = those of the layout that training may see
+    fonts: Sequence[str] | None = None,  # fonts to choose from; None = those of the layout that training may see
     margin: float = MARGIN,  # car around the plate, in plate heights; `WIDE_MARGIN` for crops as they come
-    font_share: float = 0.0,  # 0..1, how often another font is taken than those faces, where `faces` leaves the choice
+    font_share: float = 0.0,  # 0..1, how often another font is taken than those fonts, where `fonts` leaves the choice
     vary: float = 0.0,  # 0..1, how often the plate's characters are drawn in a `GlyphStyle` of its own
 ) -> Scene:
     "Draw a plate flat, with the car around it, without light"
@@ -168,7 +168,7 @@ def draw_body(
     w, m = round(layout.aspect * h), round(margin * h)
     styles = list(layout.styles.values())
     style = styles[_choice([s.weight for s in styles], rng)]
-    face = _face(layout, faces, font_share, rng)
+    font = _font(layout, fonts, font_share, rng)
     shift = rng.uniform(-24, 24) + rng.uniform(-9, 9, 3)
     colours = dict(plate=shift, ink=0.8 * shift, accent=shift)
     style = Style(
@@ -179,7 +179,7 @@ def draw_body(
     for item in layout.items:
         if rng.random() < item.chance:
             draw_item(plate, item, style, rng)
-    _print(plate, _ink(text, layout, face, h, w, rng, vary), style.ink, rng)
+    _print(plate, _ink(text, layout, font, h, w, rng, vary), style.ink, rng)
     _wear(plate, rng)
     mount(picture, plate, box, rng)
     if rng.random() < 0.15:

@@ -107,7 +107,7 @@ def small_print(
     colour: Sequence[int],  # RGB
 ) -> None:
     "A line of small print"
-    scale = capital / 21  # capitals of this face are 21 pixels high at scale 1
+    scale = capital / 21  # capitals of this font are 21 pixels high at scale 1
     (w, h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     at = int(centre[0] - w / 2), int(centre[1] + h / 2)
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1 + int(capital / 14), cv2.LINE_AA)

@@ -216,7 +216,7 @@ def open_split(
     config: Config,
     split: str,  # train, val or test
     table: Table | None = None,  # of `config.data.data_root`, if that is set
-    unseen_face: bool | None = None,  # of rendered plates; None = if they are test plates
+    unseen_font: bool | None = None,  # of rendered plates; None = if they are test plates
     find: Find | None = None,  # finds plates in pictures of the user's whose corners are not known
     fresh: bool = False,  # of rendered training plates: other ones in each epoch
 ) -> Source:
@@ -224,7 +224,7 @@ def open_split(
     data = config.data
     if table is not None:
         return FilePlates(table, split, config.model.scale, find if data.crop == "rectify" else None)
-    how = dict(height=16 * config.model.scale, wide=data.unrectified > 0, unseen_face=unseen_face)
+    how = dict(height=16 * config.model.scale, wide=data.unrectified > 0, unseen_font=unseen_font)
     if split == "train":
         how |= dict(fresh=fresh, font_share=data.font_share, vary=data.vary_share)
     return RenderedPlates(split, getattr(data, f"num_{split}"), data.layouts, config.training.seed, **how)

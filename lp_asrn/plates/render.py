@@ -133,7 +133,7 @@ def draw_scene(
     rng: np.random.Generator,  # all randomness comes from here
     height: int = 32,  # of the plate, in pixels; it is shown three times as wide
     margin: float = NEAR,  # as of `show`
-    **how,  # `faces`, `font_share`, `vary`: as of `draw_body`
+    **how,  # `fonts`, `font_share`, `vary`: as of `draw_body`
 ) -> Scene:
     "Draw a plate in its surroundings, lit and photographed"
     scene = show(draw_body(text, layout, rng, height, margin=max(margin, MARGIN), **how), height, margin)
@@ -145,7 +145,7 @@ def render_plate(
     layout: Layout,  # its body and character grid
     rng: np.random.Generator,  # all randomness comes from here
     height: int = 32,  # pixels; the width is three times that
-    **how,  # `faces`, `font_share`, `vary`: as of `draw_body`
+    **how,  # `fonts`, `font_share`, `vary`: as of `draw_body`
 ) -> np.ndarray:  # (height, 3*height, 3) uint8 RGB
     "Draw a plate as an HR picture"
     scene = draw_scene(text, layout, rng, height, **how)

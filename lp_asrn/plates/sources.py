@@ -21,7 +21,7 @@ import numpy as np
 from ..config import DataError
 from .body import WIDE_MARGIN
 from .folder import Row, Table
-from .fonts import TEST_FACES, VAL_FACES
+from .fonts import TEST_FONTS, VAL_FONTS
 from .layouts import ALPHABET, SPLITS, Layout, get_layouts, split_of
 from .pictures import Corners, plate_size, whole
 from .render import NEAR, draw_scene, render_plate
@@ -99,15 +99,15 @@ class RenderedPlates(RenderedTexts):
     "Plates drawn by the renderer"
 
     wide: bool = False  # with the surroundings that crops as they come show
-    unseen_face: bool | None = None  # set in faces that training never sees; None = if they are test plates
+    unseen_font: bool | None = None  # set in fonts that training never sees; None = if they are test plates
     font_share: float = 0.0  # how often in another font than the layout's, as of `draw_body`
     vary: float = 0.0  # how often in a style of their own, as of `draw_body`
 
     def __post_init__(self):
         super().__post_init__()
-        unseen = self.split == "test" if self.unseen_face is None else self.unseen_face
-        self.faces = list(TEST_FACES if self.split == "test" else VAL_FACES) if unseen else None
-        self._look = dict(faces=self.faces, font_share=self.font_share, vary=self.vary)
+        unseen = self.split == "test" if self.unseen_font is None else self.unseen_font
+        self.fonts = list(TEST_FONTS if self.split == "test" else VAL_FONTS) if unseen else None
+        self._look = dict(fonts=self.fonts, font_share=self.font_share, vary=self.vary)
 
     @property
     def fingerprint(self) -> str:

@@ -65,12 +65,12 @@ def render_track(
     frames: int = 5,  # moments of the track, at least one
     height: int = 32,  # of HR, in pixels; the width is three times that
     scale: int = 2,  # HR / LR
-    faces: Sequence[str] | None = None,  # as of `draw_body`
+    fonts: Sequence[str] | None = None,  # as of `draw_body`
     unrectified: bool = False,  # LR frames as they come
 ) -> list[Frame]:  # in the order of time: the car comes nearer
     "Draw a plate as a passing car shows it"
     margin = WIDE_MARGIN if unrectified else NEAR
-    flat = show(draw_body(text, layout, rng, height, faces, max(margin, MARGIN)), height, margin)
+    flat = show(draw_body(text, layout, rng, height, fonts, max(margin, MARGIN)), height, margin)
     view, camera = draw_view(layout.aspect, rng), severity.draw(rng)
     light, growth = int(rng.integers(2**62)), rng.uniform(1.01, 1.05)
 
@@ -119,10 +119,10 @@ class RenderedTracks:
         height: int = 32,  # of HR, in pixels
         scale: int = 2,  # HR / LR
         unrectified: bool = False,  # LR frames as they come
-        unseen_face: bool | None = None,  # as of `RenderedPlates`
+        unseen_font: bool | None = None,  # as of `RenderedPlates`
     ):
-        self.plates = RenderedPlates(split, num, layouts, seed, height, unseen_face=unseen_face)
-        self.severity, self.how = severity, (frames, height, scale, self.plates.faces, unrectified)
+        self.plates = RenderedPlates(split, num, layouts, seed, height, unseen_font=unseen_font)
+        self.severity, self.how = severity, (frames, height, scale, self.plates.fonts, unrectified)
 
     def __len__(self) -> int:
         return len(self.plates)

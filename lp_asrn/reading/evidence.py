@@ -208,7 +208,7 @@ def _starts(c: _Candidates, rng: np.random.Generator) -> list[np.ndarray]:
     starts = []
     for name, layout in c.layouts.items():
         _, first = min((c.texts[k], k) for k in c.of(name))  # the order of the candidates must not matter
-        plate = c.flat(first, (max(layout.faces, key=layout.faces.get), 1.0, 1.0))
+        plate = c.flat(first, (max(layout.fonts, key=layout.fonts.get), 1.0, 1.0))
         poses = _poses(layout, c.crop, rng)
         poses = sorted(poses, key=lambda pose: float(np.square(c.crop.residual(plate, pose)).sum()))
         starts += [_settle(c.crop, plate, pose, 6)[1] for pose in poses[:_STARTS]]
@@ -219,7 +219,7 @@ def _fit(c: _Candidates, pose: np.ndarray) -> tuple[float, int, dict[str, Letter
     "From a pose: what is left, the best candidate, the lettering of each layout, and the pose after it settled"
     best = {}  # of each layout: error, candidate, lettering
     for name, layout in c.layouts.items():
-        tried = [(font, weight, 1.0) for font in layout.faces for weight in _WEIGHTS]
+        tried = [(font, weight, 1.0) for font in layout.fonts for weight in _WEIGHTS]
         best[name] = min((c.error(k, l, pose), k, l) for k in c.of(name) for l in tried)
         _, k, (font, weight, _) = best[name]
         best[name] = min(best[name], *((c.error(k, l, pose), k, l) for l in ((font, weight, s) for s in _STRETCHES)))

@@ -47,7 +47,7 @@ Enhance = Callable[[PlateBatch], torch.Tensor]  # what is read: (N, 3, H, W) in 
 
 def _sets(photographs: str | None = None, plates: int = 1000, layouts: Sequence = ("brazilian", "mercosur-br")) -> Sets:
     "The plates that every variant is scored on: rendered ones, and a data folder"
-    found = {"rendered": (RenderedPlates("test", plates, layouts, unseen_face=False), 1)}
+    found = {"rendered": (RenderedPlates("test", plates, layouts, unseen_font=False), 1)}
     if photographs:
         found["photographs"] = FilePlates(read_data(photographs)), tables.DRAWS
 

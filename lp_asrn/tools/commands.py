@@ -114,11 +114,11 @@ def _rendered_sets(
     for split, (name, severity) in itertools.product(splits or ["test"], severities.items()):
         end = "" if split == "test" else f", {split}"
         for title, unseen in (("rendered", False), (UNSEEN, True)):
-            plates = RenderedPlates(split, o.num, layouts, height=height, wide=wide, unseen_face=unseen)
+            plates = RenderedPlates(split, o.num, layouts, height=height, wide=wide, unseen_font=unseen)
             dataset = functools.partial(PlateDataset, plates, severity, num_slots, scale)
             sets += _both_ways(o, title + end, name, dataset, split, o.draws)
         for come in WAYS[o.crops] if o.frames and o.frames > 1 else ():
-            how = dict(frames=o.frames, height=height, scale=scale, unrectified=come, unseen_face=False)
+            how = dict(frames=o.frames, height=height, scale=scale, unrectified=come, unseen_font=False)
             drawn = RenderedTracks(split, o.num, layouts, severity, **how)
             title, counts = f"rendered tracks{', as they come' * come}{end}", sorted({1, min(3, o.frames), o.frames})
             tracks.append(TrackSet(title, name, drawn, counts, split, found=come))
@@ -135,7 +135,7 @@ def _file_sets(
         print(table.summary())
         title, part = o.data_root if len(splits) < 2 else f"{o.data_root}, {split}", split or "all"
         own = all(plates.draw(i).lr is not None for i in range(len(plates)))
-        marked = any(plates.row(i).lr_corners for i in range(len(plates)))
+        marked = any(row.lr_corners for row in plates.rows)
         if own:
             print("every plate brings its own LR picture: no severity is applied")
         for name, severity in ({"as given": get_severity("clean")} if own else severities).items():

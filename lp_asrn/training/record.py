@@ -224,7 +224,7 @@ def _held_out(run: Run) -> list[PlateSet]:
     out = []
     for (name, source), loose in itertools.product(sets.items(), (0.0, 1.0)[: 1 + bool(c.data.unrectified)]):
         config = replace(c, data=replace(c.data, unrectified=loose))
-        source = source if run.table else open_split(c, "test", unseen_face=source)
+        source = source if run.table else open_split(c, "test", unseen_font=source)
         name, plates = name + ", as they come" * bool(loose), make_dataset(config, source, train=False)
         out.append(PlateSet(name, c.data.severity, plates, found=bool(loose)))
     return out
