@@ -10,7 +10,6 @@ __all__ = [
     "write_rodosol_sr",
     "write_ufpr",
     "write_lrlpr",
-    "write_mdlp",
     "write_generic",
 ]
 
@@ -187,22 +186,6 @@ def write_lrlpr(
     return rows
 
 
-def write_mdlp(
-    root: Path,  # folder to write to, made as needed
-    rng: np.random.Generator,
-    number: int = 6,  # groups, of one plate each
-) -> list[Row]:
-    "MDLP: groups of three LR frames and one HR picture, without text"
-    rows = []
-    for i, (_, _, plate) in enumerate(_draw(rng, number)):
-        phase, group = SPLITS[i % 3], f"group_{i:04d}"
-        hr = _jpeg(root / phase / "gt" / group / "img_9.jpg", _frame(plate, rng, False)[0])
-        for n in range(3):
-            lr = _jpeg(root / phase / "inputs" / group / f"img_{n}.jpg", _frame(plate, rng, True)[0])
-            rows.append(Row(hr, "", "", phase, lr, f"{phase}/{group}", registered=False))
-    return rows
-
-
 def write_generic(
     root: Path,  # folder to write to, made as needed
     rng: np.random.Generator,
@@ -237,5 +220,4 @@ SPECIMENS: dict[str, Callable[[Path, np.random.Generator], list[Row]]] = {
     "RodoSol-SR": write_rodosol_sr,
     "UFPR-SR-Plates": write_ufpr,
     "LRLPR-26": write_lrlpr,
-    "MDLP": write_mdlp,
 }  # name of the form -> its writer

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..config import DataError
 from .car import cast_shadow, draw_car, mount, small_print
-from .fonts import HELD_OUT, FREE_FONTS, WEIGHTS, GlyphStyle, glyph, styled
+from .fonts import FREE_FONTS, HELD_OUT, WEIGHTS, GlyphStyle, glyph, styled
 from .layouts import Item, Layout, Style
 from .pictures import whole
 

@@ -19,10 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..config import Config
 from .check import Table, read_data
-from .degrade import Mixture, Severity, capture, degrade, get_severity
+from .degrade import Severity, capture, expose, get_severity
 from .layouts import decode, encode, get_layouts
-from .pictures import LR_SIZE, READING_SIZE, plate_size, resample, whole
-from .public_sets import letterbox
+from .pictures import LR_SIZE, READING_SIZE, letterbox, plate_size, resample, whole
 from .render import cut_view, draw_view, nudge, photometric
 from .sources import FilePlates, Find, Plate, RenderedPlates, Source
 
@@ -83,8 +82,8 @@ def to_canvas(
     return cv2.copyMakeBorder(crop, 0, CANVAS[0] - h, 0, CANVAS[1] - w, cv2.BORDER_REPLICATE), (h, w)
 
 # %% ../../nbs/19b_plates.datasets.ipynb #l002
-_SOFT = dict(motion=(0.0, 1.5), angle=(0.0, 180.0), gain=(0.7, 1.1), bias=(-20.0, 30.0), read=(0.0, 8.0))
-SOFT = Severity(_SOFT | dict(sharpen=(0.0, 0.8), blur=(0.0, 1.6)))  # a good camera at HR's own size
+_SOFT = dict(motion=[0.0, 1.5], angle=[0.0, 180.0], gain=[0.7, 1.1], bias=[-20.0, 30.0], read=[0.0, 8.0])
+SOFT = Severity(_SOFT | dict(sharpen=[0.0, 0.8], blur=[0.0, 1.6]))  # a good camera at HR's own size
 
 # %% ../../nbs/19b_plates.datasets.ipynb #c009
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,7 @@ def _upright(data: "PlateDataset", plate: Plate, rng: np.random.Generator) -> Pa
         hr = letterbox(hr, 16 * data.scale, 48 * data.scale)
     else:
         hr = _cut(data, plate, nudge(plate.corners, rng) if data.train or plate.aspect is not None else plate.corners)
-    lr = degrade(hr, data.severity, rng, data.scale) if plate.lr is None else letterbox(plate.lr)
+    lr = expose(hr, data.severity.draw(rng), rng, data.scale) if plate.lr is None else letterbox(plate.lr)
     return Pair(hr, lr, whole(lr), whole(lr))
 
 # %% ../../nbs/19b_plates.datasets.ipynb #c009a
@@ -131,7 +130,7 @@ class PlateDataset(Dataset):
     "LR/HR pairs of a source; the key is (epoch, index)"
 
     source: Source = field(repr=False)
-    severity: Severity | Mixture  # for plates that have no LR of their own
+    severity: Severity  # for plates that have no LR of their own
     num_slots: int = 7  # character slots of a target
     scale: int = 2  # HR / LR
     seed: int = 0  # of degradations, photometric changes and softening
@@ -174,8 +173,10 @@ def _item(data: PlateDataset, epoch: int, index: int) -> dict:
     plain = dict(hr=pair.hr, native=native, size=size, registered=plate.registered, layout=plate.layout, id=plate.id)
     lr, crop = (resample(pair.native, pair.annotated, *wanted) for wanted in (LR_SIZE, READING_SIZE))
     corners, target = pair.corners / np.float32(pair.native.shape[1::-1]), encode(plate.text, data.num_slots)
-    softened = degrade(pair.hr, SOFT, rng, scale=1) if data.soften else None
-    near = data.source.hard_negative(index, epoch) if data.hard_negatives else None
+    softened = expose(pair.hr, SOFT.draw(rng), rng, scale=1) if data.soften else None
+    near = None  # the embedding loss then uses the other plates of the batch alone
+    if data.hard_negatives and isinstance(data.source, RenderedPlates):
+        near = data.source.hard_negative(index, epoch)
     return plain | dict(lr=lr, crop=crop, corners=corners, softened=softened, hard_negatives=near, target=target)
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'GREY', 'KINDS', 'Corners', 'LR_SIZE', 'READING_SIZE', 'ASPECT', 'TOLERANCE', 'Fault', 'check_corners',
-           'open_image', 'read_image', 'write_image', 'list_images', 'whole', 'plate_size', 'resample', 'read_text',
-           'read_json', 'labelme']
+           'open_image', 'read_image', 'write_image', 'list_images', 'whole', 'plate_size', 'resample', 'letterbox',
+           'read_text', 'read_json', 'labelme']
 
 # %% ../../nbs/09_plates.pictures.ipynb #c003
 import json
@@ -26,7 +26,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}  
 GREY = 127  # colour of padding, of transparent pixels and of what lies outside a picture
 
 # %% ../../nbs/09_plates.pictures.ipynb #c005
-KINDS = ("unreadable", "unmatched", "mislabelled", "repeated", "held_back", "skipped")
+KINDS = tuple("skipped unreadable unmatched mislabelled repeated held_back leaks duplicates empty".split())
 
 
 class Fault(DataError):
@@ -49,15 +49,13 @@ def check_corners(
 ) -> Corners:
     "Four points as numbers; raises `Fault` unless they go once around a plate, clockwise from the top left"
     try:
-        quad = np.array(points, float)
+        quad = np.array(points, float).reshape(4, 2)
     except (TypeError, ValueError):
-        raise Fault("mislabelled", "the corners are not numbers") from None
-    if quad.shape != (4, 2) or not np.isfinite(quad).all():
-        raise Fault("mislabelled", "there are not four corners x, y")
+        raise Fault("mislabelled", "there are not four corners x, y") from None
     side = np.roll(quad, -1, axis=0) - quad
     after = np.roll(side, -1, axis=0)
     turns = side[:, 0] * after[:, 1] - side[:, 1] * after[:, 0]  # positive: clockwise, as y points down
-    if (turns <= 0).any() or side[0, 0] <= 0:
+    if not (turns > 0).all() or side[0, 0] <= 0:  # NaN is not
         order = "top-left, top-right, bottom-right, bottom-left"
         raise Fault("mislabelled", f"the corners cross, lie on a line, or are not in the order {order}")
     if np.hypot(*side.T).min() < 2:
@@ -70,8 +68,8 @@ def _check_inside(picture: np.ndarray, corners: Corners) -> None:
     quad, size = np.float32(corners), np.array(picture.shape[1::-1])
     slack = 0.25 * np.ptp(quad, axis=0)
     for x, y in quad[((quad < -slack) | (quad > size + slack)).any(axis=1)]:
-        where = f"the picture of {size[0]} x {size[1]} pixels"
-        raise Fault("mislabelled", f"the corner ({x:g}, {y:g}) lies outside {where}")
+        reason = f"the corner ({x:g}, {y:g}) lies outside the picture of {size[0]} x {size[1]} pixels"
+        raise Fault("mislabelled", reason)
 
 # %% ../../nbs/09_plates.pictures.ipynb #c007
 @contextmanager
@@ -179,6 +177,22 @@ def resample(
     large = cv2.warpPerspective(picture, warp, (w, h), **how)
     return large if fine == 1 else cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
 
+# %% ../../nbs/09_plates.pictures.ipynb #l005
+def letterbox(
+    picture: np.ndarray,  # (H, W, 3) uint8, any size
+    height: int = 16,  # of the result
+    width: int = 48,  # of the result, in pixels
+) -> np.ndarray:  # (height, width, 3) uint8
+    "Bring any crop to `height` x `width`: grey bars where the aspect asks for them, then one resize (arXiv 2408.15103)"
+    (h, w), inner_h, inner_w = picture.shape[:2], height, width
+    if abs(w / h - ASPECT) > TOLERANCE:
+        zoom = min(height / h, width / w)
+        inner_h, inner_w = max(1, round(h * zoom)), max(1, round(w * zoom))
+    how = cv2.INTER_AREA if inner_h < h or inner_w < w else cv2.INTER_CUBIC
+    inner, top, left = cv2.resize(picture, (inner_w, inner_h), interpolation=how), height - inner_h, width - inner_w
+    sides = top // 2, top - top // 2, left // 2, left - left // 2
+    return cv2.copyMakeBorder(inner, *sides, cv2.BORDER_CONSTANT, value=(GREY, GREY, GREY))
+
 # %% ../../nbs/09_plates.pictures.ipynb #d011
 def read_text(
     path: Path,  # of a text file, UTF-8
@@ -190,8 +204,7 @@ def read_text(
         raise Fault("mislabelled", f"{path.name} is not UTF-8 text ({e.reason} at byte {e.start})") from None
     except OSError as e:
         gone = isinstance(e, FileNotFoundError)
-        words = f"no {path.name}, which holds the label" if gone else f"{path.name}: {e.strerror}"
-        raise Fault("unmatched", words) from None
+        raise Fault("unmatched", f"no {path.name}, which holds the label" if gone else f"{path.name}: {e.strerror}")
 
 
 def read_json(

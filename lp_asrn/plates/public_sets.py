@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAYOUT_NAMES', 'SPLIT_NAMES', 'Form', 'READERS', 'read_rodosol', 'read_rodosol_sr', 'read_ufpr', 'read_lrlpr',
-           'read_mdlp', 'recognise', 'given_corners', 'letterbox']
+           'recognise', 'given_corners']
 
 # %% ../../nbs/17_plates.public_sets.ipynb #c003
 import os
@@ -13,24 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from ..config import DataError
-from .folder import Pictures, Row, Table, check_label, read_labels, read_table
+from .folder import Pictures, Row, Table, check_label, gather, read_labels
 from .layouts import SPLITS, split_of
-from lp_asrn.plates.pictures import (
-    ASPECT,
-    GREY,
-    SUFFIXES,
-    TOLERANCE,
-    Corners,
-    Fault,
-    check_corners,
-    labelme,
-    read_json,
-    read_text,
-)
+from .pictures import SUFFIXES, Corners, Fault, check_corners, labelme, read_json, read_text
 
 LAYOUT_NAMES = {"brazilian": "brazilian", "mercosur": "mercosur-br", "mercosul": "mercosur-br"}
 SPLIT_NAMES = {"training": "train", "validation": "val", "testing": "test"} | {name: name for name in SPLITS}
@@ -55,7 +41,9 @@ def _lines(path: Path, number: int, table: Table) -> Iterator[tuple[str, list[st
         if len(words) == number and all(words):
             yield where, words
         elif text.strip():
-            table.mislabelled.append(f"{where}: '{text[:60]}' is not {number} fields with semicolons between them")
+            table.faults["mislabelled"].append(
+                f"{where}: '{text[:60]}' is not {number} fields with semicolons between them"
+            )
 
 # %% ../../nbs/17_plates.public_sets.ipynb #c005
 def _note(image: Path) -> tuple[str, str, Corners | None]:
@@ -79,7 +67,7 @@ def read_rodosol(pictures: Pictures) -> None:
             table.rows.append(Row(image, text, layout, _split(split), corners=corners))
     for path in sorted(root.glob("images/*/*.txt")):
         if path.stem not in pictures.folder(path.parent) and os.path.splitext(path)[0] not in named:
-            table.unmatched.append(f"{table.name(path)}: a label without a picture")
+            table.faults["unmatched"].append(f"{table.name(path)}: a label without a picture")
 
 
 def read_rodosol_sr(pictures: Pictures) -> None:
@@ -134,7 +122,7 @@ def read_ufpr(pictures: Pictures) -> None:
         pictures.named.add(folder)  # after a fault of the whole track
     beside = {p for above in {f.parent for f in named} if above.is_dir() for p in above.iterdir() if p.is_dir()}
     for folder in sorted(p for p in beside - named if any(p.glob("[lh]r-*"))):
-        table.unmatched.append(f"{table.name(folder)}: a track that the list does not name")
+        table.faults["unmatched"].append(f"{table.name(folder)}: a track that the list does not name")
         pictures.named.add(folder)
 
 # %% ../../nbs/17_plates.public_sets.ipynb #c007a
@@ -175,26 +163,6 @@ def read_lrlpr(pictures: Pictures) -> None:
             continue
         pictures.named.add(folder)
 
-# %% ../../nbs/17_plates.public_sets.ipynb #c009
-def _phases(root: Path) -> list[Path]:
-    "The phases of MDLP"
-    found = sorted({p.parent for kind in ("inputs", "gt") for p in root.glob(f"*/{kind}/")})
-    return found if any((p / "inputs").is_dir() and (p / "gt").is_dir() for p in found) else []
-
-
-def read_mdlp(pictures: Pictures) -> None:
-    "MDLP: `phase/inputs/group/*.jpg` (LR) and `phase/gt/group/*.jpg` (HR), without text"
-    table = pictures.table
-    for phase in _phases(table.root):
-        for group in sorted({p.name for kind in ("inputs", "gt") for p in (phase / kind).glob("*/")}):
-            gt = pictures.folder(phase / "gt" / group)
-            for stem, files in pictures.folder(phase / "inputs" / group).items():
-                with table.attempt(table.name(files[0])):
-                    partner = next(iter(gt)) if len(gt) == 1 else stem
-                    lr, hr = pictures.find(phase / "inputs" / group / stem, phase / "gt" / group / partner)
-                    row = Row(hr, "", "", _split(phase.name), lr, f"{phase.name}/{group}", registered=False)
-                    table.rows.append(row)
-
 # %% ../../nbs/17_plates.public_sets.ipynb #c011
 Form = tuple[str, Callable[[Path], Any], Callable[[Pictures], None]]  # its mark in words, the test for it, the reader
 READERS: dict[str, Form] = {
@@ -203,7 +171,6 @@ READERS: dict[str, Form] = {
     "UFPR-SR-Plates": ("a list of lines PLATE;folder;split", lambda root: _list(root, pairs=False), read_ufpr),
     "RodoSol-ALPR": ("split.txt, images", lambda r: [*r.glob("split.txt"), *r.glob("images/cars-*/")], read_rodosol),
     "LRLPR-26": ("Scenario-A or -B", _tracks, read_lrlpr),
-    "MDLP": ("a phase with inputs and gt", _phases, read_mdlp),
 }
 
 
@@ -226,22 +193,12 @@ def given_corners(
 ) -> dict[Path, Corners]:  # of those whose corners are known
     "Corners that somebody marked: in a labels.csv beside the pictures or above, or in labelme files; raises `Fault`"
     tables = {f for p in pictures for f in (p.parent, p.parent.parent) if (f / "labels.csv").is_file()}
-    found = {p.resolve(): c for f in tables for row in read_table(f).rows for p, c in row.pictures if c is not None}
+    found = {
+        p.resolve(): c
+        for f in tables
+        for row in gather(f, "labels.csv", read_labels).rows
+        for p, c in row.pictures
+        if c is not None
+    }
     known = {p: found.get(p.resolve()) or labelme(p, needed=False) for p in pictures}
     return {p: corners for p, corners in known.items() if corners is not None}
-
-# %% ../../nbs/17_plates.public_sets.ipynb #l005
-def letterbox(
-    picture: np.ndarray,  # (H, W, 3) uint8, any size
-    height: int = 16,  # of the result
-    width: int = 48,  # of the result, in pixels
-) -> np.ndarray:  # (height, width, 3) uint8
-    "Bring any crop to `height` x `width`: grey bars where the aspect asks for them, then one resize (arXiv 2408.15103)"
-    (h, w), inner_h, inner_w = picture.shape[:2], height, width
-    if abs(w / h - ASPECT) > TOLERANCE:
-        zoom = min(height / h, width / w)
-        inner_h, inner_w = max(1, round(h * zoom)), max(1, round(w * zoom))
-    how = cv2.INTER_AREA if inner_h < h or inner_w < w else cv2.INTER_CUBIC
-    inner, top, left = cv2.resize(picture, (inner_w, inner_h), interpolation=how), height - inner_h, width - inner_w
-    sides = top // 2, top - top // 2, left // 2, left - left // 2
-    return cv2.copyMakeBorder(inner, *sides, cv2.BORDER_CONSTANT, value=(GREY, GREY, GREY))

@@ -23,13 +23,13 @@ from ..evaluation.evaluate import UNSEEN, PlateSet, TrackSet, evaluate_sets
 from ..evaluation.judges import load_judge, pick_judges, readers_of
 from ..models.model_set import PRETRAINED, load_models, pick_device, weights_path
 from ..models.rectifier import find_plate
-from ..plates.check import check_data
+from ..plates.check import check_data, count_faults, read_data, report
 from ..plates.datasets import FilePlates, PlateDataset, RenderedPlates
 from ..plates.degrade import get_severity
+from ..plates.folder import summary
 from ..plates.layouts import SPLITS, get_layouts
-from ..plates.check import read_data, recognise
-from ..plates.tracks import write_synthetic
-from ..plates.tracks import FileTracks, RenderedTracks
+from ..plates.public_sets import recognise
+from ..plates.tracks import FileTracks, RenderedTracks, write_synthetic
 from ..reading.calibration import calibrations_of
 from ..reading.combine import CombinedReader
 from ..reading.export import export_onnx
@@ -132,7 +132,7 @@ def _file_sets(
     sets, tracks, table = [], [], read_data(o.data_root)
     for split in splits or ["test" if table.has_split else None]:
         plates = FilePlates(table, split, scale, find)
-        print(table.summary())
+        print(summary(table))
         title, part = o.data_root if len(splits) < 2 else f"{o.data_root}, {split}", split or "all"
         own = all(plates.draw(i).lr is not None for i in range(len(plates)))
         marked = any(row.lr_corners for row in plates.rows)
@@ -228,12 +228,12 @@ def data(
     get_layouts(o.layouts)
     form = recognise(o.folder)
     try:
-        report = check_data(o.folder)
+        table, sizes = check_data(o.folder)
     except UserError as e:
         print(f"{o.folder}: {form}\n\n{e}\n\n1 fault")
         sys.exit(1)
-    print(report.text(first=0 if o.all else 10))
-    if report.faults():
+    print(report(table, sizes, 0 if o.all else 10))
+    if count_faults(table):
         sys.exit(1)
 
 

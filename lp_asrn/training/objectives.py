@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from ..config import ConfigError, LossConfig, suggest
 from ..evaluation.judges import judge_loss
-from ..losses.embedding import embedding_consistency
-from ..losses.lcofl import LOSS_TERMS, Made, character_loss, lcofl_ec
+from ..losses.lcofl import LOSS_TERMS, Made, character_loss, embedding_consistency, lcofl_ec
 from ..losses.pixel import over_registered
 from ..models.model_set import ModelSet
 from ..models.recognizer import bicubic_resize

@@ -24,6 +24,7 @@ from ..models.deform_reference import Geometry
 from ..models.model_set import ModelSet, load_models, load_note, load_rectifier, save_models, weights_path
 from ..models.rectifier import find_plate
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
+from ..plates.folder import summary
 from ..plates.layouts import get_layouts
 from ..settings import save_config
 from .batches import alike, any_of, is_main, share, wait, world_size
@@ -169,7 +170,7 @@ def check_start(
         start(run, first)
     if run.table:  # the user's folder is read whole; rendered plates need no opening
         _, _, train = (run.source(split) for split in ("val", "test", "train"))
-        run.log(run.table.summary())
+        run.log(summary(run.table))
         if not any(train.draw(i).registered for i in range(len(train))):
             what = "no LR picture has the size of its HR / scale"
             run.log(f"{what}: the L1 warm-up (stage 1) has nothing to learn from these pairs")
