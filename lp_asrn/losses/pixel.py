@@ -13,13 +13,12 @@ MAX_PSNR = 100.0  # dB given to identical pictures, whose PSNR is infinite
 
 # %% ../../nbs/30_losses.pixel.ipynb #c006
 def psnr(
-    a: Tensor,  # pictures (N,C,H,W)
-    b: Tensor,  # pictures (N,C,H,W)
-    data_range: float = 1.0,  # largest minus smallest possible value
+    a: Tensor,  # pictures (N,C,H,W) in [0, 1]
+    b: Tensor,  # pictures (N,C,H,W) in [0, 1]
 ) -> Tensor:  # (N,) in dB, at most `MAX_PSNR`
     "Peak signal-to-noise ratio of each picture, in at least fp32"
     dtype = torch.promote_types(a.dtype, torch.float32)
-    mse = (a.to(dtype) - b.to(dtype)).square().mean((1, 2, 3)) / data_range**2
+    mse = (a.to(dtype) - b.to(dtype)).square().mean((1, 2, 3))
     return -10 * torch.log10(mse.clamp(min=10 ** (-MAX_PSNR / 10)))
 
 # %% ../../nbs/30_losses.pixel.ipynb #c012
@@ -33,7 +32,7 @@ def _window(n: int) -> Tensor:
     return gauss / gauss.sum(1, keepdim=True)
 
 
-def _ssim_map(a: Tensor, b: Tensor, data_range: float) -> Tensor:
+def _ssim_map(a: Tensor, b: Tensor) -> Tensor:
     "SSIM at every position, (N,C,H-10,W-10), in the precision of the caller"
     rows, cols = (_window(n).to(a) for n in a.shape[-2:])
     shift_a, shift_b = (x.detach().mean((-2, -1), keepdim=True) for x in (a, b))
@@ -41,21 +40,20 @@ def _ssim_map(a: Tensor, b: Tensor, data_range: float) -> Tensor:
     mu_a, mu_b, aa, bb, ab = rows @ torch.stack([a, b, a * a, b * b, a * b]) @ cols.T
     var_a, var_b, cov = aa - mu_a**2, bb - mu_b**2, ab - mu_a * mu_b
     mu_a, mu_b = mu_a + shift_a, mu_b + shift_b
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    c1, c2 = 0.01**2, 0.03**2
     return (2 * mu_a * mu_b + c1) * (2 * cov + c2) / ((mu_a**2 + mu_b**2 + c1) * (var_a + var_b + c2))
 
 # %% ../../nbs/30_losses.pixel.ipynb #c015
 def ssim(
-    a: Tensor,  # pictures (N,C,H,W)
-    b: Tensor,  # pictures (N,C,H,W)
-    data_range: float = 1.0,  # largest minus smallest possible value
+    a: Tensor,  # pictures (N,C,H,W) in [0, 1]
+    b: Tensor,  # pictures (N,C,H,W) in [0, 1]
 ) -> Tensor:  # (N,) in [-1, 1]
     "Structural similarity of each picture (Wang et al. 2004), in at least fp32; `ValueError` if it is too small"
     if WINDOW > min(a.shape[-2:]):
         raise ValueError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW} pixels, not {tuple(a.shape[-2:])}")
     dtype = torch.promote_types(a.dtype, torch.float32)
     with torch.autocast(a.device.type, enabled=False):
-        return _ssim_map(a.to(dtype), b.to(dtype), data_range).mean((1, 2, 3))
+        return _ssim_map(a.to(dtype), b.to(dtype)).mean((1, 2, 3))
 
 # %% ../../nbs/30_losses.pixel.ipynb #c025
 def l1(

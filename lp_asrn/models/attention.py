@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import ConfigError
 from .deform import DeformConv
 
 # %% ../../nbs/21_models.attention.ipynb #c006
@@ -76,11 +75,9 @@ def spatial_conv(
     channels: int,  # C
     groups: int,  # groups of a deformable convolution
 ) -> nn.Module:  # (N, C, H, W) -> (N, C, H, W)
-    "A 3x3 convolution, deformable or plain; `ConfigError` for another kind"
+    "A 3x3 convolution, deformable or plain"
     if kind == "conv":
         return nn.Conv2d(channels, channels, 3, padding=1)
-    if kind not in ("dcnv4", "dcnv3"):
-        raise ConfigError(f"unknown convolution '{kind}' for the attention: dcnv4, dcnv3 or conv")
     return DeformConv(channels, groups=groups, version=int(kind[-1]))
 
 # %% ../../nbs/21_models.attention.ipynb #c017

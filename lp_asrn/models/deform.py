@@ -144,14 +144,10 @@ def deform_conv(
         raise ValueError(f"{got} needs a packed map {expected}; got {tuple(packed.shape)}")
     dtype = torch.promote_types(value.dtype, torch.float32)
     wide, packed = value.to(dtype), packed.to(dtype)
-    packed = _softmax(packed, geometry) if version == 3 else packed  # the one line between DCNv3 and DCNv4
+    if version == 3:  # all that lies between DCNv3 and DCNv4
+        offset, modulation = unpack(packed, geometry)
+        packed = pack(offset, modulation.softmax(2))
     return pick_backend(backend, wide, packed, geometry)(wide, packed, geometry).to(value.dtype)
-
-
-def _softmax(packed: Tensor, geometry: Geometry) -> Tensor:
-    "A packed map with the modulation normalised over the taps"
-    offset, modulation = unpack(packed, geometry)
-    return pack(offset, modulation.softmax(2))
 
 # %% ../../nbs/20c_models.deform.ipynb #c016
 @torch.no_grad()

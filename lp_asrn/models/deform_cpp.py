@@ -48,11 +48,6 @@ def kernel_path() -> Path:  # a shared library, whether it is there or not
     return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cache) / folder / "kernel.so"
 
 # %% ../../nbs/20b_models.deform_cpp.ipynb #c005
-def _checksum(target: Path) -> Path:
-    "Where the checksum of a library is"
-    return target.with_suffix(".sha256")
-
-
 def _compile(target: Path) -> None:
     "Compile the source, move the library to `target` and its checksum beside it"
     import ninja
@@ -72,7 +67,7 @@ def _compile(target: Path) -> None:
         os.environ["PATH"] = path
         logger.setLevel(level)
     library = next(work.glob("deform.*so"))
-    _checksum(target).write_text(hashlib.sha256(library.read_bytes()).hexdigest())
+    target.with_suffix(".sha256").write_text(hashlib.sha256(library.read_bytes()).hexdigest())
     os.replace(library, target)
     shutil.rmtree(work, ignore_errors=True)
 
@@ -109,7 +104,7 @@ def load() -> bool:  # True if the kernel is there
         return True
     try:
         path = kernel_path()
-        if hashlib.sha256(path.read_bytes()).hexdigest() != _checksum(path).read_text():
+        if hashlib.sha256(path.read_bytes()).hexdigest() != path.with_suffix(".sha256").read_text():
             return False  # cut short or overwritten: to load it could end this process
         torch.ops.load_library(path)
     except OSError:  # not there

@@ -143,13 +143,11 @@ def _choice(weights: Sequence[float], rng: np.random.Generator) -> int:
 def _font(layout: Layout, fonts: Sequence[str] | None, font_share: float, rng: np.random.Generator) -> str:
     "The font of a plate, as of `draw_body`"
     shares = dict.fromkeys(fonts or (), 1.0)
-    if fonts is None:
-        shares = {f: s for f, s in layout.fonts.items() if f not in HELD_OUT}
-        if not shares:
-            why = f"names no font but {', '.join(layout.fonts)}, kept for test and validation plates: add another"
-            raise DataError(f"layout '{layout.name}' {why}")
-        if font_share and rng.random() < font_share:
-            shares = {f: 1.0 for f in FREE_FONTS if f not in layout.fonts}
+    if fonts is None and not (shares := {f: s for f, s in layout.fonts.items() if f not in HELD_OUT}):
+        why = f"names no font but {', '.join(layout.fonts)}, kept for test and validation plates: add another"
+        raise DataError(f"layout '{layout.name}' {why}")
+    if fonts is None and font_share and rng.random() < font_share:
+        shares = {f: 1.0 for f in FREE_FONTS if f not in layout.fonts}
     return list(shares)[_choice(list(shares.values()), rng)]
 
 # %% ../../nbs/12_plates.body.ipynb #c013a
@@ -171,9 +169,8 @@ def draw_body(
     font = _font(layout, fonts, font_share, rng)
     shift = rng.uniform(-24, 24) + rng.uniform(-9, 9, 3)
     colours = dict(plate=shift, ink=0.8 * shift, accent=shift)
-    style = Style(
-        **{k: (np.array(getattr(style, k)) + d).clip(0, 255).astype(int).tolist() for k, d in colours.items()}
-    )
+    shifted = {k: (np.array(getattr(style, k)) + d).clip(0, 255).astype(int).tolist() for k, d in colours.items()}
+    style = Style(**shifted)
     box = m, m, m + w, m + h
     picture, plate = draw_car(h + 2 * m, w + 2 * m, box, style.plate, rng), _plain(h, w, style.plate)
     for item in layout.items:

@@ -169,9 +169,8 @@ class Severity:
             u = rng.random()
             for name, share in self.shares.items():
                 u -= share
-                if u < 0:
-                    break
-            return SEVERITIES[name].draw(rng)
+                if u < 1e-9:  # the shares sum to 1 but for rounding
+                    return SEVERITIES[name].draw(rng)
         settings = dict(self.spans)
         for (name, span), u in zip(self.spans.items(), rng.random(len(settings)).tolist()):
             if isinstance(span, list) and (isinstance(span[0], str) or len(span) > 2):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from numpy.random import Generator
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -106,14 +107,10 @@ class Layout:
         text: str,  # a plate text in upper case, without blanks
     ) -> bool:
         "True if `text` has this layout's length and kinds of characters"
-        kinds = ["L" if c.isalpha() else "D" for c in text if c in ALPHABET]
-        return len(kinds) == len(text) and kinds == list(self.mask)
+        return re.fullmatch(self.mask.replace("L", "[A-Z]").replace("D", "[0-9]"), text) is not None
 
-    def draw_text(
-        self,
-        rng,  # a numpy Generator; all randomness comes from here
-    ) -> str:
-        "A random text of this layout, from a numpy Generator"
+    def draw_text(self, rng: Generator) -> str:
+        "A random text of this layout"
         return "".join(ALPHABET[rng.integers(10, 36) if m == "L" else rng.integers(0, 10)] for m in self.mask)
 
 # %% ../../nbs/10_plates.layouts.ipynb #c010
@@ -124,22 +121,19 @@ def _is_box(box: Sequence[float]) -> bool:
 
 def _item_rules(item: Item) -> Iterator[tuple[bool, str]]:
     "Whether a rule for an item holds, and its words"
-    at, colour = item.at, item.colour
+    at, boxed = item.at, item.shape in ("box", "code")
     yield 0 <= item.size <= 1 and 0 <= item.chance <= 1, "size must lie between 0 and 1, chance between 0 and 1"
-    if item.shape in ("box", "code"):
-        yield _is_box(at), "at must be left, top, right, bottom"
-    else:
-        yield len(at) == 2 and all(-0.5 <= v <= 1.5 for v in at), "at must be x, y"
+    yield not boxed or _is_box(at), "at must be left, top, right, bottom"
+    yield boxed or (len(at) == 2 and all(-0.5 <= v <= 1.5 for v in at)), "at must be x, y"
     yield item.shape != "code" or min(at[2] - at[0], at[3] - at[1]) >= 0.02, "at must be at least 0.02 wide and high"
     yield item.shape != "text" or len(item.text) > 0, "text must list what to write"
-    known = colour in ("plate", "ink", "accent") or re.fullmatch("#[0-9a-fA-F]{6}", colour) is not None
-    yield known, f"colour '{colour}' must be plate, ink, accent or #RRGGBB"
+    known = re.fullmatch("plate|ink|accent|#[0-9a-fA-F]{6}", item.colour) is not None
+    yield known, f"colour '{item.colour}' must be plate, ink, accent or #RRGGBB"
 
 # %% ../../nbs/10_plates.layouts.ipynb #c0100
 def _rules(layout: Layout) -> Iterator[tuple[bool, str]]:
     "Whether a rule for a layout holds, and its words"
     box, gaps, last = layout.characters.box, layout.characters.gaps, len(layout.mask) - 1
-    fonts, weights = list(layout.fonts.values()), [s.weight for s in layout.styles.values()]
     yield is_plain_name(layout.name), "its name must be letters, digits, '-', '_' and '.'"
     yield bool(re.fullmatch("[LD]+", layout.mask)), f"mask '{layout.mask}' must be made of L and D"
     yield 1 <= layout.aspect <= 10, "aspect must lie between 1 and 10"
@@ -148,11 +142,10 @@ def _rules(layout: Layout) -> Iterator[tuple[bool, str]]:
     yield box[3] - box[1] >= 0.1, "characters.box must be at least 0.1 high"
     words = f"characters.gaps must lie after character 1 to {last} and be 0 to 5 cells wide"
     yield all(0 < k <= last and 0 <= size <= 5 for k, size in gaps.items()), words
-    yield all(0 < n < math.inf for n in fonts or [0]), "fonts must name at least one, and their shares must be positive"
-    yield (
-        all(0 < n < math.inf for n in weights or [0]),
-        "styles must name at least one, and their weights must be positive",
-    )
+    shares = {"fonts": list(layout.fonts.values()), "styles": [s.weight for s in layout.styles.values()]}
+    for key, found in shares.items():
+        words = f"{key} must name at least one, and their shares or weights must be positive"
+        yield len(found) > 0 and all(0 < n < math.inf for n in found), words
     for rgb in (c for s in layout.styles.values() for c in (s.plate, s.ink, s.accent)):
         yield len(rgb) == 3 and all(0 <= v <= 255 for v in rgb), f"colour {rgb} must be three numbers from 0 to 255"
     for k, item in enumerate(layout.items, 1):
@@ -160,30 +153,29 @@ def _rules(layout: Layout) -> Iterator[tuple[bool, str]]:
             yield holds, f"item {k} ({item.shape}): {words}"
 
 # %% ../../nbs/10_plates.layouts.ipynb #c010b
-def _font(font: str, path: Path, where: str) -> str:
+def _font(font: str, path: Path) -> str:
     "A font's name, or the path of its file, which is looked for beside the layout's file"
     beside = path.parent / font
     if beside.suffix.lower() not in FONT_FILES:
         return font
     if Path(font).is_absolute() or ".." in Path(font).parts:
-        raise DataError(f"{where}: font file '{font}' must lie beside the layout's file, or in a folder there")
+        raise DataError(f"font file '{font}' must lie beside the layout's file, or in a folder there")
     if not beside.is_file():
-        raise DataError(f"{where}: no such font file: {beside}")
+        raise DataError(f"no such font file: {beside}")
     return str(beside)
 
 
 def _read_layout(name: str, row: dict, path: Path) -> Layout:
     "One layout of a file; raises `DataError`"
-    where = f"{path}: layout '{name}'"
     try:
         layout = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Layout), {"name": name}, row))
+        for holds, words in _rules(layout):
+            if not holds:
+                raise DataError(words)
+        layout.fonts = {_font(font, path): share for font, share in layout.fonts.items()}
     except (OmegaConfBaseException, TypeError, ValueError) as e:
         reason, key = str(e).splitlines()[0] if str(e) else type(e).__name__, getattr(e, "full_key", None)
-        raise DataError(f"{where}{f', {key}' if key else ''}: {reason}") from None
-    for holds, words in _rules(layout):
-        if not holds:
-            raise DataError(f"{where}: {words}")
-    layout.fonts = {_font(font, path, where): share for font, share in layout.fonts.items()}
+        raise DataError(f"{path}: layout '{name}'{f', {key}' if key else ''}: {reason}") from None
     return layout
 
 # %% ../../nbs/10_plates.layouts.ipynb #c010a

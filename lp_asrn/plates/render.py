@@ -49,13 +49,6 @@ def _scatter(light: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Gen
         light = light * (1 - share) + share * (60 + 195 * where)
     return light
 
-
-def _exposure(night: bool, rng: np.random.Generator) -> float:
-    "Too dark, right or too bright; at night infrared alone"
-    if night:
-        return rng.uniform(0.3, 1.1)
-    return rng.choice([rng.uniform(*span) for span in ((0.35, 0.9), (0.8, 1.1), (1.1, 1.7))], p=[0.25, 0.6, 0.15])
-
 # %% ../../nbs/13_plates.render.ipynb #c007x
 def illuminate(
     picture: np.ndarray,  # (h, w, 3) uint8
@@ -72,7 +65,9 @@ def illuminate(
         angle, offset, soft = rng.uniform(0, np.pi), rng.uniform(-0.6, 0.6), rng.uniform(4, 40)
         side = np.float32(np.cos(angle)) * x * 3 + np.float32(np.sin(angle)) * y - np.float32(offset)
         light = light * (1 - np.float32(rng.uniform(0.12, 0.3)) * (1 + np.tanh(np.float32(soft / 2) * side)))
-    result = picture * (light * np.float32(_exposure(night, rng)))[..., None]
+    spans = ((0.35, 0.9), (0.8, 1.1), (1.1, 1.7))  # too dark, right, too bright; at night infrared alone
+    exposure = rng.uniform(0.3, 1.1) if night else rng.choice([rng.uniform(*s) for s in spans], p=[0.25, 0.6, 0.15])
+    result = picture * (light * np.float32(exposure))[..., None]
     if night:
         result = 255 * (result / 255) ** np.float32(rng.uniform(0.9, 1.4)) + np.float32(rng.uniform(0, 25))
     else:

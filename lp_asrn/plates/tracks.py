@@ -99,19 +99,14 @@ class RenderedTracks:
 
     def __init__(
         self,
-        split: str,  # train, val or test: texts of different splits never meet
-        num: int,  # tracks
-        layouts: Sequence[str],  # names or YAML files, taken in turn
+        plates: RenderedPlates,
         severity: Severity,  # of the LR frames
-        seed: int = 0,  # of plates and frames: another seed, other tracks
         frames: int = 5,  # of a track
-        height: int = 32,  # of HR, in pixels
         scale: int = 2,  # HR / LR
         unrectified: bool = False,  # LR frames as they come
-        unseen_font: bool | None = None,  # as of `RenderedPlates`
     ):
-        self.plates = RenderedPlates(split, num, layouts, seed, height, unseen_font=unseen_font)
-        self.severity, self.how = severity, (frames, height, scale, self.plates.fonts, unrectified)
+        self.plates, self.severity = plates, severity
+        self.how = frames, plates.height, scale, plates.fonts, unrectified
 
     def __len__(self) -> int:
         return len(self.plates)
@@ -175,8 +170,8 @@ def write_synthetic(
         raise UserError(f"{out} exists and is not empty: choose another folder")
     rows = []
     for split, number in zip(SPLITS, (n - 2 * (n // 10), n // 10, n // 10)):
-        tracks = RenderedTracks(split, number, layouts, severity, seed, frames, unrectified=unrectified)
         plates = RenderedPlates(split, number, layouts, seed, wide=unrectified)
+        tracks = RenderedTracks(plates, severity, frames, unrectified=unrectified)
         single = PlateDataset(plates, severity, slots, seed=seed, unrectified=float(unrectified))
         for i in progress(range(number), f"synth {split}"):
             name = f"{split}_{i:06d}"

@@ -118,8 +118,8 @@ def _rendered_sets(
             dataset = functools.partial(PlateDataset, plates, severity, num_slots, scale)
             sets += _both_ways(o, title + end, name, dataset, split, o.draws)
         for come in WAYS[o.crops] if o.frames and o.frames > 1 else ():
-            how = dict(frames=o.frames, height=height, scale=scale, unrectified=come, unseen_font=False)
-            drawn = RenderedTracks(split, o.num, layouts, severity, **how)
+            plates = RenderedPlates(split, o.num, layouts, height=height, unseen_font=False)
+            drawn = RenderedTracks(plates, severity, o.frames, scale, come)
             title, counts = f"rendered tracks{', as they come' * come}{end}", sorted({1, min(3, o.frames), o.frames})
             tracks.append(TrackSet(title, name, drawn, counts, split, found=come))
     return sets, tracks

@@ -156,9 +156,11 @@ def _join(views: list[dict[str, Posterior]]) -> dict[str, Posterior]:
 def _validation_tracks(run: Run, source: Source) -> list[Track]:
     "Tracks of validation plates; none if the user's data has none"
     c, d = run.config, run.config.data
-    how, found = (get_severity(d.severity), c.training.seed), d.unrectified > 0
-    rendered = partial(RenderedTracks, "val", TRACKS, d.layouts, *how, 5, 16 * c.model.scale, c.model.scale, found)
-    tracks = FileTracks(source, *how, unrectified=found) if isinstance(source, FilePlates) else rendered()
+    severity, found = get_severity(d.severity), d.unrectified > 0
+    if isinstance(source, FilePlates):
+        tracks = FileTracks(source, severity, c.training.seed, found)
+    else:
+        tracks = RenderedTracks(source, severity, scale=c.model.scale, unrectified=found)
     return [t for t in (tracks[i] for i in range(min(TRACKS, len(tracks)))) if len(t.lr) > 1]
 
 
