@@ -14,24 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import LossConfig
-from .pixel import l1, over_registered, ssim
+from .pixel import fp32, l1, over_registered, ssim
 from ..plates.datasets import PlateBatch
 from ..plates.layouts import ALPHABET, IS_LETTER, PAD
 
 # %% ../../nbs/31_losses.lcofl.ipynb #c006
-def _fp32(x: Tensor) -> Tensor:
-    "`x` in at least fp32, whatever autocast made of it"
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def character_loss(
     logits: Tensor,  # (N,K,36) of the recogniser on SR
     target: Tensor,  # (N,K) class indices, `PAD` in empty slots
     weights: Tensor | None = None,  # (36,) class weights, as of `ConfusionWeights`; 1 if None
 ) -> Tensor:  # scalar >= 0, fp32; 0 if all slots are empty
     "L_C: weighted cross-entropy of the reading against the true text (P2)"
-    weights = None if weights is None else weights.to(logits.device, torch.promote_types(logits.dtype, torch.float32))
-    loss = F.cross_entropy(_fp32(logits).flatten(0, 1), target.flatten(), weights, ignore_index=PAD, reduction="sum")
+    logits = fp32(logits)
+    weights = None if weights is None else weights.to(logits)
+    loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), weights, ignore_index=PAD, reduction="sum")
     return loss / (target != PAD).sum().clamp(min=1)
 
 # %% ../../nbs/31_losses.lcofl.ipynb #c012
@@ -44,7 +40,7 @@ def layout_penalty(
     "L_P: expected cost of reading the wrong character type (P2's count, made differentiable)"
     letter_class = torch.tensor(IS_LETTER, device=logits.device)
     filled = target != PAD
-    p = _fp32(logits)[filled].softmax(-1)
+    p = fp32(logits)[filled].softmax(-1)
     as_digit, as_letter = p[:, ~letter_class].sum(-1), p[:, letter_class].sum(-1)
     cost = torch.where(letter_class[target[filled]], digit_for_letter * as_digit, letter_for_digit * as_letter)
     return cost.sum() / filled.sum().clamp(min=1)
@@ -98,11 +94,11 @@ def embedding_consistency(
     margin: float = 1.0,  # Euclidean distance up to which different texts are pushed apart, (0, 2]
 ) -> Tensor:  # scalar >= 0, at least fp32
     "L_EC: contrastive consistency of SR and HR; each kind of pair is a mean over its own pairs"
-    sr, hr = _fp32(sr_emb), _fp32(hr_emb)
+    sr, hr = fp32(sr_emb), fp32(hr_emb)
     different = (target[:, None] != target[None]).any(-1)  # (N,N)
     within = push(sr[:, None], hr[None], margin) * different
     loss = pull(sr, hr).mean() + within.sum() / different.sum().clamp(min=1)
-    return loss if negatives is None else loss + push(sr, _fp32(negatives), margin).mean()
+    return loss if negatives is None else loss + push(sr, fp32(negatives), margin).mean()
 
 # %% ../../nbs/31_losses.lcofl.ipynb #c027
 Made = dict[str, Tensor]  # what was made of N plates, by name

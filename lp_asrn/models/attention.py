@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from .deform import DeformConv
 
+SCALES = (1, 2, 4)  # of MSCA: 1/1, 1/2 and 1/4 of the size
+
 # %% ../../nbs/21_models.attention.ipynb #c006
 def shrink(
     x: Tensor,  # (N, C, H, W)
@@ -58,10 +60,7 @@ class ChannelAttention(nn.Module):
 class DirectionalTerm(nn.Module):
     "Sum of a row profile and a column profile, (N, C, H, W) -> the same"
 
-    def __init__(
-        self,
-        channels: int,  # C
-    ):
+    def __init__(self, channels: int):  # C
         super().__init__()
         self.rows = nn.Conv2d(channels, channels, (3, 1), padding=(1, 0))
         self.columns = nn.Conv2d(channels, channels, (1, 3), padding=(0, 1))
@@ -115,16 +114,10 @@ class EnhancedAttention(nn.Module):
         return x + x * self.mask(x)
 
 # %% ../../nbs/21_models.attention.ipynb #c025
-SCALES = (1, 2, 4)  # of MSCA: 1/1, 1/2 and 1/4 of the size
-
-
 class CharacterAttention(nn.Module):
     "Multi-scale character attention (MSCA), (N, C, H, W) -> the same"
 
-    def __init__(
-        self,
-        channels: int,  # C, at least 4
-    ):
+    def __init__(self, channels: int):  # C, at least 4
         super().__init__()
         hidden = channels // 4
         self.regions = nn.ModuleList(

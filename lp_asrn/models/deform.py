@@ -177,10 +177,8 @@ class DeformConv(nn.Module):
         super().__init__()
         size = grid.get("kernel_size", 3)
         if channels % groups or size % 2 == 0 or version not in (3, 4):
-            raise ConfigError(
-                f"a deformable convolution needs groups that divide its channels ({groups} of {channels}), "
-                f"an odd kernel ({size}) and version 3 or 4 ({version})"
-            )
+            needs = f"groups that divide its channels ({groups} of {channels}), an odd kernel ({size})"
+            raise ConfigError(f"a deformable convolution needs {needs} and version 3 or 4 ({version})")
         self.version, self.backend = version, backend
         self.geometry = g = Geometry(groups, padding=grid.get("dilation", 1) * (size // 2), **grid)
         self.value_proj = nn.Conv2d(channels, channels, 1)

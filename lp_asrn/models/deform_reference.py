@@ -51,10 +51,8 @@ class Geometry:
         width: int,  # of the input, in pixels
     ) -> tuple[int, int]:
         "Height and width of the output, as of any convolution"
-        return tuple(
-            (n + 2 * self.padding - self.dilation * (self.kernel_size - 1) - 1) // self.stride + 1
-            for n in (height, width)
-        )
+        reach = self.dilation * (self.kernel_size - 1) + 1 - 2 * self.padding
+        return (height - reach) // self.stride + 1, (width - reach) // self.stride + 1
 
 # %% ../../nbs/20a_models.deform_reference.ipynb #c008
 def _taps(geometry: Geometry, like: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from .attention import CharacterAttention, EnhancedAttention
 from .recognizer import RecognizerOutput, bicubic_resize
 from .text_prior import PlainResidualBlock, TextPrior
 
+_RESIDUAL = 0.2  # share of what a block adds
+
 # %% ../../nbs/23_models.generator.ipynb #c004
 def bicubic(
     lr: Tensor,  # (N, 3, h, w) LR pictures in [0, 1]
@@ -29,10 +31,7 @@ def bicubic(
 class ShallowExtractor(nn.Module):
     "(N, 3, h, w) to (N, channels, h, w)"
 
-    def __init__(
-        self,
-        channels: int,  # feature channels of the output
-    ):
+    def __init__(self, channels: int):  # feature channels of the output
         super().__init__()
         self.conv = nn.Conv2d(3, channels, 5, padding=2)
         self.encode = nn.Conv2d(12, channels, 3, padding=1)
@@ -45,9 +44,6 @@ class ShallowExtractor(nn.Module):
         return self.conv(x) + branch[..., :h, :w]
 
 # %% ../../nbs/23_models.generator.ipynb #c008
-_RESIDUAL = 0.2
-
-
 class DenseBlock(nn.Module):
     "Densely connected 3x3 convolutions, fused and added back"
 

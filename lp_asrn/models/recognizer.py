@@ -21,6 +21,8 @@ from ..config import EmbedderConfig, RecognizerConfig
 from ..plates.layouts import ALPHABET, IS_LETTER, decode
 from ..plates.pictures import READING_SIZE
 
+_COLUMNS = 12  # horizontal positions that an embedding keeps apart
+
 # %% ../../nbs/22_models.recognizer.ipynb #c005
 @functools.lru_cache(maxsize=64)
 def _cubic(before: int, after: int) -> np.ndarray:
@@ -55,10 +57,7 @@ def to_reading_size(
 class ResidualBlock(nn.Module):
     "Two 3x3 convolutions with GroupNorm, and a skip"
 
-    def __init__(
-        self,
-        channels: int,  # feature channels, in and out
-    ):
+    def __init__(self, channels: int):  # feature channels, in and out
         super().__init__()
         first, second = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2))
         self.body = nn.Sequential(first, nn.GroupNorm(1, channels), nn.SiLU(), second, nn.GroupNorm(1, channels))
@@ -72,15 +71,10 @@ class Trunk(nn.Module):
 
     def __init__(self, channels: Sequence[int]):  # widths of the three stages
         super().__init__()
-        stages = [
-            nn.Sequential(
-                nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
-                nn.GroupNorm(1, after),
-                nn.SiLU(),
-                ResidualBlock(after),
-            )
-            for before, after, stride in zip([3, *channels], channels, (2, 2, (2, 1)))
-        ]
+        stages = []
+        for before, after, stride in zip([3, *channels], channels, (2, 2, (2, 1))):
+            conv = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+            stages.append(nn.Sequential(conv, nn.GroupNorm(1, after), nn.SiLU(), ResidualBlock(after)))
         self.fine, self.coarse = nn.Sequential(*stages[:2]), stages[2]
 
     def forward(self, x: Tensor):  # (N, 3, 32, 96) pictures in [0, 1]
@@ -88,7 +82,7 @@ class Trunk(nn.Module):
 
 # %% ../../nbs/22_models.recognizer.ipynb #c010
 class SlotAttention(nn.Module):
-    "One horizontal attention for each character slot, starting at the expected character centres"
+    "Columns to weights (N, slots, W) for each character slot; at the start about where its character is expected"
 
     def __init__(
         self,
@@ -102,11 +96,7 @@ class SlotAttention(nn.Module):
         nn.init.zeros_(self.content.weight)
         nn.init.zeros_(self.content.bias)
 
-    def weights(
-        self,
-        f: Tensor,  # (N, W, features) of the W columns
-    ) -> Tensor:  # (N, slots, W), rows sum to 1
-        "Attention over the W columns of `f` (N, W, features)"
+    def forward(self, f: Tensor):  # (N, W, features) of the W columns
         x = (torch.arange(f.shape[1], device=f.device) + 0.5) / f.shape[1]
         place = -0.5 * ((x - self.centre[:, None]) / self.log_width.exp()[:, None]) ** 2
         return (place + self.content(f).transpose(1, 2)).float().softmax(-1)
@@ -150,7 +140,7 @@ class Recognizer(nn.Module):
         features = self.trunk.fine(2 * to_reading_size(x) - 1)
         columns = self.column(self.trunk.coarse(features).permute(0, 3, 1, 2).flatten(2))
         f = self.mix(F.gelu(columns) + self.column_place)  # each column knows of the others
-        context, attention = self.context(f.mean(1)), self.attention.weights(f)
+        context, attention = self.context(f.mean(1)), self.attention(f)
         slots = F.gelu(self.norm(attention.to(f.dtype) @ f + context[:, None] + self.place))
         logits, layout = self.classifier(slots).float(), self.layout(F.gelu(context)).float()
         return RecognizerOutput(features, f, attention, logits, layout)
@@ -195,9 +185,6 @@ def read(
     ]
 
 # %% ../../nbs/22_models.recognizer.ipynb #d003
-_COLUMNS = 12  # horizontal positions that an embedding keeps apart
-
-
 class Embedder(nn.Module):
     "Pictures to unit vectors"
 

@@ -27,14 +27,10 @@ def spread(
 class PlainResidualBlock(nn.Module):
     "Two 3x3 convolutions and a skip, without normalisation"
 
-    def __init__(
-        self,
-        channels: int,  # feature channels, in and out
-    ):
+    def __init__(self, channels: int):  # feature channels, in and out
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
-        )
+        first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.body = nn.Sequential(first, nn.SiLU(), second)
 
     def forward(self, x: Tensor):  # (N, channels, h, w) features
         return x + self.body(x)
@@ -52,12 +48,8 @@ class TextPrior(nn.Module):
         super().__init__()
         self.unfold = nn.Linear(config.hidden + len(ALPHABET) + 1, 8 * width)
         self.place = nn.Conv2d(config.channels[1], width, 1)
-        self.draw = nn.Sequential(
-            PlainResidualBlock(width),
-            PlainResidualBlock(width),
-            nn.Conv2d(width, 4 * channels, 3, padding=1),
-            nn.PixelShuffle(2),
-        )
+        blocks = PlainResidualBlock(width), PlainResidualBlock(width)
+        self.draw = nn.Sequential(*blocks, nn.Conv2d(width, 4 * channels, 3, padding=1), nn.PixelShuffle(2))
 
     def forward(
         self,

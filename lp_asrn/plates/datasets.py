@@ -52,9 +52,8 @@ class PlateBatch:
 
     def to(self, device: torch.device) -> "PlateBatch":
         "The batch on a device"
-        return replace(
-            self, **{f.name: v.to(device) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
-        )
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: v.to(device) for name, v in held.items() if isinstance(v, Tensor)})
 
 # %% ../../nbs/19b_plates.datasets.ipynb #c005a
 def to_tensor(
@@ -197,9 +196,8 @@ def loader(
     num_workers: int = 0,  # processes that prepare plates; 0 = in this one
 ) -> DataLoader:  # of `PlateBatch`
     "Batches of the given keys, in order; torch's global random state is left alone"
-    return DataLoader(
-        dataset, batch_sampler=batches, collate_fn=collate, num_workers=num_workers, generator=Generator()
-    )
+    how = dict(collate_fn=collate, num_workers=num_workers, generator=Generator())
+    return DataLoader(dataset, batch_sampler=batches, **how)
 
 
 def in_order(

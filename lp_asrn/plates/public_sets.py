@@ -41,9 +41,8 @@ def _lines(path: Path, number: int, table: Table) -> Iterator[tuple[str, list[st
         if len(words) == number and all(words):
             yield where, words
         elif text.strip():
-            table.faults["mislabelled"].append(
-                f"{where}: '{text[:60]}' is not {number} fields with semicolons between them"
-            )
+            reason = f"'{text[:60]}' is not {number} fields with semicolons between them"
+            table.faults["mislabelled"].append(f"{where}: {reason}")
 
 # %% ../../nbs/17_plates.public_sets.ipynb #c005
 def _note(image: Path) -> tuple[str, str, Corners | None]:
@@ -193,12 +192,7 @@ def given_corners(
 ) -> dict[Path, Corners]:  # of those whose corners are known
     "Corners that somebody marked: in a labels.csv beside the pictures or above, or in labelme files; raises `Fault`"
     tables = {f for p in pictures for f in (p.parent, p.parent.parent) if (f / "labels.csv").is_file()}
-    found = {
-        p.resolve(): c
-        for f in tables
-        for row in gather(f, "labels.csv", read_labels).rows
-        for p, c in row.pictures
-        if c is not None
-    }
+    rows = (row for f in tables for row in gather(f, "labels.csv", read_labels).rows)
+    found = {p.resolve(): c for row in rows for p, c in row.pictures if c is not None}
     known = {p: found.get(p.resolve()) or labelme(p, needed=False) for p in pictures}
     return {p: corners for p, corners in known.items() if corners is not None}
