@@ -36,8 +36,6 @@ def learning_rate(
     "Learning rate of one step; a pure function, so resume needs no state"
     if config.lr_schedule == "step":
         return config.learning_rate * 0.9 ** (step // steps_per_epoch // 5)
-    if config.lr_schedule == "constant":
-        return config.learning_rate
     warmup = max(1, round(0.05 * total_steps))
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup

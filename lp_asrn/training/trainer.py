@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import TrainingError
-from ..losses.lcofl import ConfusionWeights
+from ..losses.lcofl import confusion_weights
 from ..models.model_set import deterministic, save_tensors
 from ..plates.datasets import PlateBatch, loader
 from .batches import add_up, any_of, gather, gather_list, is_main, rank
@@ -91,12 +91,10 @@ def averaged(t: Training) -> Iterator[None]:
 
 def take_note(t: Training, found: Validation) -> bool:  # True = the best so far
     "What a validation changes"
-    p, c, better = t.position, t.config.loss, found.score > t.position.best
+    p, better = t.position, found.score > t.position.best
     p.word, p.psnr = found.word, found.psnr
     if found.confusion is not None:
-        weights = ConfusionWeights(c.confusion_threshold, c.confusion_step, c.confusion_max)
-        weights.update(found.confusion)
-        p.classes = weights.weights.tolist()
+        p.classes = confusion_weights(found.confusion, t.config.loss).tolist()
     p.best, p.bad_epochs = (found.score, 0) if better else (p.best, p.bad_epochs + 1)
     p.history.append({"epoch": p.epoch, **found.scalars})
     return better
