@@ -222,7 +222,7 @@ def _load(t: Training, path: Path) -> tuple[int, int]:  # threads and processes 
                 torch.cuda.set_rng_state(tensors[f"random.{i}"], i)
         return note["threads"], note["processes"]
 
-
+# %% ../../nbs/57_training.checkpoint.ipynb #c014b
 def restore(
     t: Training,
     folder: Path,  # of the stage

@@ -46,6 +46,13 @@ class _NotebookLine:
     def flush(self) -> None:
         pass
 
+
+def _bar(notebook: bool, **how: object) -> tqdm:
+    "A bar in a notebook or a terminal, else one that shows nothing"
+    if notebook:
+        return tqdm(file=_NotebookLine(), ncols=100, **how)
+    return tqdm(dynamic_ncols=True, disable=None if is_main() else True, **how)  # None = if stderr is no terminal
+
 # %% ../../nbs/52_training.monitor.ipynb #c006
 class Progress:
     "Stage, epoch, step, time left and loss of one stage, where it was started"
@@ -58,9 +65,8 @@ class Progress:
         first: int = 0,  # steps of the stage that were done before
     ):
         self.name, self.epochs, self.steps, self.done, self._shown = name, epochs, steps, first, float("-inf")
-        self.main, self.notebook = is_main(), is_main() and _in_notebook()
-        how = dict(file=_NotebookLine(), ncols=100) if self.notebook else dict(disable=None if self.main else True)
-        self.bar = tqdm(total=epochs * steps, desc=name, initial=first, unit="step", dynamic_ncols=True, **how)
+        self.notebook = is_main() and _in_notebook()
+        self.bar = _bar(self.notebook, total=epochs * steps, desc=name, initial=first, unit="step")
 
     def step(
         self,
@@ -79,7 +85,7 @@ class Progress:
     ) -> None:
         "Tell of a validation"
         values = "  ".join(f"{name} {float(value):.4g}" for name, value in scalars.items())
-        if self.main and not self.notebook:
+        if is_main() and not self.notebook:
             tqdm.write(f"{self.name} epoch {self.done // self.steps}/{self.epochs}  {values}", file=sys.stderr)
 
     def close(self) -> None:
