@@ -99,9 +99,17 @@ def take_note(t: Training, found: Validation) -> bool:  # True = the best so far
     p.history.append({"epoch": p.epoch, **found.scalars})
     return better
 
+# %% ../../nbs/58_training.trainer.ipynb #c902
+def _scalars(t: Training, terms: Terms) -> dict[str, Tensor | float]:
+    "What TensorBoard shows of a step"
+    found = {f"loss/{k}": v.detach() for k, v in terms.weighted.items()} | {"loss/total": terms.loss.detach()}
+    found |= {f"term/{k}": v for k, v in terms.shown.items()} | {"learning_rate": t.optimizer.param_groups[0]["lr"]}
+    now = {"lambda_embed": t.weights.embed, "guardrail_scale": t.weights.guardrail, "skipped": t.position.skipped}
+    return found | now
 
-def _validate(t: Training, folder: Path) -> Validation:
-    "Validate, take note of what was found, keep the best"
+
+def _validate(t: Training, folder: Path, monitor: Monitor, progress: Progress) -> None:
+    "Validate, take note of what was found, keep the best, show it"
     for m in t.parts.values():
         m.eval()
     with averaged(t):
@@ -109,7 +117,11 @@ def _validate(t: Training, folder: Path) -> Validation:
         if take_note(t, found) and is_main():
             note = {"stage": t.stage.tag, "epoch": t.position.epoch}
             t.stage.save(folder / "best.safetensors", t.models, **note, **found.scalars)
-    return found
+    scalars = {f"val/{k}": v for k, v in found.scalars.items()}
+    if t.miner and t.miner.accuracy:  # the share of plates that were misread at least in part
+        scalars["mining/share_hard"] = sum(a < 1 for a in t.miner.accuracy.values()) / len(t.miner.accuracy)
+    monitor.write(t.done, scalars, found.figures)
+    progress.validation(found.scalars)
 
 # %% ../../nbs/58_training.trainer.ipynb #c011
 @contextmanager
@@ -146,37 +158,6 @@ def _guarded(t: Training, folder: Path) -> Iterator[Callable[[bool], None]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-# %% ../../nbs/58_training.trainer.ipynb #c015
-class _Shown:
-    "Shows how a stage goes; TensorBoard's logs go to `logdir`, if any"
-
-    def __init__(self, t: Training, logdir: Path | None):
-        self.t, self.monitor = t, Monitor(logdir, t.stage.tag, t.done)
-        self.progress = Progress(t.stage.tag, t.settings.epochs, t.order.steps_per_epoch, t.done)
-
-    def step(self, terms: Terms) -> None:
-        "After a step, before it is counted"
-        t, w = self.t, self.t.weights
-        self.progress.step(terms.loss.detach())
-        if t.done % 10 == 0:
-            scalars = {f"loss/{k}": v.detach() for k, v in terms.weighted.items()}
-            scalars |= {f"term/{k}": v for k, v in terms.shown.items()} | {"loss/total": terms.loss.detach()}
-            scalars |= {"learning_rate": t.optimizer.param_groups[0]["lr"], "lambda_embed": w.embed}
-            self.monitor.write(t.done, scalars | {"guardrail_scale": w.guardrail, "skipped": t.position.skipped})
-
-    def validation(self, found: Validation) -> None:
-        "After a validation"
-        t, scalars = self.t, {f"val/{k}": v for k, v in found.scalars.items()}
-        if t.miner and t.miner.accuracy:  # the share of plates that were misread at least in part
-            scalars["mining/share_hard"] = sum(a < 1 for a in t.miner.accuracy.values()) / len(t.miner.accuracy)
-        self.monitor.write(t.done, scalars, found.figures)
-        self.progress.validation(found.scalars)
-
-    def close(self) -> None:
-        "End the display"
-        self.progress.close()
-        self.monitor.close()
-
 # %% ../../nbs/58_training.trainer.ipynb #c017
 def run_stage(
     t: Training,
@@ -184,10 +165,11 @@ def run_stage(
     logdir: Path | None = None,  # TensorBoard; None = no logs
 ) -> Position:  # how it went
     "Run a stage to its end; raises `Interrupted` after saving if the user stops it, `TrainingError` if its loss is NaN"
-    c, p, objective, shown = t.config.training, t.position, t.stage.objective, _Shown(t, logdir)
-    with _guarded(t, folder) as keep, closing(shown):
+    c, p, objective, steps = t.config.training, t.position, t.stage.objective, t.order.steps_per_epoch
+    monitor, progress = Monitor(logdir, t.stage.tag, t.done), Progress(t.stage.tag, t.settings.epochs, steps, t.done)
+    with _guarded(t, folder) as keep, closing(monitor), closing(progress):
         if t.stage.refines and not p.history:
-            shown.validation(_validate(t, folder))
+            _validate(t, folder, monitor, progress)
         while p.epoch < t.settings.epochs and p.bad_epochs < t.settings.patience:
             begin_epoch(t)
             for batch in batches(t):
@@ -199,12 +181,13 @@ def run_stage(
                 add_up(t.parameters)
                 norm = nn.utils.clip_grad_norm_(t.parameters, c.grad_clip)
                 _update(t, torch.isfinite(terms.loss) & torch.isfinite(norm), batch, terms, folder)
-                shown.step(terms)
+                progress.step(terms.loss.detach())
+                if t.done % 10 == 0:
+                    monitor.write(t.done, _scalars(t, terms))
                 p.step += 1
-                # a validation may be long, and be broken off: the state before it is kept
-                keep(p.step % c.save_every == 0 or p.step == t.order.steps_per_epoch)
+                keep(p.step % c.save_every == 0 or p.step == steps)  # a validation may be long, and be broken off
             p.epoch, p.step = p.epoch + 1, 0
             if p.epoch % c.val_every == 0 or p.epoch == t.settings.epochs:
-                shown.validation(_validate(t, folder))
+                _validate(t, folder, monitor, progress)
             keep(True)
     return p
