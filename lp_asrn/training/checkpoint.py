@@ -15,10 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..config import CheckpointError, Config, HardMiningConfig, StageConfig, from_dict, to_dict
+from ..config import CheckpointError, Config, HardMiningConfig, StageConfig, UserError, from_dict, to_dict
 from ..models.model_set import ModelSet, load_module, load_note, load_tensors, named_tensors, save_tensors
 from ..plates.datasets import PlateDataset
 from ..plates.layouts import ALPHABET
@@ -151,7 +152,7 @@ def save(
     t: Training,
     folder: Path,  # of the stage
 ) -> None:
-    "Write all that changes (the main process does), and keep the states before it"
+    "Write all that changes (the main process does), beside the states before; raises `UserError` if it cannot be"
     if not is_main():
         return
     tensors = {k: v for name, m in t.modules().items() for k, v in named_tensors(m, name).items()}
@@ -160,7 +161,10 @@ def save(
     note |= {"position": asdict(t.position), "settings": to_dict(t.config), "tensors": len(tensors)}
     note |= {"version": version("lp_asrn"), "threads": torch.get_num_threads(), "processes": world_size()}
     note["miner"] = {"accuracy": t.miner.accuracy, "began": t.miner.began} if t.miner else None
-    save_tensors(new := folder / ".next.safetensors", tensors, note)
+    try:
+        save_tensors(new := folder / ".next.safetensors", tensors, note)
+    except (OSError, SafetensorError) as e:  # a full disk, most likely
+        raise UserError(f"{folder}: {first_line(e)}: the state is not saved; make room, then use --resume") from None
     for i, path in reversed([*enumerate(states_of(folder), 1)]):
         if i < t.config.training.keep_last:
             os.replace(path, folder / f"last-{i}.safetensors")
