@@ -154,7 +154,7 @@ class StageConfig:
     epochs: int = bounded(50, least=1)  # epochs (passes over the training plates)
     learning_rate: float = bounded(1e-4, least=0)  # peak learning rate of Adam(W)
     weight_decay: float = bounded(0.0, least=0)  # decoupled weight decay
-    lr_schedule: Literal["cosine", "step", "constant"] = "step"  # step: x0.9 every 5 epochs (P2)
+    lr_schedule: Literal["cosine", "step"] = "step"  # step: x0.9 every 5 epochs (P2)
     patience: int = bounded(30, least=1)  # validations without a better score after which the stage ends early
 
 

@@ -52,7 +52,7 @@ def test_killed_at_random_moments(tmp_path):
         process.kill()
         process.communicate()
         killed, resume = killed + 1, ["--resume"]
-        stages.add(max((p for p in parts.glob("*/last.safetensors")), key=lambda p: p.stat().st_mtime).parent.name)
+        stages.add(max((p for p in parts.glob("*/last*.safetensors")), key=lambda p: p.stat().st_mtime).parent.name)
         for path in parts.rglob("*.safetensors"):
             if not path.name.startswith("."):
                 load_tensors(path)  # raises if it is damaged

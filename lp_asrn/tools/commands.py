@@ -35,7 +35,7 @@ from ..reading.combine import CombinedReader
 from ..reading.export import export_onnx
 from . import cli, options
 from ..training import batches
-from ..training.monitor import TensorBoardServer
+from ..training.monitor import tensorboard_server
 from ..training.record import conclude, recorded, runs_in
 from ..training.run import Run, check_start, train_stage
 from ..training.stages import dependents, parse_stages
@@ -72,7 +72,7 @@ def _train(o: options.TrainOptions, begin: Callable[[], None]) -> None:
             shutil.rmtree(folder / tag, ignore_errors=True)
             shutil.rmtree(folder / "tensorboard" / tag, ignore_errors=True)
         if run.logdir:
-            print(f"TensorBoard: {stack.enter_context(TensorBoardServer(run.logdir, o.tb_port)).url}", flush=True)
+            print(f"TensorBoard: {stack.enter_context(tensorboard_server(run.logdir, o.tb_port))}", flush=True)
         batches.wait()
         for stage in stages:
             train_stage(run, stage, o.resume)

@@ -12,12 +12,10 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +23,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from ..config import DATA_DIR, CheckpointError, Config, UserError
+from ..config import CheckpointError, Config, UserError
 from ..evaluation.evaluate import UNSEEN, PlateSet, evaluate_sets, read_set
 from ..evaluation.judges import Judge, load_judge, readers_of
 from ..evaluation.metrics import compare
@@ -43,18 +41,7 @@ from .run import Run
 from .stages import STAGES
 from .trainer import Interrupted
 
-# %% ../../nbs/59b_training.record.ipynb #c004
-_now = partial(datetime.now, timezone.utc)
-
-
-def _source() -> str | None:
-    "State of the checkout that the package lies in, as `git describe` names it, if it lies in one"
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(DATA_DIR), "describe", "--always", "--dirty"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    return None
-
-
+# %% ../../nbs/59b_training.record.ipynb #c005
 def _starts(folder: Path) -> list[dict]:
     "All starts of the run in a folder, the first one first; none if its record is missing or unreadable"
     with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
@@ -69,7 +56,11 @@ def _write(folder: Path, starts: list[dict]) -> None:
     temporary.write_text(json.dumps(starts, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, folder / "run.json")
 
-# %% ../../nbs/59b_training.record.ipynb #c005
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+# %% ../../nbs/59b_training.record.ipynb #c005b
 @contextlib.contextmanager
 def recorded(
     folder: Path,  # of the run
@@ -85,13 +76,9 @@ def recorded(
         who = f"pid {starts[-1]['pid']}" if starts else "another process"
         hint = "Wait until it has ended, or give another --save-dir"
         raise UserError(f"{folder} is in use: {who} trains there. {hint}") from None
+    start = {"command": shlex.join(["lp_asrn", *sys.argv[1:]]), "pid": os.getpid(), "started": _now()}
     versions = {"python": platform.python_version()} | {name: version(name) for name in ("lp_asrn", "torch", "numpy")}
-    start = {
-        "command": shlex.join(["lp_asrn", *sys.argv[1:]]),
-        "pid": os.getpid(),
-        "started": _now().isoformat(timespec="seconds"),
-    }
-    start |= {"seed": config.training.seed, "device": str(device), "versions": versions, "source": _source()}
+    start |= {"seed": config.training.seed, "device": str(device), "versions": versions}
     start |= {"threads": torch.get_num_threads(), "processes": world_size()}  # other numbers of them give other bits
     try:
         _write(folder, [*starts, start | {"outcome": "running"}])
@@ -102,8 +89,7 @@ def recorded(
         start["outcome"] = "interrupted" if stopped else f"failed: {first_line(e)}"
         raise
     finally:
-        start["ended"] = _now().isoformat(timespec="seconds")
-        _write(folder, [*starts, start])
+        _write(folder, [*starts, start | {"ended": _now()}])
         lock.release()
 
 # %% ../../nbs/59b_training.record.ipynb #c006
@@ -120,13 +106,6 @@ class RunSummary:
     best: float | None  # best validation score of that stage (plates read + PSNR / 100, if it trains the generator)
 
 
-def _held(folder: Path) -> bool:
-    "Whether a process trains there"
-    with contextlib.suppress(Timeout, PermissionError), FileLock(folder / ".lock", timeout=0):
-        return False
-    return True
-
-
 def runs_in(
     folder: str | Path,  # to look in, with all folders below
 ) -> list[RunSummary]:  # by folder
@@ -135,8 +114,9 @@ def runs_in(
     for place in sorted(p.parent for p in Path(folder).rglob("config.yaml")):
         starts = _starts(place)
         started, outcome = (starts[-1]["started"], starts[-1]["outcome"]) if starts else ("", "")
-        if outcome == "running" and not _held(place):
-            outcome = "killed"
+        if outcome == "running":
+            with contextlib.suppress(Timeout, PermissionError), FileLock(place / ".lock", timeout=0):
+                outcome = "killed"  # nobody holds it
         states = sorted(place.glob("*/last.safetensors"), key=lambda p: p.stat().st_mtime)
         stage, p = "", Position()
         with contextlib.suppress(CheckpointError, IndexError):
@@ -165,7 +145,7 @@ def _validation_tracks(run: Run, source: Source) -> list[Track]:
 
 
 def _fit_tracks(combined: CombinedReader, single: Calibration, tracks: list[Track]) -> Calibration:
-    "The calibration of tracks, on two, three and five of their frames; each frame is looked at once"
+    "The calibration of tracks, on two, three and five of their frames; each frame is encoded once"
     lengths, index, counts, texts = [len(t.lr) for t in tracks], [], [], []
     parts = [[f for t in tracks[i : i + 20] for f in t.lr] for i in range(0, len(tracks), 20)]
     seen = _join([combined.encode_crops(frames).experts for frames in parts])

@@ -13,11 +13,10 @@ from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from filelock import FileLock
 
-from ..config import CheckpointError, Config, ConfigError, TrainingError, to_dict
+from ..config import CheckpointError, Config, ConfigError, TrainingError
 from ..evaluation.judges import load_judge
 from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
@@ -26,18 +25,12 @@ from ..models.rectifier import find_plate
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
 from ..plates.folder import summary
 from ..plates.layouts import get_layouts
-from ..settings import save_config
-from .batches import alike, any_of, is_main, share, wait, world_size
+from ..settings import leaves, save_config
+from .batches import any_of, gather_list, is_main, share, wait, world_size
 from .checkpoint import Training, position_of, restore
 from .objectives import LossWeights
 from .stages import STAGES, Stage, ValidationPlates, before
 from .trainer import run_stage
-
-# %% ../../nbs/59_training.run.ipynb #c004
-def _finder(start_from: str | None) -> Callable[[np.ndarray], np.ndarray]:
-    "What finds the plate in a picture whose labels do not say where it lies"
-    rectifier = cache(lambda: load_rectifier(start_from or "small").eval())
-    return lambda picture: find_plate(rectifier(), picture)
 
 # %% ../../nbs/59_training.run.ipynb #c005
 class Run:
@@ -56,16 +49,12 @@ class Run:
         self.config = replace(config, model=replace(config.model, recognizer=reader))
         self.folder, self.device, self.log = Path(save_dir), device, log if is_main() else lambda line: None
         self.logdir = self.folder / "tensorboard" if tensorboard and is_main() else None
-        self.table, self.find, self._sources = open_table(config), _finder(config.training.start_from), {}
+        rectifier = cache(lambda: load_rectifier(config.training.start_from or "small").eval())
+        self.table, self.find = open_table(config), lambda picture: find_plate(rectifier(), picture)
+        self.source = cache(self._open)
 
-    def source(
-        self,
-        split: str,  # train, val or test
-    ) -> Source:
-        "Plates of a split, opened once"
-        if split not in self._sources:
-            self._sources[split] = open_split(self.config, split, self.table, find=self.find, fresh=True)
-        return self._sources[split]
+    def _open(self, split: str) -> Source:  # of train, val or test; `source` opens each once
+        return open_split(self.config, split, self.table, find=self.find, fresh=True)
 
     def best(
         self,
@@ -87,15 +76,6 @@ def start_path(run: Run, stage: Stage) -> Path | None:  # None = untrained model
     return weights_path(given) if given and not (path and path.is_file()) else path
 
 
-def _difference(there: dict, here: dict, prefix: str = "model") -> str:
-    "The first setting in which two architectures differ"
-    key = next(k for k in {**there, **here} if there.get(k) != here.get(k))
-    a, b = there.get(key), here.get(key)
-    if isinstance(a, dict) and isinstance(b, dict):
-        return _difference(a, b, f"{prefix}.{key}")
-    return f"{prefix}.{key} is {a} there, {b} here"
-
-
 def start(run: Run, stage: Stage) -> ModelSet:
     "The models a stage starts from; raises `CheckpointError` if the stage before has not run, or had other settings"
     path, given = start_path(run, stage), run.config.training.start_from
@@ -107,7 +87,8 @@ def start(run: Run, stage: Stage) -> ModelSet:
         raise CheckpointError(f"{stage.tag} starts from {STAGES[stage.after].tag}, but there is no {path}: {first}")
     models, _ = load_models(path)
     if models.config != run.config.model:
-        found = _difference(to_dict(models.config), to_dict(run.config.model))
+        pairs = zip(leaves(models.config, "model."), leaves(run.config.model, "model."))
+        found = next(f"{key} is {a} there, {b} here" for (key, a, _), (_, b, _) in pairs if a != b)
         own = "that of small is --preset small, that of a run is in its config.yaml"
         hint = own if path == weights_path(given or "") else f"see 'model' in {run.folder / 'config.yaml'}"
         raise CheckpointError(f"{path} has another architecture than these settings: {found} ({hint})")
@@ -129,8 +110,7 @@ def training_set(run: Run, stage: Stage) -> PlateDataset:
     "Training pairs of a stage, with the further pictures that its objective needs; fresh plates, unless it mines"
     c = run.config
     config = replace(c, training=replace(c.training, seed=c.training.seed + stage.seed))
-    how = dict(table=run.table, find=run.find, fresh=not stage.mines)
-    source = open_split(config, "train", **how) if stage.mines or stage.seed else run.source("train")
+    source = open_split(config, "train", run.table, find=run.find, fresh=not stage.mines)
     extras = dict(soften=stage.softened, hard_negatives=stage.hard_negatives and c.loss.lambda_embed > 0)
     return make_dataset(config, source, train=True, **extras)
 
@@ -175,14 +155,14 @@ def check_start(
             what = "no LR picture has the size of its HR / scale"
             run.log(f"{what}: the L1 warm-up (stage 1) has nothing to learn from these pairs")
 
-# %% ../../nbs/59_training.run.ipynb #c012
+# %% ../../nbs/59_training.run.ipynb #c014
 def has_ended(run: Run, stage: Stage) -> bool:
     "True if it ran to its end; False as well if its newest state cannot be read: the one before may say more"
     with suppress(CheckpointError):
         return position_of(run.folder / stage.tag / "last.safetensors").done
     return False
 
-# %% ../../nbs/59_training.run.ipynb #c014
+
 def prepare(
     run: Run,
     stage: Stage,
@@ -190,13 +170,13 @@ def prepare(
 ) -> Training:
     "A stage with its models, plates and what it takes over from the stages before"
     c, device = run.config, run.device
-    models = (models or start(run, stage)).to(device)
+    models, judge = (models or start(run, stage)).to(device), None
     if stage.draws:
         prepare_kernel(c, device, run.log)
         for layer in models.modules()["generator"].modules():
             if isinstance(layer, DeformConv):
                 layer.backend = c.training.deform_backend
-    judge = load_judge()[0].to(device) if stage.draws else None
+        judge = load_judge()[0].to(device)
     if c.training.start_from and not stage.apart:
         stage = replace(stage, refines=True)  # what is trained already may be the best
     last = run.best(stage.after).with_name("last.safetensors") if stage.continues else None
@@ -214,6 +194,12 @@ def publish(run: Run, stage: Stage) -> None:
     wait()
 
 
+def _sum_of(t: Training) -> tuple:
+    "What processes that train as one must have in common"
+    weights = [float(v.double().sum()) for m in t.modules().values() for v in m.state_dict().values()]
+    return t.position, t.psnr_floor, t.config, t.fingerprint, weights
+
+
 def train_stage(
     run: Run,
     stage: Stage,
@@ -225,16 +211,14 @@ def train_stage(
     if resume and any_of(is_main() and has_ended(run, stage)):
         run.log(f"{stage.tag}: has ended, passed over")
         return publish(run, stage)  # the run may have been killed just before
-    training = prepare(run, stage, models)
+    training, path = prepare(run, stage, models), start_path(run, stage)
     if is_main():
         folder.mkdir(parents=True, exist_ok=True)
         save_config(run.config, run.folder / "config.yaml")
-    origin = f", starts from {start_path(run, stage)}" if start_path(run, stage) else ""
-    run.log(f"{stage.tag}: {stage.title}, {training.settings.epochs} epochs{origin}")
+    run.log(f"{stage.tag}: {stage.title}, {training.settings.epochs} epochs" + f", starts from {path}" * bool(path))
     if resume:
         restore(training, folder, run.log)
-    weights = [v for m in training.modules().values() for v in m.state_dict().values()]
-    if not alike(training.position, training.psnr_floor, run.config, training.fingerprint, *weights):
+    if len(set(map(repr, gather_list([_sum_of(training)])))) > 1:
         what = "the processes do not start from the same state"
         raise TrainingError(f"{stage.tag}: {what}: {folder} must be the same folder for all of them")
     p = run_stage(training, folder, run.logdir)

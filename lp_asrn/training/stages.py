@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import Config, ConfigError, ModelConfig, StageConfig, suggest
 from ..evaluation.evaluate import read_set
@@ -46,8 +46,7 @@ class JudgeAlone:
 
     def to(self, device: torch.device) -> "JudgeAlone":
         "On a device"
-        self.judge.to(device)
-        return self
+        return JudgeAlone(self.judge.to(device))
 
 
 def _save_judge(path, models: JudgeAlone, **note) -> None:
@@ -62,7 +61,7 @@ class Validation:
     scalars: dict[str, float]  # shown and logged
     word: float = 0.0  # whole-plate accuracy that guides the schedule, in [0, 1]
     psnr: float | None = None  # dB
-    confusion: torch.Tensor | None = None  # (36, 36) counts of the recogniser, for the class weights
+    confusion: Tensor | None = None  # (36, 36) counts of the recogniser, for the class weights
     figures: dict = field(default_factory=dict)  # name -> matplotlib Figure
 
 
@@ -88,8 +87,10 @@ def _right(truth: list[str], texts: list[str]) -> float:
     return float(np.mean([a == b for a, b in zip(truth, texts, strict=True)]))
 
 
-def _read_figure(truth: list[str], texts: list[str]) -> dict:
-    return {"confusion": confusion_figure(confusion_matrix(truth, texts))}
+def _read(truth: list[str], texts: list[str]) -> tuple[dict[str, float], dict]:
+    "Scalars and figures of what was read"
+    scalars = {"word": _right(truth, texts), "char": character_accuracy(truth, texts)}
+    return scalars, {"confusion": confusion_figure(confusion_matrix(truth, texts))}
 
 
 def validate_generator(models: ModelSet, plates: ValidationPlates) -> Validation:
@@ -97,16 +98,15 @@ def validate_generator(models: ModelSet, plates: ValidationPlates) -> Validation
     readers = readers_of(plates.judge, models.recognizer.eval())
     found = read_set(models, readers, plates.batches, plates.device, plates.precision, inputs=("sr",))
     truth, judged, own = map(gather_list, (found.truth, *(found.readings.get(("sr", name), []) for name in readers)))
-    measured = [[v for v in gather_list(values.get("sr", [])) if v == v] for values in (found.psnr, found.ssim)]
-    psnr, ssim = (float(np.mean(values)) if values else None for values in measured)  # nan: not registered
-    word, own_word = _right(truth, judged), _right(truth, own)
-    scalars = {"word": word, "char": character_accuracy(truth, judged), "recognizer_word": own_word}
-    if psnr is not None:
-        scalars |= {"psnr": psnr, "ssim": ssim}
-    figures, counts = _read_figure(truth, judged), torch.from_numpy(confusion_matrix(truth, own))
+    scalars, figures = _read(truth, judged)
+    scalars["recognizer_word"] = own_word = _right(truth, own)
+    for name, values in (("psnr", found.psnr), ("ssim", found.ssim)):
+        if known := [v for v in gather_list(values.get("sr", [])) if v == v]:  # nan: not registered
+            scalars[name] = float(np.mean(known))
     if is_main():
         figures["plates"] = grid_of(models, readers["judge"], next(iter(plates)), 6, plates.precision)
-    return Validation(word + (psnr or 0) / 100, scalars, own_word, psnr, counts, figures)
+    score, counts = scalars["word"] + scalars.get("psnr", 0) / 100, torch.from_numpy(confusion_matrix(truth, own))
+    return Validation(score, scalars, own_word, scalars.get("psnr"), counts, figures)
 
 # %% ../../nbs/56_training.stages.ipynb #c009
 @torch.no_grad()
@@ -119,11 +119,9 @@ def validate_readers(models: ModelSet, plates: ValidationPlates) -> Validation:
             up, hr = models.embedder(bicubic_resize(batch.crop, batch.hr.shape[-2:])), models.embedder(batch.hr)
         nearest += (torch.cdist(up, hr).argmin(1).cpu() == torch.arange(len(up))).tolist()
         truth += batch.texts
-    truth, texts, nearest = map(gather_list, (truth, texts, nearest))
-    scalars = {"word": _right(truth, texts), "char": character_accuracy(truth, texts)}
-    scalars["embed_nearest"] = float(np.mean(nearest))
-    score = scalars["word"] + scalars["embed_nearest"]
-    return Validation(score, scalars, scalars["word"], figures=_read_figure(truth, texts))
+    scalars, figures = _read(gather_list(truth), gather_list(texts))
+    scalars["embed_nearest"] = float(np.mean(gather_list(nearest)))
+    return Validation(scalars["word"] + scalars["embed_nearest"], scalars, scalars["word"], figures=figures)
 
 # %% ../../nbs/56_training.stages.ipynb #c010
 @torch.no_grad()
@@ -137,18 +135,20 @@ def validate_lr_reader(models: ModelSet, plates: ValidationPlates) -> Validation
         with plates.autocast():
             texts += [r.text for r in read(models.lr_reader, warp(batch.native, batch.size, found))]
         truth += batch.texts
-    truth, texts, far = map(gather_list, (truth, texts, far))
-    word = _right(truth, texts)
-    scalars = {"word": word, "char": character_accuracy(truth, texts), "corners": float(np.median(far))}
-    return Validation(word, scalars, word, figures=_read_figure(truth, texts))
+    scalars, figures = _read(gather_list(truth), gather_list(texts))
+    scalars["corners"] = float(np.median(gather_list(far)))
+    return Validation(scalars["word"], scalars, scalars["word"], figures=figures)
 
 
 def validate_judge(models: JudgeAlone, plates: ValidationPlates) -> Validation:
     "The judge on HR and on bicubic LR, equally weighted: it must be fair to both"
-    with plates.autocast():
-        both = [[[r.text for r in judge_read(models.judge, x)] for x in (b.hr, b.crop)] for b in plates]
-    truth = gather_list([t for b in plates.batches for t in b.texts])
-    hr, bicubic = (gather_list([t for texts in one for t in texts]) for one in zip(*both))
+    truth, hr, bicubic = [], [], []
+    for batch in plates:
+        with plates.autocast():
+            for texts, pictures in ((hr, batch.hr), (bicubic, batch.crop)):
+                texts += [r.text for r in judge_read(models.judge, pictures)]
+        truth += batch.texts
+    truth, hr, bicubic = map(gather_list, (truth, hr, bicubic))
     scalars = {"hr_word": _right(truth, hr), "bicubic_word": _right(truth, bicubic)}
     return Validation(sum(scalars.values()), scalars, scalars["hr_word"])
 
@@ -195,7 +195,7 @@ STAGES = {
     for s in (
         Stage(
             "stage0", "stage0", "OCR pretrain", ("recognizer", "embedder"), objectives.ocr_objective, validate_readers,
-            ("0",), softened=True, hard_negatives=True,
+            also=("0",), softened=True, hard_negatives=True,
         ),
         Stage(
             "lr_reader", "lr_reader", "LR reading", ("lr_reader", "rectifier"), objectives.lr_reader_objective,
@@ -203,19 +203,19 @@ STAGES = {
         ),
         Stage(
             "stage1", "stage1_warmup", "warm-up", ("generator",), objectives.pixel_objective, validate_generator,
-            ("1", "warmup"), "lr_reader",
+            also=("1", "warmup"), after="lr_reader",
         ),
         Stage(
             "stage2", "stage2_lcofl", "LCOFL", ("generator",), objectives.lcofl_objective, validate_generator,
-            ("2", "lcofl"), "stage1", **_REFINES,
+            also=("2", "lcofl"), after="stage1", **_REFINES,
         ),
         Stage(
             "stage3", "stage3_finetune", "fine-tune", ("generator", "recognizer"), objectives.joint_objective,
-            validate_generator, ("3", "finetune"), "stage2", continues=True, softened=True, **_REFINES,
+            validate_generator, also=("3", "finetune"), after="stage2", continues=True, softened=True, **_REFINES,
         ),
         Stage(
             "stage4", "stage4_hard_mining", "hard mining", ("generator",), objectives.lcofl_objective,
-            validate_generator, ("4", "hard_mining"), "stage3", continues=True, mines=True, **_REFINES,
+            validate_generator, also=("4", "hard_mining"), after="stage3", continues=True, mines=True, **_REFINES,
         ),
         Stage(
             "judge", "judge", "judge", ("judge",), objectives.judge_objective, validate_judge,

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from ..config import TrainingError
-from ..losses.lcofl import ConfusionWeights
+from ..losses.lcofl import confusion_weights
 from ..models.model_set import deterministic, save_tensors
 from ..plates.datasets import PlateBatch, loader
-from . import schedule
 from .batches import add_up, any_of, gather, gather_list, is_main, rank
-from .checkpoint import Position, Training, save
-from .monitor import Monitor, Progress, mining_figure
-from .objectives import Terms
+from .checkpoint import Position, Training, learning_rate, save
+from .monitor import Monitor, Progress
+from .objectives import Terms, embed_weight, grow, guardrail_scale
 from .stages import Validation
 
 
@@ -37,9 +36,9 @@ def begin_epoch(t: Training) -> None:
     for m in t.parts.values():
         m.train()
     if p.step == 0:
-        p.grown = schedule.grow(loss, p.grown, p.word)
-    t.weights.embed = schedule.embed_weight(loss, p.grown)
-    t.weights.guardrail = schedule.guardrail_scale(p.psnr, t.psnr_floor)
+        p.grown = grow(loss, p.grown, p.word)
+    t.weights.embed = embed_weight(loss, p.grown)
+    t.weights.guardrail = guardrail_scale(p.psnr, t.psnr_floor)
     t.weights.classes = torch.tensor(p.classes) if p.classes else None
     progress = p.epoch / max(1, t.settings.epochs - 1)
     t.order.begin(p.epoch, p.step, t.miner.chances(t.ids, progress, resumed=p.step > 0) if t.miner else None)
@@ -50,18 +49,22 @@ def batches(t: Training) -> Iterator[PlateBatch]:  # of this process, on the dev
     steps = t.order.steps_per_epoch
     for batch in loader(t.dataset, t.order, t.config.training.num_workers):
         for group in t.optimizer.param_groups:
-            group["lr"] = schedule.learning_rate(t.settings, t.done, t.settings.epochs * steps, steps)
+            group["lr"] = learning_rate(t.settings, t.done, t.settings.epochs * steps, steps)
         yield batch.to(t.plates.device)
 
 # %% ../../nbs/58_training.trainer.ipynb #c007
-def _update(t: Training, finite: Tensor, batch: PlateBatch, folder: Path) -> None:
-    "Update the weights and their average; raises `TrainingError` if there is no end to what is not finite"
+def _update(t: Training, finite: Tensor, batch: PlateBatch, terms: Terms, folder: Path) -> None:
+    "Update the weights, their average and the miner; raises `TrainingError` after many steps that are not finite"
     p = t.position
-    p.skipped, p.skipped_in_row = (p.skipped, 0) if finite else (p.skipped + 1, p.skipped_in_row + 1)
     if finite:
+        p.skipped_in_row = 0
         t.optimizer.step()
         if t.average:
             t.average.update_parameters(t.parts["generator"])
+        if t.miner:
+            t.miner.update(gather_list(batch.id), terms.accuracy.tolist())
+        return
+    p.skipped, p.skipped_in_row = p.skipped + 1, p.skipped_in_row + 1
     if p.skipped_in_row >= t.config.training.max_skipped:
         path = folder / f"skipped{rank() or ''}.safetensors"
         tensors = {k: v for k in batch.__slots__ if isinstance(v := getattr(batch, k), Tensor)}
@@ -88,19 +91,25 @@ def averaged(t: Training) -> Iterator[None]:
 
 def take_note(t: Training, found: Validation) -> bool:  # True = the best so far
     "What a validation changes"
-    p, c, better = t.position, t.config.loss, found.score > t.position.best
+    p, better = t.position, found.score > t.position.best
     p.word, p.psnr = found.word, found.psnr
     if found.confusion is not None:
-        weights = ConfusionWeights(c.confusion_threshold, c.confusion_step, c.confusion_max)
-        weights.update(found.confusion)
-        p.classes = weights.weights.tolist()
+        p.classes = confusion_weights(found.confusion, t.config.loss).tolist()
     p.best, p.bad_epochs = (found.score, 0) if better else (p.best, p.bad_epochs + 1)
     p.history.append({"epoch": p.epoch, **found.scalars})
     return better
 
+# %% ../../nbs/58_training.trainer.ipynb #c902
+def _scalars(t: Training, terms: Terms) -> dict[str, Tensor | float]:
+    "What TensorBoard shows of a step"
+    found = {f"loss/{k}": v.detach() for k, v in terms.weighted.items()} | {"loss/total": terms.loss.detach()}
+    found |= {f"term/{k}": v for k, v in terms.shown.items()} | {"learning_rate": t.optimizer.param_groups[0]["lr"]}
+    now = {"lambda_embed": t.weights.embed, "guardrail_scale": t.weights.guardrail, "skipped": t.position.skipped}
+    return found | now
 
-def _validate(t: Training, folder: Path) -> Validation:
-    "Validate, take note of what was found, keep the best"
+
+def _validate(t: Training, folder: Path, monitor: Monitor, progress: Progress) -> None:
+    "Validate, take note of what was found, keep the best, show it"
     for m in t.parts.values():
         m.eval()
     with averaged(t):
@@ -108,96 +117,46 @@ def _validate(t: Training, folder: Path) -> Validation:
         if take_note(t, found) and is_main():
             note = {"stage": t.stage.tag, "epoch": t.position.epoch}
             t.stage.save(folder / "best.safetensors", t.models, **note, **found.scalars)
-    return found
+    scalars = {f"val/{k}": v for k, v in found.scalars.items()}
+    if t.miner and t.miner.accuracy:  # the share of plates that were misread at least in part
+        scalars["mining/share_hard"] = sum(a < 1 for a in t.miner.accuracy.values()) / len(t.miner.accuracy)
+    monitor.write(t.done, scalars, found.figures)
+    progress.validation(found.scalars)
 
 # %% ../../nbs/58_training.trainer.ipynb #c011
 @contextmanager
-def _interruptible(t: Training, last: Path) -> Iterator[Callable[[], None]]:
-    "Within it SIGINT and SIGTERM are noted; what it gives raises `Interrupted` in all processes if any was told so"
-    asked, before = [], {}
+def _guarded(t: Training, folder: Path) -> Iterator[Callable[[bool], None]]:
+    "What it gives keeps the state if told to, and raises `Interrupted`, with the state kept, if the user stops the run"
+    asked, before, begun = [], {}, time.monotonic() - t.position.seconds
 
     def note(number, frame) -> None:
         asked.append(number)
         if number == signal.SIGINT:
             signal.signal(number, before[number])
 
-    def check() -> None:
-        if any_of(bool(asked)):
-            where = f"stopped in epoch {t.position.epoch + 1} after step {t.position.step} of {t.order.steps_per_epoch}"
-            raise Interrupted(f"{t.stage.tag}: {where}; its state is in {last}")
+    def keep(now: bool) -> None:
+        if (stop := any_of(bool(asked))) or now:
+            t.position.seconds = time.monotonic() - begun
+            save(t, folder)
+        if stop:
+            where = f"epoch {t.position.epoch + 1} after step {t.position.step} of {t.order.steps_per_epoch}"
+            raise Interrupted(f"{t.stage.tag}: stopped in {where}; its state is in {folder / 'last.safetensors'}")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(ValueError):  # not the main thread
             before[number] = signal.signal(number, note)
     try:
-        yield check
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-# %% ../../nbs/58_training.trainer.ipynb #c013
-@contextmanager
-def _kept(t: Training, folder: Path) -> Iterator[Callable[[], None]]:
-    "What it gives saves the state; it is saved as well when the stage has ended or was interrupted"
-    begun = time.monotonic() - t.position.seconds
-
-    def keep() -> None:
-        t.position.seconds = time.monotonic() - begun
-        save(t, folder)
-
-    try:
-        yield keep
-    except Interrupted:
-        keep()
-        raise
-    t.position.done = True
-    keep()
-
-
-@contextmanager
-def _repeatable(on: bool) -> Iterator[None]:
-    "`deterministic`, where an algorithm that cannot be is an error of the user's"
-    try:
-        with deterministic(on):
-            yield
-    except RuntimeError as e:
+        with deterministic(t.config.training.deterministic):
+            yield keep
+        t.position.done = True
+        keep(True)
+    except RuntimeError as e:  # an algorithm that cannot be deterministic is an error of the user's
         if "deterministic" not in str(e):
             raise
         raise TrainingError(f"training.deterministic: {str(e).splitlines()[0][:200]}") from None
-
-# %% ../../nbs/58_training.trainer.ipynb #c015
-class _Showing:
-    "Shows how a stage goes; TensorBoard's logs go to `logdir`, if any"
-
-    def __init__(self, t: Training, logdir: Path | None):
-        self.t, self.monitor = t, Monitor(logdir, t.stage.tag, purge_step=t.done)
-        self.progress = Progress(t.stage.tag, t.settings.epochs, t.order.steps_per_epoch, t.done)
-
-    def step(self, terms: Terms) -> None:
-        "After a step, before it is counted"
-        t, w = self.t, self.t.weights
-        self.progress.step(terms.loss.detach())
-        if t.done % 10 == 0:
-            scalars = {f"loss/{k}": v.detach() for k, v in terms.weighted.items()}
-            scalars |= {f"term/{k}": v for k, v in terms.shown.items()} | {"loss/total": terms.loss.detach()}
-            scalars |= {"learning_rate": t.optimizer.param_groups[0]["lr"], "lambda_embed": w.embed}
-            self.monitor.scalars(t.done, scalars | {"guardrail_scale": w.guardrail, "skipped": t.position.skipped})
-
-    def validation(self, found: Validation) -> None:
-        "After a validation"
-        t, scalars, figures = self.t, {f"val/{k}": v for k, v in found.scalars.items()}, dict(found.figures)
-        if t.miner and t.done:
-            statistics = schedule.mining_statistics(t.miner, t.ids)
-            scalars |= {f"mining/{k}": v for k, v in statistics.items()}
-            figures["mining/accuracy"] = mining_figure(list(t.miner.accuracy.values()), statistics)
-        self.monitor.scalars(t.done, scalars)
-        self.monitor.figures(t.done, figures)
-        self.progress.validation(found.scalars)
-
-    def close(self) -> None:
-        "End the display"
-        self.progress.close()
-        self.monitor.close()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 # %% ../../nbs/58_training.trainer.ipynb #c017
 def run_stage(
@@ -206,12 +165,12 @@ def run_stage(
     logdir: Path | None = None,  # TensorBoard; None = no logs
 ) -> Position:  # how it went
     "Run a stage to its end; raises `Interrupted` after saving if the user stops it, `TrainingError` if its loss is NaN"
-    last, c, objective, shown = folder / "last.safetensors", t.config.training, t.stage.objective, _Showing(t, logdir)
-    p, epochs, steps = t.position, t.settings.epochs, t.order.steps_per_epoch
-    with _interruptible(t, last) as check, _repeatable(c.deterministic), closing(shown), _kept(t, folder) as keep:
+    c, p, objective, steps = t.config.training, t.position, t.stage.objective, t.order.steps_per_epoch
+    monitor, progress = Monitor(logdir, t.stage.tag, t.done), Progress(t.stage.tag, t.settings.epochs, steps, t.done)
+    with _guarded(t, folder) as keep, closing(monitor), closing(progress):
         if t.stage.refines and not p.history:
-            shown.validation(_validate(t, folder))
-        while p.epoch < epochs and p.bad_epochs < t.settings.patience:
+            _validate(t, folder, monitor, progress)
+        while p.epoch < t.settings.epochs and p.bad_epochs < t.settings.patience:
             begin_epoch(t)
             for batch in batches(t):
                 with t.plates.autocast():
@@ -221,18 +180,14 @@ def run_stage(
                 terms.loss.backward()
                 add_up(t.parameters)
                 norm = nn.utils.clip_grad_norm_(t.parameters, c.grad_clip)
-                _update(t, torch.isfinite(terms.loss) & torch.isfinite(norm), batch, folder)
-                if t.miner and not p.skipped_in_row:
-                    t.miner.update(gather_list(batch.id), terms.accuracy.tolist())
-                shown.step(terms)
+                _update(t, torch.isfinite(terms.loss) & torch.isfinite(norm), batch, terms, folder)
+                progress.step(terms.loss.detach())
+                if t.done % 10 == 0:
+                    monitor.write(t.done, _scalars(t, terms))
                 p.step += 1
-                check()
-                if p.step % c.save_every == 0 or p.step == steps:  # a validation may be long, and be broken off
-                    keep()
+                keep(p.step % c.save_every == 0 or p.step == steps)  # a validation may be long, and be broken off
             p.epoch, p.step = p.epoch + 1, 0
-            if p.epoch % c.val_every == 0 or p.epoch == epochs:
-                shown.validation(_validate(t, folder))
-            check()
-            keep()
-        check()
+            if p.epoch % c.val_every == 0 or p.epoch == t.settings.epochs:
+                _validate(t, folder, monitor, progress)
+            keep(True)
     return p
