@@ -19,7 +19,8 @@ from ..config import Config, ConfigError, ModelConfig, StageConfig, suggest
 from ..evaluation.evaluate import read_set
 from ..evaluation.figures import confusion_figure, grid_of
 from ..evaluation.judges import Judge, judge_read, readers_of, save_judge
-from ..evaluation.metrics import character_accuracy, confusion_matrix
+from ..evaluation.metrics import confusion_matrix
+from ..evaluation.metrics import score as score_of
 from ..models.model_set import ModelSet, autocast, save_models
 from ..models.recognizer import bicubic_resize, read
 from ..models.rectifier import warp
@@ -100,7 +101,7 @@ def validate_generator(models: ModelSet, plates: ValidationPlates) -> Validation
     measured = [[v for v in gather_list(values.get("sr", [])) if v == v] for values in (found.psnr, found.ssim)]
     psnr, ssim = (float(np.mean(values)) if values else None for values in measured)  # nan: not registered
     word, own_word = _right(truth, judged), _right(truth, own)
-    scalars = {"word": word, "char": character_accuracy(truth, judged), "recognizer_word": own_word}
+    scalars = {"word": word, "char": score_of(truth, judged).char, "recognizer_word": own_word}
     if psnr is not None:
         scalars |= {"psnr": psnr, "ssim": ssim}
     figures, counts = _read_figure(truth, judged), torch.from_numpy(confusion_matrix(truth, own))
@@ -120,7 +121,7 @@ def validate_readers(models: ModelSet, plates: ValidationPlates) -> Validation:
         nearest += (torch.cdist(up, hr).argmin(1).cpu() == torch.arange(len(up))).tolist()
         truth += batch.texts
     truth, texts, nearest = map(gather_list, (truth, texts, nearest))
-    scalars = {"word": _right(truth, texts), "char": character_accuracy(truth, texts)}
+    scalars = {"word": _right(truth, texts), "char": score_of(truth, texts).char}
     scalars["embed_nearest"] = float(np.mean(nearest))
     score = scalars["word"] + scalars["embed_nearest"]
     return Validation(score, scalars, scalars["word"], figures=_read_figure(truth, texts))
@@ -139,7 +140,7 @@ def validate_lr_reader(models: ModelSet, plates: ValidationPlates) -> Validation
         truth += batch.texts
     truth, texts, far = map(gather_list, (truth, texts, far))
     word = _right(truth, texts)
-    scalars = {"word": word, "char": character_accuracy(truth, texts), "corners": float(np.median(far))}
+    scalars = {"word": word, "char": score_of(truth, texts).char, "corners": float(np.median(far))}
     return Validation(word, scalars, word, figures=_read_figure(truth, texts))
 
 
