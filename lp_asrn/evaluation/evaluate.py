@@ -49,8 +49,8 @@ def _combined(
     else:
         crop, (sr, experts) = batch.crop, combined.encode(batch.lr, batch.crop)
     with autocast(combined.device, combined.precision):
-        out.add("lr_reader", "lr_reader", read(combined.models.lr_reader, crop))
-    out.add("both", "reader", _plain(combined.decode(experts)))
+        readings = {("lr_reader", "lr_reader"): read(combined.models.lr_reader, crop)}
+    readings["both", "reader"] = _plain(combined.decode(experts))
     if hr:
         small, whole = F.interpolate(batch.hr, LR_SIZE, mode="area"), to_reading_size(batch.hr)
         out.add("hr", "reader", _plain(combined.decode(combined.encode(small, whole)[1])))
@@ -71,15 +71,17 @@ def read_set(
     "Read every plate in every input with every reader"
     out = Outcome()
     for batch in batches:
-        batch = batch.to(device)
+        batch, readings = batch.to(device), {}
         if combined is not None:  # not under autocast: crops are resampled in float32
-            sr, crop = _combined(out, combined, batch, found, "hr" in inputs)
+            sr, crop, readings = _combined(combined, batch, found, "hr" in inputs)
         with autocast(device, precision):
             if combined is None:
                 sr, crop = models.super_resolve(batch.lr, batch.crop).clamp(0, 1), batch.crop
             pictures = {"bicubic": bicubic_resize(crop, sr.shape[-2:]), "sr": sr, "hr": batch.hr}
             for key, (name, reader) in itertools.product(inputs, readers.items()):
                 out.add(key, name, reader(pictures[key]))
+        for key, texts in readings.items():
+            out.add(*key, texts)
         for key, (measure, values) in itertools.product(inputs, ((psnr, out.psnr), (ssim, out.ssim))):
             if key != "hr":
                 value = measure(pictures[key], batch.hr).masked_fill(~batch.registered | found, torch.nan)
@@ -132,6 +134,13 @@ class PlateSet:
     draws: int = 1  # degradations of each plate
     found: bool = False  # the rectifier finds the plates, as for a user's crops
 
+    def batches(
+        self,
+        size: int,  # plates
+    ) -> Iterable[PlateBatch]:
+        "Every plate at every draw"
+        return (batch for draw in range(self.draws) for batch in in_order(self.dataset, size, draw))
+
 
 @dataclass(slots=True)
 class TrackSet:
@@ -180,9 +189,8 @@ class _Evaluation:
     def read_plates(self, s: PlateSet, batch_size: int, examples: int) -> None:
         "Read plates"
         c, name, key = self.combined, (s.name, s.severity), ("both", "reader")
-        batches = (batch for draw in range(s.draws) for batch in in_order(s.dataset, batch_size, draw))
         steps = s.draws * -(-len(s.dataset) // batch_size)
-        progress = tqdm(batches, s.severity, steps, leave=False, disable=None)
+        progress = tqdm(s.batches(batch_size), s.severity, steps, leave=False, disable=None)
         o = read_set(c.models, self.readers, progress, c.device, c.precision, combined=c, found=s.found)
         self.log(f"\n{s.name}: {len(s.dataset)} plates x {s.draws} draws, severity {s.severity}")
         rows = self.add(o, s.name, s)

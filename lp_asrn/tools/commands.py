@@ -33,7 +33,7 @@ from ..plates.tracks import write_synthetic
 from ..plates.tracks import FileTracks, RenderedTracks
 from ..reading.calibration import calibrations_of
 from ..reading.combine import CombinedReader
-from ..reading.export import export_onnx
+from ..reading.onnx import export_onnx
 from . import cli, options
 from ..training import batches
 from ..training.monitor import TensorBoardServer
