@@ -39,10 +39,8 @@ def _plain(found: Sequence[Decoded]) -> list[Reading]:
     return [Reading(r.text, r.probability, r.layout) for r in found]
 
 
-def _combined(
-    out: Outcome, combined: CombinedReader, batch: PlateBatch, found: bool, hr: bool
-) -> tuple[Tensor, Tensor]:
-    "What a user gets, noted; SR and the crops that it was made of"
+def _combined(combined: CombinedReader, batch: PlateBatch, found: bool, hr: bool) -> tuple[Tensor, Tensor, dict]:
+    "SR, the crops that it was made of, and what a user reads, by input and reader"
     if found:
         got = combined.encode_native(batch.native, batch.size)
         sr, crop, experts = got.sr, got.crop, got.experts
@@ -54,7 +52,7 @@ def _combined(
     if hr:
         small, whole = F.interpolate(batch.hr, LR_SIZE, mode="area"), to_reading_size(batch.hr)
         out.add("hr", "reader", _plain(combined.decode(combined.encode(small, whole)[1])))
-    return sr, crop
+    return sr, crop, readings
 
 # %% ../../nbs/47_evaluation.evaluate.ipynb #d002
 @torch.no_grad()

@@ -166,8 +166,8 @@ def _printable(value: object) -> object:
 
 
 def _minus(text: str) -> str:
-    "A hyphen before a number is a minus"
-    return re.sub(r"(?<!\w)-(?=\d)", "\u2212", text)
+    "A hyphen before a number is a minus, and a percent sign stays with its number"
+    return re.sub(r"(?<!\w)-(?=\d)", "\u2212", text).replace(" %", "\u00a0%")
 
 
 def _runs(truth: str, reading: str) -> list[tuple[bool, str]]:
