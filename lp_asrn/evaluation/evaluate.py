@@ -51,7 +51,7 @@ def _combined(combined: CombinedReader, batch: PlateBatch, found: bool, hr: bool
     readings["both", "reader"] = _plain(combined.decode(experts))
     if hr:
         small, whole = F.interpolate(batch.hr, LR_SIZE, mode="area"), to_reading_size(batch.hr)
-        out.add("hr", "reader", _plain(combined.decode(combined.encode(small, whole)[1])))
+        readings["hr", "reader"] = _plain(combined.decode(combined.encode(small, whole)[1]))
     return sr, crop, readings
 
 # %% ../../nbs/47_evaluation.evaluate.ipynb #d002

@@ -23,7 +23,7 @@ from .decoding import Decoded, Grammar, Posterior, decode_plates, fuse, log_prob
 _RATES = "0.001 0.002 0.003 0.005 0.007 0.01 0.015 0.02 0.03 0.05 0.07 0.1 0.15 0.2 0.3"
 RATES = tuple(map(float, _RATES.split()))  # error rates that get a threshold
 
-
+# %% ../../nbs/41b_reading.calibration.ipynb #c005b
 @dataclass(slots=True)
 class Calibration:
     "What was fitted on validation plates; the defaults trust every expert alike and nothing else"
@@ -225,7 +225,7 @@ def fit_tracks(
 # %% ../../nbs/41b_reading.calibration.ipynb #c009
 def bins_of_equal_mass(
     confidence: Sequence[float],  # of each reading, in [0, 1]
-    bins: int = 15,
+    bins: int = 15,  # at most
 ) -> list[np.ndarray]:  # indices of each bin
     "Readings in the order of their confidence, in bins of equally many"
     return np.array_split(np.argsort(np.asarray(confidence), kind="stable"), min(bins, len(confidence)))

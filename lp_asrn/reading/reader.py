@@ -118,7 +118,7 @@ def _open_reader(checkpoint: str | Path, device: str, precision: str, layouts: S
     where, (models, note) = pick_device(device), load_models(checkpoint)
     return CombinedReader(models.eval().to(where), calibrations_of(note, str(checkpoint)), layouts, where, precision)
 
-
+# %% ../../nbs/60_reading.reader.ipynb #c005b
 class Enhancer:
     "Finds and enhances the plate in crops: each (H, W, 3) uint8 RGB, of any size; corners, if known, in pixels"
 
@@ -128,8 +128,7 @@ class Enhancer:
         device: str = "auto",  # auto, cpu, cuda, ...; a graph runs on the CPU
         precision: str = "auto",  # auto, bf16 or fp32; a graph runs in fp32
         layouts: Sequence[str] | None = None,  # names of the layouts that may occur; None = all that the models know
-        max_error: float
-        | None = None,  # abstain so that on average this share of accepted readings is wrong, in (0, 1)
+        max_error: float | None = None,  # abstain: on average this share of accepted readings is wrong, in (0, 1)
         rectify: bool = True,  # find the plate in the crop; False = the whole crop is the plate
     ):
         self.combined = _open_reader(checkpoint, device, precision, layouts)
