@@ -320,7 +320,7 @@ def test_train_all_stages(trained_run):
         name + how for name in ("rendered", "rendered, unseen font") for how in ("", ", as they come")
     }
     assert (
-        "against a recogniser trained on LR" in outcome.out
+        "SR against reading LR directly:" in outcome.out
         and len((folder / "readings.csv").read_text().splitlines()) == 1 + 4 * 32
     )
     config = load_config("full", folder / "config.yaml")

@@ -8,7 +8,7 @@ __all__ = ['pixels', 'to_png', 'mark_errors', 'plate_grid', 'grid_of', 'confusio
 
 # %% ../../nbs/44_evaluation.figures.ipynb #c003
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import PIL.Image
@@ -18,10 +18,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch.nn import functional as F
 
-from .judges import ReadFn
 from .metrics import bootstrap_interval
 from ..models.model_set import ModelSet, autocast
-from ..models.recognizer import bicubic_resize
+from ..models.recognizer import Reading, bicubic_resize
 from ..plates.datasets import PlateBatch
 from ..plates.layouts import ALPHABET
 from ..reading.calibration import bins_of_equal_mass, expected_calibration_error
@@ -38,11 +37,14 @@ def pixels(
 
 
 def to_png(
-    figure: Figure,  # any figure
+    picture: Figure | np.ndarray,  # any figure, or a picture (H, W, 3) uint8
+    colours: int = 256,  # at most so many, for half the bytes; 0 = all
 ) -> bytes:
-    "A figure as a PNG of 256 colours: half the bytes"
-    image, how = PIL.Image.fromarray(pixels(figure)), PIL.Image.Quantize.FASTOCTREE
-    image.quantize(256, method=how, dither=PIL.Image.Dither.NONE).save(buffer := io.BytesIO(), "PNG", optimize=True)
+    "As a PNG file"
+    image = PIL.Image.fromarray(pixels(picture) if isinstance(picture, Figure) else picture)
+    if colours:
+        image = image.quantize(colours, method=PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE)
+    image.save(buffer := io.BytesIO(), "PNG", optimize=True)
     return buffer.getvalue()
 
 # %% ../../nbs/44_evaluation.figures.ipynb #c006
@@ -56,12 +58,8 @@ def mark_errors(
     return tuple("".join(c if r == keep else " " for c, r in zip(shown, right)) for keep in (True, False))
 
 # %% ../../nbs/44_evaluation.figures.ipynb #c010
-def _canvas(
-    columns: Sequence[torch.Tensor],  # each (N, 3, h, w), RGB in [0, 1]
-    size: tuple[int, int],  # (H, W) of every tile
-    gap: tuple[int, int],  # white rows under and columns beside each tile
-) -> np.ndarray:  # (N (H + gap), C (W + gap), 3) float in [0, 1]
-    "All pictures on one white sheet, enlarged by repeating pixels"
+def _canvas(columns: Sequence[torch.Tensor], size: tuple[int, int], gap: tuple[int, int]) -> np.ndarray:
+    "Columns of pictures (N, 3, h, w) on a white sheet, in tiles with white rows under and columns beside them"
     tiles = [F.interpolate(c.detach().float().cpu(), size, mode="nearest-exact") for c in columns]
     tiles = torch.stack([F.pad(t.clamp(0, 1), (0, gap[1], 0, gap[0]), value=1.0) for t in tiles])  # (C, N, 3, H, W)
     return tiles.permute(1, 3, 0, 4, 2).flatten(2, 3).flatten(0, 1).numpy()
@@ -110,8 +108,8 @@ def plate_grid(
 @torch.no_grad()
 def grid_of(
     models: ModelSet,  # in eval mode, on the device of the batch
-    reader: ReadFn,
-    batch: PlateBatch,
+    reader: Callable[[torch.Tensor], list[Reading]],  # reads pictures (N, 3, H, W)
+    batch: PlateBatch,  # the first of its plates are shown
     count: int = 8,  # plates to show
     precision: str = "auto",  # auto, bf16 or fp32
 ) -> Figure:

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['ReadFn', 'JUDGE_PATH', 'SLOTS', 'COLUMNS', 'WINDOW', 'TWINS', 'JUDGES', 'Judge', 'judge_loss', 'judge_read',
-           'save_judge', 'load_judge', 'snap', 'load_rapidocr', 'JudgeEntry', 'load_own', 'pick_judges', 'readers_of']
+           'save_judge', 'load_judge', 'snap', 'load_rapidocr', 'JudgeEntry', 'readers_of', 'pick_judges']
 
 # %% ../../nbs/43_evaluation.judges.ipynb #c003
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,34 +142,27 @@ class JudgeEntry:
     "A judge that can be asked for"
 
     row: str  # name in tables
-    load: Callable[[], ReadFn]  # raises `UserError` if it cannot be had
+    load: Callable[[torch.device], ReadFn]  # raises `UserError` if it cannot be had
     knows_plates: bool = True  # False: its readings get a second row, in which they are snapped to layouts
-
-
-def load_own() -> ReadFn:
-    "The judge that ships with the package"
-    return readers_of(load_judge()[0])["judge"]
-
-
-JUDGES = {"own": JudgeEntry("judge", load_own), "rapidocr": JudgeEntry("rapidocr", load_rapidocr, knows_plates=False)}
-
-
-def pick_judges(
-    name: str,  # a key of `JUDGES`, or all
-) -> dict[str, ReadFn]:  # by the name of their rows
-    "The judges that a user asks for; raises `UserError` for a name or a package that does not exist"
-    if name not in (*JUDGES, "all"):
-        raise ConfigError(f"unknown judge '{name}'" + suggest(name, (*JUDGES, "all")))
-    return {e.row: e.load() for key, e in JUDGES.items() if name in (key, "all")}
 
 
 def readers_of(judge: Judge, recognizer: Recognizer | None = None) -> dict[str, ReadFn]:
     "Readers by name: the judge, and the training recogniser if given"
+    readers = {"judge": functools.partial(judge_read, judge)}
+    return readers | ({} if recognizer is None else {"recognizer": functools.partial(read, recognizer)})
 
-    def by_judge(x: Tensor) -> list[Reading]:
-        return judge_read(judge, x)
 
-    def by_recognizer(x: Tensor) -> list[Reading]:
-        return read(recognizer, x)
+JUDGES = {
+    "own": JudgeEntry("judge", lambda device: readers_of(load_judge()[0].to(device))["judge"]),
+    "rapidocr": JudgeEntry("rapidocr", lambda device: load_rapidocr(), knows_plates=False),
+}
 
-    return {"judge": by_judge} | ({} if recognizer is None else {"recognizer": by_recognizer})
+
+def pick_judges(
+    name: str,  # a key of `JUDGES`, or all
+    device: torch.device,
+) -> dict[str, ReadFn]:  # by the name of their rows
+    "The judges that a user asks for; raises `UserError` for a name or a package that does not exist"
+    if name not in (*JUDGES, "all"):
+        raise ConfigError(f"unknown judge '{name}'" + suggest(name, (*JUDGES, "all")))
+    return {e.row: e.load(device) for key, e in JUDGES.items() if name in (key, "all")}

@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ..config import CheckpointError, UserError, from_dict
-from .decoding import Decoded, Grammar, Posterior, decode_plates, fuse
+from .decoding import Decoded, Grammar, Posterior, decode_plates, fuse, log_probability
 
 # %% ../../nbs/41b_reading.calibration.ipynb #c005
 _RATES = "0.001 0.002 0.003 0.005 0.007 0.01 0.015 0.02 0.03 0.05 0.07 0.1 0.15 0.2 0.3"
 RATES = tuple(map(float, _RATES.split()))  # error rates that get a threshold
 
-
+# %% ../../nbs/41b_reading.calibration.ipynb #c005b
 @dataclass(slots=True)
 class Calibration:
     "What was fitted on validation plates; the defaults trust every expert alike and nothing else"
@@ -38,7 +38,10 @@ class Calibration:
     thresholds: dict[str, float] = field(default_factory=dict)  # error rate that can be had -> least confidence
 
     @classmethod
-    def unfitted(cls, experts: Sequence[str]) -> "Calibration":
+    def unfitted(
+        cls,
+        experts: Sequence[str],  # names
+    ) -> "Calibration":
         "Equal exponents that sum to one"
         equal = {e: 1 / len(experts) for e in experts}
         return cls(equal, dict(equal))
@@ -54,8 +57,11 @@ class Calibration:
         prior = torch.stack([torch.as_tensor(self.prior.get(name, 0.0), dtype=torch.float32) for name in grammar.names])
         return Posterior(slots.log_softmax(-1), (layouts + prior).log_softmax(-1))
 
-    def confidence(self, probability: float) -> float:
-        "C of P, both in [0, 1]"
+    def confidence(
+        self,
+        probability: float,  # P, in [0, 1]
+    ) -> float:  # C, in [0, 1]
+        "What a probability is worth"
         p = min(max(probability, 1e-9), 1 - 1e-6)
         return 1 / (1 + math.exp(-min(max(self.slope * math.log(p / (1 - p)) + self.offset, -50), 50)))
 
@@ -80,20 +86,18 @@ def threshold(
     if not calibration.readings:
         why = "this checkpoint has no calibration, so no error rate can be promised: 'lp_asrn train --resume' fits one"
         raise UserError(why)
-    known = [float(r) for r in calibration.thresholds if float(r) <= max_error * (1 + 1e-9)]
+    rates = sorted(map(float, calibration.thresholds))
+    known = [r for r in rates if r <= max_error * (1 + 1e-9)]
     if not known:
-        least = min(map(float, calibration.thresholds), default=None)
-        hint = (
-            f"the least that its validation plates support is {least:g}"
-            if least
-            else "its validation plates support none"
-        )
+        hint = f"the least that its validation plates support is {rates[0]:g}" if rates else "they support none"
         raise UserError(f"no error rate of {max_error:g} can be promised: {hint}")
-    return calibration.thresholds[f"{max(known):g}"]
+    return calibration.thresholds[f"{known[-1]:g}"]
 
 # %% ../../nbs/41b_reading.calibration.ipynb #d003
-def calibration_note(calibrations: dict[str, Calibration]) -> dict:
-    "What goes into a checkpoint's note; by kind, lr or tracks"
+def calibration_note(
+    calibrations: dict[str, Calibration],  # by kind, lr or tracks
+) -> dict:
+    "What goes into a checkpoint's note"
     return {"calibration": {kind: asdict(c) for kind, c in calibrations.items()}}
 
 
@@ -135,7 +139,7 @@ def _fit_exponents(experts: dict[str, Posterior], texts: Sequence[str], grammar:
     def loss() -> Tensor:
         now = Calibration(*(dict(zip(names, row)) for row in logs.exp()), dict(zip(grammar.names, prior)))
         pull = (logs - equal).pow(2).mean() + prior.pow(2).mean()
-        return -grammar.log_probability(now.pool(experts, grammar), texts).mean() + 1e-3 * pull
+        return -log_probability(grammar, now.pool(experts, grammar), texts).mean() + 1e-3 * pull
 
     _minimise([logs, prior], loss, 100)
     a, b = logs.detach().exp().tolist()
@@ -213,7 +217,7 @@ def fit_tracks(
     pooled = calibration.pool(experts, grammar)[kept]
     lengths, texts = [n for n, ok in zip(lengths, fits) if ok], [t for t, ok in zip(texts, fits) if ok]
     grid = torch.linspace(0, 1, 21).tolist()
-    loss = [-grammar.log_probability(fuse(pooled, lengths, g), texts).clamp(min=-50).mean().item() for g in grid]
+    loss = [-log_probability(grammar, fuse(pooled, lengths, g), texts).clamp(min=-50).mean().item() for g in grid]
     frames = grid[int(np.argmin(loss))]
     found = decode_plates(fuse(pooled, lengths, frames), grammar, count=1)
     return fit_confidence(replace(calibration, frames=frames), found, texts, texts)
@@ -221,7 +225,7 @@ def fit_tracks(
 # %% ../../nbs/41b_reading.calibration.ipynb #c009
 def bins_of_equal_mass(
     confidence: Sequence[float],  # of each reading, in [0, 1]
-    bins: int = 15,
+    bins: int = 15,  # at most
 ) -> list[np.ndarray]:  # indices of each bin
     "Readings in the order of their confidence, in bins of equally many"
     return np.array_split(np.argsort(np.asarray(confidence), kind="stable"), min(bins, len(confidence)))

@@ -28,7 +28,7 @@ from ..models.model_set import ModelSet, autocast, load_models, multiplies_bf16,
 from ..plates.datasets import collate, make_dataset, open_split
 from ..plates.pictures import list_images, read_image
 from ..reading.calibration import calibrations_of
-from ..reading.export import export_onnx
+from ..reading.onnx import export_onnx
 from ..reading.reader import Reader
 from ..settings import load_config
 from .cli import aligned, at_least

@@ -20,8 +20,9 @@ from tqdm import tqdm
 from .. import __version__
 from ..config import Config, ConfigError, UserError, suggest
 from ..evaluation.evaluate import UNSEEN, PlateSet, TrackSet, evaluate_sets
-from ..evaluation.judges import load_judge, pick_judges, readers_of
+from ..evaluation.judges import pick_judges
 from ..models.model_set import PRETRAINED, load_models, pick_device, weights_path
+from ..models.recognizer import read
 from ..models.rectifier import find_plate
 from ..plates.check import check_data, count_faults, read_data, report
 from ..plates.datasets import FilePlates, PlateDataset, RenderedPlates
@@ -32,7 +33,7 @@ from ..plates.public_sets import recognise
 from ..plates.tracks import FileTracks, RenderedTracks, write_synthetic
 from ..reading.calibration import calibrations_of
 from ..reading.combine import CombinedReader
-from ..reading.export import export_onnx
+from ..reading.onnx import export_onnx
 from . import cli, options
 from ..training import batches
 from ..training.monitor import tensorboard_server
@@ -175,8 +176,7 @@ def evaluate(
     cli.at_least(o, draws=1, num=1, batch_size=1, frames=1)
     device, (models, kept) = pick_device(o.device), load_models(o.checkpoint)
     combined = CombinedReader(models.eval().to(device), calibrations_of(kept, o.checkpoint), device=device)
-    judge = load_judge()[0].to(device)
-    readers = pick_judges(o.judge) | {"recognizer": readers_of(judge, models.recognizer)["recognizer"]}
+    readers = pick_judges(o.judge, device) | {"recognizer": functools.partial(read, models.recognizer)}
     sizes = models.config.scale, models.config.recognizer.num_slots
     sets, tracks = _plate_sets(o, *sizes, lambda picture: find_plate(models.rectifier, picture))
     path = weights_path(o.checkpoint)

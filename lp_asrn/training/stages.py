@@ -19,7 +19,8 @@ from ..config import Config, ConfigError, ModelConfig, StageConfig, suggest
 from ..evaluation.evaluate import read_set
 from ..evaluation.figures import confusion_figure, grid_of
 from ..evaluation.judges import Judge, judge_read, readers_of, save_judge
-from ..evaluation.metrics import character_accuracy, confusion_matrix
+from ..evaluation.metrics import confusion_matrix
+from ..evaluation.metrics import score as score_of
 from ..models.model_set import ModelSet, autocast, save_models
 from ..models.recognizer import bicubic_resize, read
 from ..models.rectifier import warp
@@ -89,7 +90,7 @@ def _right(truth: list[str], texts: list[str]) -> float:
 
 def _read(truth: list[str], texts: list[str]) -> tuple[dict[str, float], dict]:
     "Scalars and figures of what was read"
-    scalars = {"word": _right(truth, texts), "char": character_accuracy(truth, texts)}
+    scalars = {"word": _right(truth, texts), "char": score_of(truth, texts).char}
     return scalars, {"confusion": confusion_figure(confusion_matrix(truth, texts))}
 
 
