@@ -88,7 +88,7 @@ def test_stages_without_a_generator_need_no_kernel(empty, tmp_path, monkeypatch)
 
 
 def test_bench_compares_what_is_here():
-    outcome = run("bench", "deform", "--batch", 1, "--channels", 8, "--height", 4, "--width", 6, "--groups", 2)
+    outcome = run("bench", "deform", "--size", 1, 8, 4, 6, "--groups", 2)
     there = build() is None
     assert (
         outcome.code == 0
@@ -103,8 +103,8 @@ def test_bench_compares_what_is_here():
     "words, fragment",
     [
         (("--groups", 5), "divisor"),
-        (("--batch", 0), "at least 1"),
-        (("--batch", 10**6, "--height", 10**4, "--width", 10**4), "cannot be timed"),
+        (("--size", 0, 8, 4, 6), "at least 1"),
+        (("--size", 10**6, 64, 10**4, 10**4), "cannot be timed"),
     ],
 )
 def test_bench_refuses_what_makes_no_sense(words, fragment):
