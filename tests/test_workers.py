@@ -1,7 +1,7 @@
 "Processes that prepare plates do not change what is learnt"
 
 import torch
-from helpers import TINY, run_process
+from helpers import TINY, run
 
 from lp_asrn.models.model_set import load_tensors
 
@@ -21,7 +21,7 @@ def test_any_number_of_workers_gives_the_same_weights(tmp_path):
             "--training.num_workers",
             workers,
         ]
-        outcome = run_process(*words)
+        outcome = run(*words)
         assert outcome.code == 0, outcome.err
         return load_tensors(folder / "stage0" / "last.safetensors")[0]
 

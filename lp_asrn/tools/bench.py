@@ -7,11 +7,8 @@ __all__ = ['WARM_UP', 'PARTS', 'YARDSTICK', 'bench_training', 'bench']
 
 # %% ../../nbs/63_tools.bench.ipynb #c003
 import functools
-import tempfile
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,8 +23,6 @@ from ..models.generator import EDSR, bicubic
 from ..models.model_set import ModelSet, autocast, load_models, multiplies_bf16, pick_device
 from ..plates.datasets import collate, make_dataset, open_split
 from ..plates.pictures import list_images, read_image
-from ..reading.calibration import calibrations_of
-from ..reading.export import export_onnx
 from ..reading.reader import Reader
 from ..settings import load_config
 from .cli import BenchOptions
@@ -70,9 +65,9 @@ def _peak(device: torch.device, seconds: float = 1.0) -> float:
 
 # %% ../../nbs/63_tools.bench.ipynb #c008
 def _reading_rows(
-    reader: Reader, crops: list, peak: float, batches: tuple = (1, 16, 256), seconds: float = 2.0, graph=None
+    reader: Reader, crops: list, peak: float, batches: tuple = (1, 16, 256), seconds: float = 2.0
 ) -> list[tuple]:
-    "Bicubic, the plain network, super-resolution, and reading from the crop to the text, by PyTorch and by a graph"
+    "Bicubic, the plain network, super-resolution, and reading from the crop to the text"
     models, device = reader.combined.models, reader.device
     blocks = max(1, round(sum(p.numel() for p in models.generator.parameters()) / 18_496))  # a block of 32 channels
     plain = EDSR(ModelConfig(num_channels=32, num_rrdb_blocks=blocks)).eval()
@@ -83,7 +78,7 @@ def _reading_rows(
         some = [crops[i % len(crops)] for i in range(batch)]
         lr = reader.encode(some).lr
         calls = {name: functools.partial(network, lr) for name, network in networks.items()}
-        calls |= {name: functools.partial(r.read, some) for name, r in (("read", reader), ("read, ONNX", graph)) if r}
+        calls["read"] = functools.partial(reader.read, some)
         for name, call in calls.items():
             with torch.inference_mode(), autocast(device, reader.combined.precision):
                 ms = _median(call, device, seconds)
@@ -165,21 +160,15 @@ def _bench_deform(o: BenchOptions, device: torch.device, seconds: float = 0.5) -
 # %% ../../nbs/63_tools.bench.ipynb #c023
 def _models(o: BenchOptions, device: torch.device) -> None:
     "Reading and training"
-    configs, (models, note) = {name: load_config(name) for name in o.presets}, load_models(o.checkpoint)
+    configs, models = {name: load_config(name) for name in o.presets}, load_models(o.checkpoint)[0]
     for config in (Config(model=models.config), *configs.values()):
         prepare_kernel(config, device)
-    reader, graph, peak = Reader(o.checkpoint, o.device), None, _peak(device)
+    reader, peak = Reader(o.checkpoint, o.device), _peak(device)
     print(f"{'bf16' if multiplies_bf16(device) else 'fp32'}: a matrix product reaches {peak:.0f} GFLOP/s\n", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        if device.type == "cpu" and all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
-            export_onnx(models.eval(), calibrations_of(note, o.checkpoint), folder)
-            graph = Reader(Path(folder) / "reader.onnx")
-        elif device.type == "cpu":
-            print("onnx, onnxscript or onnxruntime is not installed (extra [export]): reading by a graph is not timed")
-        crops = [read_image(p) for p in list_images(str(DATA_DIR / "examples"))]
-        print(aligned(_reading_rows(reader, crops, peak, graph=graph)), flush=True)
+    crops = [read_image(p) for p in list_images(str(DATA_DIR / "examples"))]
+    print(aligned(_reading_rows(reader, crops, peak)), flush=True)
     for name, config in configs.items():
-        parts = bench_training(config, device, o.steps)
+        parts = bench_training(config, device, 5)
         rate = parts.pop("plates/s")
         print(f"\ntraining, stage 2, preset {name}, batch {config.training.batch_size}: {rate:.1f} plates/s")
         print("  " + ", ".join(f"{part} {s * rate:.0%}" for part, s in parts.items()))

@@ -18,24 +18,23 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-from tyro.conf import FlagConversionOff, FlagCreatePairsOff, Positional, arg
+from tyro import cli, conf
 
 from .. import __version__
 from ..config import Config, ConfigError, DataConfig, ModelConfig, TrainingConfig, UserError, bounded, suggest
 from ..settings import check_bounds, load_config
 
 DEFAULT_DIR = "checkpoints/lp_asrn"  # where train writes unless told otherwise
-Dir, File, Name = (Annotated[str | None, arg(metavar=metavar)] for metavar in ("DIR", "FILE", "NAME"))
+Dir, File, Name = (Annotated[str | None, conf.arg(metavar=metavar)] for metavar in ("DIR", "FILE", "NAME"))
 
 # %% ../../nbs/62_tools.cli.ipynb #c005
 @dataclass
 class TrainOptions(Config):
     "Train the five stages and a LR reader (or one of them, or the judge), and score them."
 
-    data: FlagConversionOff[DataConfig] = field(default_factory=DataConfig)
-    model: FlagConversionOff[ModelConfig] = field(default_factory=ModelConfig)
-    training: FlagConversionOff[TrainingConfig] = field(default_factory=TrainingConfig)
+    data: conf.FlagConversionOff[DataConfig] = field(default_factory=DataConfig)
+    model: conf.FlagConversionOff[ModelConfig] = field(default_factory=ModelConfig)
+    training: conf.FlagConversionOff[TrainingConfig] = field(default_factory=TrainingConfig)
     stage: str = "all"  # all; 0 to 4, or their names (warmup, lcofl, finetune, hard_mining); lr_reader; or judge
     preset: Name = None  # demo, small, paper or full; default: the settings in the save dir if it has any, else demo
     config: File = None  # YAML file of settings that differ from the preset
@@ -73,8 +72,8 @@ class EvaluateOptions:
 class EnhanceOptions:
     "Super-resolve crops of any size, the plate found or marked (labelme, labels.csv): upright, drawn at 32x96."
 
-    input: Positional[str]  # a picture, or a folder of pictures
-    output: Positional[str]  # folder for PNGs of the same names; for one picture also a name ending in .png
+    input: conf.Positional[str]  # a picture, or a folder of pictures
+    output: conf.Positional[str]  # folder for PNGs of the same names; for one picture also a name ending in .png
     checkpoint: File = "small"  # models: small, best.safetensors of a run, or reader.onnx of an export
     no_rectify: bool = False  # take the whole crop for the plate, and do not look for it
     device: str = "auto"  # auto, cpu, cuda, ...
@@ -84,7 +83,7 @@ class EnhanceOptions:
 class ReadOptions:
     "Read crops of any size, the plate found or marked (labelme, labels.csv): text, confidence, alternatives, evidence."
 
-    input: Positional[File] = None  # a picture, or a folder of pictures; with --track of frames, or of such folders
+    input: conf.Positional[File] = None  # a picture or a folder of pictures; with --track of frames, or of such folders
     example: bool = False  # read the rendered crops that come with the package; each is named by its true text
     checkpoint: File = "small"  # models: small, best.safetensors of a run, or reader.onnx of an export
     no_rectify: bool = False  # take the whole crop for the plate, and do not look for it
@@ -103,7 +102,7 @@ class ReadOptions:
 class ExportOptions:
     "Write ONNX graphs (generator, recognizer, rectifier, and reader: LR in, SR and probabilities out), checked."
 
-    output: Positional[str]  # folder for the graphs
+    output: conf.Positional[str]  # folder for the graphs
     checkpoint: File = "small"  # models: small (the weights of the package), or best.safetensors of a run
     overwrite: bool = False  # replace graphs that are there
 
@@ -112,7 +111,7 @@ class ExportOptions:
 class SynthOptions:
     "Write rendered plates as a data folder: hr/*.png, lr/*.png and labels.csv."
 
-    output: Positional[str]  # folder to make
+    output: conf.Positional[str]  # folder to make
     n: int = bounded(1000, least=1)  # plates: 80 % train, 10 % val, 10 % test
     severity: str = "medium"  # of LR: clean, medium, hard, surveillance, sampled, soft, plain, paper, mixture
     layouts: list[str] = field(default_factory=lambda: ["brazilian", "mercosur-br"])  # in turn: names, or YAML files
@@ -125,8 +124,8 @@ class SynthOptions:
 class DataOptions:
     "Check a data folder: its form, every picture, counts, every fault. Exit code 1 if there is a fault."
 
-    action: Positional[Literal["check"]]  # what to do
-    folder: Positional[str]  # one's own, or RodoSol-ALPR, RodoSol-SR, UFPR-SR-Plates, LRLPR-26, MDLP as published
+    action: conf.Positional[Literal["check"]]  # what to do
+    folder: conf.Positional[str]  # one's own, or RodoSol-ALPR, RodoSol-SR, UFPR-SR-Plates, LRLPR-26, MDLP as published
     all: bool = False  # name every finding, not the first ten of each kind
     layouts: list[str] = field(default_factory=list)  # YAML files of layouts of one's own
 
@@ -135,20 +134,17 @@ class DataOptions:
 class RunsOptions:
     "List the runs in a folder and below: how far they have come, their best score, how they ended."
 
-    folder: Positional[str] = "checkpoints"  # to look in
+    folder: conf.Positional[str] = "checkpoints"  # to look in
 
 # %% ../../nbs/62_tools.cli.ipynb #c007b
 @dataclass
 class BenchOptions:
     "Time reading, super-resolution and training, or the deformable convolution beside a dense 3x3 convolution."
 
-    what: Positional[Literal["models", "deform"]] = "models"  # what to time
+    what: conf.Positional[Literal["models", "deform"]] = "models"  # what to time
     checkpoint: File = "small"  # models: those that read, small or best.safetensors of a run
     presets: list[str] = field(default_factory=lambda: ["demo", "full"])  # models: presets whose training is timed
-    steps: int = bounded(5, least=1)  # models: steps of training
-    size: list[int] = bounded(
-        [16, 64, 16, 48], count=4, least=1
-    )  # deform: pictures at once, channels, rows and columns
+    size: list[int] = bounded([16, 64, 16, 48], count=4, least=1)  # deform: pictures, channels, rows, columns
     groups: int = bounded(4, least=1)  # deform: groups of channels with offsets of their own; a divisor of channels
     device: str = "auto"  # auto, cpu, cuda, ...
 
@@ -179,10 +175,10 @@ def _parse(options: type, args: Sequence[str], verb: str, default: Any = None) -
     "Parse the words after a verb into its options; raises `UserError` in one line"
     args = [a.capitalize() if a.lower() in ("true", "false") else a for a in args]
     said, how = io.StringIO(), {} if default is None else {"default": default}
-    how |= dict(prog=f"lp_asrn {verb}", use_underscores=True, config=(FlagCreatePairsOff,))
+    how |= dict(prog=f"lp_asrn {verb}", use_underscores=True, config=(conf.FlagCreatePairsOff,))
     try:
         with contextlib.redirect_stderr(said):
-            found = tyro.cli(options, args=args, **how)
+            found = cli(options, args=args, **how)
     except SystemExit as e:
         if not e.code:
             raise
