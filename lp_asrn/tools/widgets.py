@@ -17,11 +17,11 @@ import numpy as np
 from IPython.utils.capture import capture_output
 from matplotlib.figure import Figure
 
-from ..config import DATA_DIR, UserError
+from ..config import DATA_DIR
 from ..evaluation.figures import to_png
 from ..plates.datasets import to_pictures
 from ..plates.degrade import SEVERITIES, Camera, expose
-from ..plates.layouts import LAYOUTS, get_layout
+from ..plates.layouts import LAYOUTS, layout_of
 from ..plates.pictures import resample, whole
 from ..plates.render import render_plate
 from ..reading.combine import alone
@@ -101,17 +101,18 @@ def _refresh(bench: "DegradationBench", moved: widgets.Widget | None = None) -> 
     "Draw the picture anew; a severity sets all controls, and other noise draws them again"
     if bench._quiet:
         return
-    text, layout, seed = bench.text.value.upper(), get_layout(bench.layout_name.value), bench.noise.value
+    text, seed = bench.text.value.upper(), bench.noise.value
     if bench.severity.value and moved in (bench.severity, bench.noise):
         bench._quiet = True
         for name, value in asdict(SEVERITIES[bench.severity.value].draw(np.random.default_rng(seed))).items():
             bench.settings[name].value = value
         bench._quiet = False
-    if bench.hr is None and not layout.fits(text):
-        wrong = html.escape(f"'{text}' is no text of {layout.name}: {layout.mask} (L a letter, D a digit)")
-        bench.message.value = f"<b>{wrong}</b>"
+    layout, hr = layout_of(text), bench.hr
+    if hr is None and layout is None:
+        masks = ", ".join(f"{name} {layout.mask}" for name, layout in LAYOUTS.items())
+        bench.message.value = html.escape(f"'{text}' fits no layout ({masks}; L a letter, D a digit)")
         return
-    hr = render_plate(text, layout, np.random.default_rng(3)) if bench.hr is None else bench.hr
+    hr = render_plate(text, layout, np.random.default_rng(3)) if hr is None else hr
     camera = Camera(**{name: control.value for name, control in bench.settings.items()})
     bench.message.value, bench.image.value = "", to_png(bench_figure(hr, camera, bench.reader, text, seed))
 
@@ -126,19 +127,15 @@ class DegradationBench(widgets.VBox):
         reader: Reader | None = None,  # None = the weights of the package
         camera: Camera = Camera(blur=1.6, motion=2.0, angle=20.0, sensor=1.1, read=4.0, jpeg=50),  # to start with
     ):
-        fitting = [name for name, layout in LAYOUTS.items() if layout.fits(text)]
-        if not fitting and picture is None:
-            raise UserError(f"'{text}' is no text of any layout ({', '.join(LAYOUTS)})")
         self.reader, self._quiet = reader or Reader(), False
         found = None if picture is None else np.array(self.reader.read([picture])[0].corners[0])
         self.hr = None if picture is None else resample(picture, found)
         self.settings = {f.name: _control(f.name, getattr(camera, f.name)) for f in fields(Camera)}
         self.text = widgets.Text(text, description="plate")
-        self.layout_name = widgets.Dropdown(options=list(LAYOUTS), value=(fitting or [*LAYOUTS])[0])
         self.severity = widgets.Dropdown(options=list(SEVERITIES), value=None, description="severity")
         self.noise = widgets.BoundedIntText(0, min=0, max=10**6, description="noise")
         self.message, self.image = widgets.HTML(), widgets.Image(format="png")
-        top = self.text, self.layout_name, self.severity, self.noise
+        top = self.text, self.severity, self.noise
         for control in (*top, *self.settings.values()):
             control.observe(lambda change: _refresh(self, change.owner), "value")
         sliders = widgets.HBox(list(self.settings.values()), layout=widgets.Layout(flex_flow="row wrap"))
