@@ -1,13 +1,13 @@
 "Ctrl-C, going on, and TensorBoard: with real processes"
 
 import http.client
+import itertools
 import shutil
 import signal
 import socket
 import threading
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 import torch
@@ -58,39 +58,11 @@ def finish(process) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.fixture(scope="module")
-def first_stage(shared) -> Path:
-    "A folder with what stage 1 starts from"
-    quick = ["--data.num_train", 16, "--data.num_val", 8, "--batch-size", 8]
-
-    def begin(folder, stage):
-        return run(
-            "train",
-            "--no-tensorboard",
-            "--save-dir",
-            folder,
-            *TINY,
-            *quick,
-            "--stage",
-            stage,
-            f"--progressive_training.{stage}.epochs",
-            1,
-        )
-
-    return shared(
-        "first",
-        lambda folder: max(
-            (begin(folder, stage) for stage in ("stage0", "lr_reader")), key=lambda outcome: outcome.code
-        ),
-    )[0]
-
-
-@pytest.mark.xdist_group("first_stage")  # which is trained once
-def test_interrupted_and_resumed_is_as_if_nothing_had_been(first_stage, tmp_path):
+def test_interrupted_and_resumed_is_as_if_nothing_had_been(trained, tmp_path):
     words = ["train", "--stage", 1, "--no-tensorboard", *TINY, *STEPS, *EPOCHS]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for folder in (whole, parts):
-        shutil.copytree(first_stage, folder)
+    for folder, before in itertools.product((whole, parts), ("stage0", "lr_reader")):
+        shutil.copytree(trained / before, folder / before)
     assert run(*words, "--save-dir", whole).code == 0
 
     process = start(*words, "--save-dir", parts)
@@ -162,9 +134,8 @@ def test_tensorboard_lives_as_long_as_the_run(tmp_path):
         s.bind(("127.0.0.1", port + 1))  # free again
 
 
-@pytest.mark.xdist_group("first_stage")
-def test_no_tensorboard_writes_no_logs(first_stage):
-    assert not (first_stage / "tensorboard").exists()
+def test_no_tensorboard_writes_no_logs(trained):
+    assert not (trained / "tensorboard").exists()
 
 
 def test_an_ablation_is_interrupted(tmp_path):
