@@ -136,13 +136,13 @@ def _write_evidence(
 ) -> str:
     "Draw the evidence for a reading of a crop and its first two alternatives as a PNG, and say it in a line"
     texts = {r.text: r.confidence, **dict(r.alternatives[:2])}
-    drawable = [n for n in [r.layout, *reader.combined.grammar.names] if n in LAYOUTS]  # one's own may have no look
+    drawable = [n for n in [r.layout, *reader.combined.grammar.names] if n in LAYOUTS]  # one's own may not be drawn
     known = [(text, layout.name) for text in texts if (layout := layout_of(text, drawable)) is not None]
     if not known:
-        why = f"nothing is known of the look of the layout {r.layout} (give its YAML file with --layouts)"
+        why = f"nothing is known of what the layout looks like: {r.layout} (give its YAML file with --layouts)"
         return f"{name}\tno evidence: {why}"
-    looked = reader.encode([crop], [corners])
-    (lr,), (sr,) = to_pictures(looked.lr), to_pictures(looked.sr)
+    encoded = reader.encode([crop], [corners])
+    (lr,), (sr,) = to_pictures(encoded.lr), to_pictures(encoded.sr)
     weighed = weigh(lr, known)
     figure = evidence_figure(lr, weighed, sr, lr_consistency(lr, sr), [texts[h.text] for h in weighed])
     target.parent.mkdir(parents=True, exist_ok=True)

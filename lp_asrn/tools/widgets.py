@@ -57,9 +57,9 @@ def bench_figure(
     lr = expose(hr, camera, np.random.default_rng(seed))
     seen, sharp = (combined.encode_crops([p], [whole(p)]) for p in (lr, hr))
 
-    def said(reader, looked) -> dict:
+    def said(reader, encoded) -> dict:
         "What a reader makes of a picture, as the text of a label: green if it is right, red if not"
-        reading = reader.decode(looked.experts, count=1)[0]
+        reading = reader.decode(encoded.experts, count=1)[0]
         colour = "black" if not text else "green" if reading.text == text else "red"
         return dict(t=f"{reading.text}   {reading.probability:.0%}", color=colour)
 
