@@ -130,7 +130,7 @@ def _file_sets(o: EvaluateOptions, severities: dict, splits: list, scale: int, s
         print(table.summary())
         title, part = o.data_root if len(splits) < 2 else f"{o.data_root}, {split}", split or "all"
         own = all(plates.draw(i).lr is not None for i in range(len(plates)))
-        marked = any(plates.row(i).lr_corners for i in range(len(plates)))
+        marked = any(row.lr_corners for row in plates.rows)
         if own:
             print("every plate brings its own LR picture: no severity is applied")
         for name, severity in ({"as given": get_severity("clean")} if own else severities).items():
