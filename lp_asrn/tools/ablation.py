@@ -70,7 +70,7 @@ def _score(enhance: Callable, sets: Sets, readers: dict[str, Callable]) -> dict[
             found[f"{name}/{reader}"] = "".join("01"[(snap(a) if ocr else a) == b] for a, b in pairs)
     return found
 
-
+# %% ../../nbs/65_tools.ablation.ipynb #c009r
 def _references(combined: CombinedReader) -> dict[str, tuple[Callable, Callable | None]]:
     "What is scored beside the variants, by the names of `REFERENCES`: what is read, and by whom (None = the judges)"
 

@@ -121,7 +121,7 @@ def _rendered_sets(o: EvaluateOptions, severities: dict, splits: list, layouts: 
             tracks.append(TrackSet(f"rendered tracks{how}{end}", name, drawn, sorted(counts), split, found=come))
     return sets, tracks
 
-
+# %% ../../nbs/67_tools.commands.ipynb #c006b
 def _file_sets(o: EvaluateOptions, severities: dict, splits: list, scale: int, slots: int, find: Callable) -> Sets:
     "Plates and tracks of a data folder"
     sets, tracks, table = [], [], read_data(o.data_root)
