@@ -321,17 +321,6 @@ def test_train_all_stages(trained_run):
     assert config.model == load_models(folder / "best.safetensors")[0].config and config.model.num_channels == 8
 
 
-def test_one_stage_again_starts_from_the_one_before(trained, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(trained, folder)
-    kept = (folder / "stage1_warmup" / "best.safetensors").read_bytes()
-    outcome = run("train", "--debug", "--stage", "4", "--overwrite", "--no-tensorboard", "--save-dir", folder)
-    assert outcome.code == 0 and f"starts from {folder / 'stage3_finetune'}" in outcome.out, outcome
-    assert (folder / "stage1_warmup" / "best.safetensors").read_bytes() == kept
-    again = run("train", "--debug", "--resume", "--no-tensorboard", "--save-dir", folder, *TINY)
-    assert again.code == 0 and again.out.count("passed over") == 6
-
-
 def test_evaluate_scores_each_severity_and_draw(checkpoint, tmp_path):
     words = ("--severity", "medium,hard", "--draws", 2, "--num", 6, "--save-dir", tmp_path)
     outcome = run("evaluate", "--checkpoint", checkpoint, *words)
@@ -479,15 +468,19 @@ def test_what_cannot_start_deletes_and_writes_nothing(trained, tmp_path, words):
     assert content() == before
 
 
-def test_overwriting_a_stage_removes_what_came_after_it(trained, tmp_path):
-    folder = tmp_path / "run"
-    shutil.copytree(trained, folder)
+def test_overwriting_a_stage_removes_what_came_after_it_and_the_run_goes_on_from_there(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    kept = (folder / "stage1_warmup" / "best.safetensors").read_bytes()
     outcome = run("train", "--debug", "--stage", "2", "--overwrite", "--no-tensorboard", "--save-dir", folder)
-    assert outcome.code == 0, outcome
+    assert outcome.code == 0 and f"starts from {folder / 'stage1_warmup'}" in outcome.out, outcome
     assert {p.name for p in folder.iterdir() if p.is_dir()} >= {"stage0", "stage1_warmup", "stage2_lcofl"}
     assert not (folder / "stage3_finetune").exists() and not (folder / "stage4_hard_mining").exists()
     assert set(json.loads((folder / "stages.json").read_text())) == {"stage1", "stage2"}
     assert (folder / "lr_reader").exists(), "it comes before stage 1"
+    again = run("train", "--debug", "--resume", "--no-tensorboard", "--save-dir", folder, *TINY)
+    assert again.code == 0 and again.out.count("passed over") == 4, again
+    assert f"starts from {folder / 'stage3_finetune'}" in again.out
+    assert (folder / "stage1_warmup" / "best.safetensors").read_bytes() == kept
 
 
 def test_training_the_direct_reader_again_removes_the_generators_that_were_drawn_by_it(trained, tmp_path):

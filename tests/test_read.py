@@ -125,7 +125,7 @@ def test_evaluate_writes_a_report_and_the_same_numbers_twice(tmp_path, checkpoin
         "--checkpoint",
         checkpoint,
         "--num",
-        6,
+        3,
         "--severity",
         "hard",
         "--frames",
