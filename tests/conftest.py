@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from helpers import TINY, Outcome, run, run_process
+from helpers import TINY, Outcome, run
 
 torch.set_num_threads(1)  # the thread count changes the last bits
 signal.signal(
@@ -21,7 +21,7 @@ signal.signal(
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
-    """What a command makes once for all workers of pytest-xdist: shared(name, command) -> its folder, and how the command ended.
+    """What a command makes once for all workers of pytest-xdist: shared(name, command) -> its folder, how it ended.
 
     The first worker that asks makes it, the others wait. A test that changes it takes a copy."""
     root = tmp_path_factory.getbasetemp()
@@ -34,7 +34,7 @@ def shared(tmp_path_factory):
                 place.mkdir()
                 (place / "outcome.json").write_text(json.dumps(asdict(command(place / name))))
             assert (place / "outcome.json").is_file(), (
-                f"{place} could not be made: the error of the test that asked first, perhaps in another worker, says why"
+                f"{place} could not be made: the error of the test that asked first, maybe in another worker, says why"
             )
             outcome = Outcome(**json.loads((place / "outcome.json").read_text()))
         assert outcome.code == 0, outcome.err
@@ -46,10 +46,7 @@ def shared(tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained_run(shared) -> tuple[Path, Outcome]:
     "All five stages of the smallest models: folder, and how the command ended"
-    return shared(
-        "run",
-        lambda folder: run_process("train", "--debug", "--no-tensorboard", "--save-dir", folder, *TINY, whole=True),
-    )
+    return shared("run", lambda folder: run("train", "--debug", "--no-tensorboard", "--save-dir", folder, *TINY))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ COMMAND = [sys.executable, "-c", "from lp_asrn.tools.cli import main; main()"]
 FEW = {"READINGS": 200, "TRACKS": 20}  # to calibrate on; thousands take longer than all stages of a tiny run
 QUICKLY = [*COMMAND[:2], f"from lp_asrn.training import record; vars(record).update({FEW}); {COMMAND[2]}"]
 TINY = (
-    "--model.num_channels 8 --model.growth_channels 8 --model.num_rrdb_blocks 1 --model.dense_layers 2 --model.prior_channels 8 --model.recognizer.channels 8 8 16"
+    "--model.num_channels 8 --model.growth_channels 8 --model.num_rrdb_blocks 1 --model.dense_layers 2"
+    " --model.prior_channels 8 --model.recognizer.channels 8 8 16"
     " --model.recognizer.hidden 16 --model.embedder.channels 8 8 8 --training.precision fp32 --device cpu"
 ).split()
 
@@ -44,7 +45,7 @@ def command(*args) -> list[str]:
 
 
 def run(*args) -> Outcome:
-    "The command in this process, where a training calibrates on few readings: quick; an exception that `main` lets through fails the test"
+    "The command in this process; a training calibrates on few readings. An exception that `main` lets out is raised"
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.multiple(record, **FEW):
         try:
@@ -54,15 +55,10 @@ def run(*args) -> Outcome:
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
-def run_process(*args, whole: bool = False) -> Outcome:
-    "The command as a process of its own; `whole`: a training calibrates as a user's"
+def run_process(*args) -> Outcome:
+    "The command as a process of its own: some five seconds more than `run`"
     done = subprocess.run(
-        [*COMMAND, *map(str, args)] if whole else command(*args),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=600,
+        command(*args), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(), timeout=600
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 
@@ -83,7 +79,7 @@ def refused(outcome: Outcome, *fragments: str) -> None:
 
 
 def quiet_port() -> int:
-    "A port that is free, and the one after it too; below those that systems hand out by themselves, so that no other test is given one"
+    "A port that is free, and the next one too; below those that systems hand out, so that no other test is given one"
     while True:
         port = random.SystemRandom().randrange(20000, 30000, 2)
         with socket.socket() as a, socket.socket() as b:

@@ -29,8 +29,11 @@ CHROMIUM = next(
 NOTEBOOK = (
     "const w = window.jupyterapp.shell.currentWidget, cells = [...w.content.model.cells].filter(c => c.type == 'code');"
 )
-ERRORS = f"() => {{{NOTEBOOK} return cells.flatMap(c => c.outputs.toJSON().filter(o => o.output_type == 'error').map(o => o.ename + ': ' + o.evalue))}}"
-DONE = f"() => {{{NOTEBOOK} return cells.some(c => c.outputs.toJSON().some(o => o.output_type == 'error')) || (w.sessionContext.session.kernel.status == 'idle' && cells.every(c => !c.sharedModel.source.trim() || (c.executionCount != null && c.executionState != 'running')))}}"
+FAILED = "c.outputs.toJSON().filter(o => o.output_type == 'error')"
+ERRORS = f"() => {{{NOTEBOOK} return cells.flatMap(c => {FAILED}.map(o => o.ename + ': ' + o.evalue))}}"
+RUN = "!c.sharedModel.source.trim() || (c.executionCount != null && c.executionState != 'running')"
+QUIET = f"w.sessionContext.session.kernel.status == 'idle' && cells.every(c => {RUN})"
+DONE = f"() => {{{NOTEBOOK} return cells.some(c => {FAILED}.length) || ({QUIET})}}"
 IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'"
 
 
@@ -109,7 +112,8 @@ class Lab:
         page.wait_for_function(IDLE)
         whole = "{...w.content.notebookConfig, windowingMode: 'none'}"  # cells out of sight, too
         page.evaluate(
-            f"() => {{const w = window.jupyterapp.shell.currentWidget; window.jupyterapp.shell.collapseLeft(); w.content.notebookConfig = {whole}}}"
+            "() => {const shell = window.jupyterapp.shell, w = shell.currentWidget; shell.collapseLeft();"
+            f" w.content.notebookConfig = {whole}}}"
         )
         page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
         page.wait_for_function(DONE, polling=250)

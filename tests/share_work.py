@@ -1,4 +1,4 @@
-"What one of several processes makes of its share: gradients of every objective, and validations (run by test_processes.py)"
+"What one of several processes makes of its share: gradients of every objective, validations (for test_processes.py)"
 
 import sys
 from pathlib import Path

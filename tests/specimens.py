@@ -196,7 +196,10 @@ def write_generic(
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):
         hr, lr = _png(root / "hr" / f"{i}.png", plate), _jpeg(root / "lr" / f"{i}.jpg", _shrink(plate))
         rows.append(Row(hr, text, layout, CYCLE[i % 5], lr, f"car {i}"))
-    name = lambda p: p.relative_to(root).as_posix()
+
+    def name(p):
+        return p.relative_to(root).as_posix()
+
     write_table(
         root,
         [

@@ -106,7 +106,10 @@ def test_the_plate_of_a_photograph_comes_back(specimen):
         "type: car\nplate: ABC-1234\nlayout: Brazilian\ncorners: " + " ".join(f"{x:.0f},{y:.0f}" for x, y in corners)
     )
     (loaded,) = [p for p in drawn(folder) if p.text == "ABC1234"]
-    alike = lambda a, b: np.corrcoef(a.ravel(), b.ravel())[0, 1]
+
+    def alike(a, b):
+        return np.corrcoef(a.ravel(), b.ravel())[0, 1]
+
     hr, plate = resample(loaded.picture, loaded.corners), resample(PLATE, whole(PLATE))
     turned = [alike(hr[::y, ::x], plate) for y, x in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
     assert turned[0] > 0.9 > 0.6 > max(turned[1:]), turned
@@ -123,7 +126,10 @@ def test_scores_and_training_take_a_published_form(originals, checkpoint, tmp_pa
 @pytest.mark.parametrize("form", SPECIMENS)
 def test_a_relative_folder_is_the_same_folder(form, originals, monkeypatch):
     monkeypatch.chdir(originals)
-    rows = lambda root: sorted(str(r) for r in scan(root).rows)
+
+    def rows(root):
+        return sorted(str(r) for r in scan(root).rows)
+
     assert rows(form) == rows(originals / form) == rows(Path(".") / form / ".." / form)
     out = check(Path(form), 0, form, "no fault")
     assert f" {len(scan(form).rows)} plates" in out

@@ -137,14 +137,12 @@ def test_checkpoint_of_someone_else(name, tmp_path):
     out.mkdir()
     (out / "mine.png").write_bytes(b"mine")
     before = contents(tmp_path)
-    for args in (
-        ["read", crop],
-        ["enhance", crop, out / "sr.png"],
-        ["export", out, "--overwrite"],
-        ["evaluate", "--num", 4, "--save-dir", out / "new"],
-    ):
+    commands = [["read", crop], ["enhance", crop, out / "sr.png"], ["export", out, "--overwrite"]]
+    commands += [["evaluate", "--num", 4, "--save-dir", out / "new"]]
+    every = name in ("pickle", "wrong shape", "a calibration that is none")  # all of them open a checkpoint in one way
+    for args in commands if every else commands[:1]:
         refused(run(*args, "--checkpoint", bad), words)
-    if name != "a calibration that is none":
+    if every and name != "a calibration that is none":
         refused(run(*TRAIN, "--training.start-from", bad, "--save-dir", tmp_path / "run"), words)
     assert contents(tmp_path) == before
 

@@ -1,21 +1,21 @@
 "Ctrl-C, going on, and TensorBoard: with real processes"
 
 import http.client
+import itertools
 import shutil
 import signal
 import socket
 import threading
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 import torch
-from helpers import TINY, quiet_port, refused, run, run_process, start
+from helpers import TINY, quiet_port, refused, run, start
 
 from lp_asrn.models.model_set import load_tensors
 
-STEPS = ["--data.num_train", 320, "--data.num_val", 8, "--data.num_test", 8, "--batch-size", 2]  # 160 steps an epoch
+STEPS = ["--data.num_train", 160, "--data.num_val", 8, "--data.num_test", 8, "--batch-size", 2]  # 80 steps an epoch
 EPOCHS = ["--progressive_training.stage0.epochs", 1, "--progressive_training.stage1.epochs", 2]
 
 
@@ -58,37 +58,12 @@ def finish(process) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.fixture(scope="module")
-def first_stage(shared) -> Path:
-    "A folder with what stage 1 starts from"
-    quick = ["--data.num_train", 16, "--data.num_val", 8, "--batch-size", 8]
-    begin = lambda folder, stage: run(
-        "train",
-        "--no-tensorboard",
-        "--save-dir",
-        folder,
-        *TINY,
-        *quick,
-        "--stage",
-        stage,
-        f"--progressive_training.{stage}.epochs",
-        1,
-    )
-    return shared(
-        "first",
-        lambda folder: max(
-            (begin(folder, stage) for stage in ("stage0", "lr_reader")), key=lambda outcome: outcome.code
-        ),
-    )[0]
-
-
-@pytest.mark.xdist_group("first_stage")  # which is trained once
-def test_interrupted_and_resumed_is_as_if_nothing_had_been(first_stage, tmp_path):
+def test_interrupted_and_resumed_is_as_if_nothing_had_been(trained, tmp_path):
     words = ["train", "--stage", 1, "--no-tensorboard", *TINY, *STEPS, *EPOCHS]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for folder in (whole, parts):
-        shutil.copytree(first_stage, folder)
-    assert run_process(*words, "--save-dir", whole).code == 0
+    for folder, before in itertools.product((whole, parts), ("stage0", "lr_reader")):
+        shutil.copytree(trained / before, folder / before)
+    assert run(*words, "--save-dir", whole).code == 0
 
     process = start(*words, "--save-dir", parts)
     last = parts / "stage1_warmup" / "last.safetensors"
@@ -101,10 +76,10 @@ def test_interrupted_and_resumed_is_as_if_nothing_had_been(first_stage, tmp_path
     assert code == 130 and "Traceback" not in err, err
     assert f"lp_asrn train --save-dir {parts} --stage 1 --resume" in err and str(last) in err
     position = load_tensors(last)[1]["position"]
-    assert position["epoch"] == 1 and 0 < position["step"] < 160 and not position["done"]
+    assert position["epoch"] == 1 and 0 < position["step"] < 80 and not position["done"]
 
     refused(run(*words, "--save-dir", parts), "--resume")
-    resumed = run_process(
+    resumed = run(
         "train", "--save-dir", parts, "--stage", 1, "--resume", "--no-tensorboard", "--device", "cpu"
     )  # as it said
     assert resumed.code == 0, resumed.err
@@ -159,9 +134,8 @@ def test_tensorboard_lives_as_long_as_the_run(tmp_path):
         s.bind(("127.0.0.1", port + 1))  # free again
 
 
-@pytest.mark.xdist_group("first_stage")
-def test_no_tensorboard_writes_no_logs(first_stage):
-    assert not (first_stage / "tensorboard").exists()
+def test_no_tensorboard_writes_no_logs(trained):
+    assert not (trained / "tensorboard").exists()
 
 
 def test_an_ablation_is_interrupted(tmp_path):

@@ -5,12 +5,12 @@ import random
 import time
 
 import torch
-from helpers import TINY, run_process, start
+from helpers import TINY, run, start
 
 from lp_asrn.models.model_set import load_tensors
 from lp_asrn.training.stages import parse_stages
 
-KILLS = int(os.environ.get("LP_ASRN_KILLS", 4))  # the long form: LP_ASRN_KILLS=20 pytest tests/test_kill.py
+KILLS = int(os.environ.get("LP_ASRN_KILLS", 3))  # the long form: LP_ASRN_KILLS=20 pytest tests/test_kill.py
 QUICK = [
     "--data.num_train",
     48,
@@ -40,7 +40,7 @@ def newest(folder) -> float:
 
 def test_killed_at_random_moments(tmp_path):
     whole, parts, seed = tmp_path / "whole", tmp_path / "parts", random.randrange(2**32)
-    assert run_process(*WORDS, "--save-dir", whole).code == 0
+    assert run(*WORDS, "--save-dir", whole).code == 0
     moment, killed, stages, resume = random.Random(seed), 0, set(), []
     while killed < KILLS:
         process, before, end = start(*WORDS, "--save-dir", parts, *resume), newest(parts), time.monotonic() + 300
@@ -58,7 +58,7 @@ def test_killed_at_random_moments(tmp_path):
                 load_tensors(path)  # raises if it is damaged
     print(f"seed {seed}: {killed} kills, in {', '.join(sorted(stages))}")
     assert killed >= min(KILLS, 3)
-    final = run_process(*WORDS, "--save-dir", parts, "--resume")
+    final = run(*WORDS, "--save-dir", parts, "--resume")
     assert final.code == 0, final.err
     for path in [
         *(f"{s.tag}/{name}.safetensors" for s in parse_stages("all") for name in ("last", "best")),

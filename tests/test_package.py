@@ -1,4 +1,4 @@
-"Laws of the whole package: order, names, shipped files, no network, nothing of this machine"
+"The whole package: order, names, shipped files, no network, nothing of this machine"
 
 import ast
 import configparser
@@ -126,8 +126,8 @@ from lp_asrn.evaluation.judges import Judge, load_judge
 from lp_asrn.models.model_set import ModelSet
 for preset in presets():
     ModelSet.build(load_config(preset).model)
-for change in ("model.scale=4", "model.use_dcnv4=false", "model.use_character_attention=false", "model.use_enhanced_attention=false"):
-    ModelSet.build(load_config("demo", overrides=[change]).model)
+for change in ("scale=4", "use_dcnv4=false", "use_character_attention=false", "use_enhanced_attention=false"):
+    ModelSet.build(load_config("demo", overrides=["model." + change]).model)
 Judge()
 load_judge()
 print(calls)

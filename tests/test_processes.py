@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import share_work
 import torch
-from helpers import TINY, command, environment, run_process
+from helpers import TINY, Outcome, command, environment, refused, run
 
 from lp_asrn.models.model_set import load_note, load_tensors, save_tensors
 from lp_asrn.training.stages import parse_stages
@@ -94,10 +94,9 @@ def wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_shares_add_up(count, launch, tmp_path):
-    "Losses, gradients of every objective, the miner's accuracies and validations are those of one process with the whole batch"
-    process = launch(count, share_work.__file__, tmp_path / "shared.safetensors")
+def test_shares_add_up(launch, tmp_path):
+    "Losses, gradients, the miner's accuracies and validations are those of one process with the whole batch"
+    process = launch(3, share_work.__file__, tmp_path / "shared.safetensors")
     share_work.work(tmp_path / "alone.safetensors")
     err = finish(process)
     assert process.returncode == 0, err
@@ -112,18 +111,30 @@ def test_shares_add_up(count, launch, tmp_path):
         assert error < 1e-5 and (whole - added).abs().max() < 1e-5, part
 
 
-def test_two_processes_train_all_stages(train, tmp_path):
-    process = train(2, tmp_path)
-    err = finish(process)
-    assert process.returncode == 0, err
+LONGER = ["--progressive_training.stage0.epochs", "12"]  # so that it can be stopped
+
+
+@pytest.fixture(scope="module")
+def by_two(shared) -> tuple[Path, Outcome]:
+    "All stages trained by two processes: folder, and how they ended"
+
+    def both(folder) -> Outcome:
+        words = [*LAUNCH, "2", "--no-python", *command(*TRAIN, "--save-dir", folder, *LONGER)]
+        done = subprocess.run(words, capture_output=True, text=True, env=environment(), timeout=900)
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return shared("by-two", both)
+
+
+def test_two_processes_train_all_stages(by_two):
+    folder, outcome = by_two
     for stage in parse_stages("all"):
-        note = load_note(tmp_path / stage.tag / "last.safetensors")
+        note = load_note(folder / stage.tag / "last.safetensors")
         assert note["position"]["done"] and note["processes"] == 2
     assert len(note["miner"]["accuracy"]) > 12, "with 24 draws of 24 plates, more than a share of them was seen"
-    assert (tmp_path / "report.html").is_file() and err.count("epoch 1/1") == len(parse_stages("all")), (
-        "one process speaks"
-    )
-    start = json.loads((tmp_path / "run.json").read_text())[-1]
+    assert (folder / "report.html").is_file()
+    assert outcome.err.count("epoch 1/1") == len(parse_stages("all")), "one process speaks"
+    start = json.loads((folder / "run.json").read_text())[-1]
     assert (start["processes"], start["outcome"]) == (2, "finished")
 
 
@@ -141,7 +152,7 @@ def test_one_process_is_killed(train, tmp_path):
     assert "lp_asrn: error: process 0 has lost the other processes of this training" in err, err
     assert json.loads((tmp_path / "run.json").read_text())[-1]["outcome"].startswith("failed: process 0 has lost")
     epochs = load_note(folder / "last.safetensors")["position"]["epoch"]
-    done = run_process(
+    done = run(
         *TRAIN, "--save-dir", tmp_path, "--stage", "0", "--progressive_training.stage0.epochs", epochs + 1, "--resume"
     )
     assert (
@@ -150,23 +161,19 @@ def test_one_process_is_killed(train, tmp_path):
     ), done
 
 
-def test_stopped_together_and_resumed(train, tmp_path):
-    "SIGTERM to the launcher stops all after the same step, with the state saved; resumed, two processes end with the bits of an undisturbed run"
-    where, stage = (
-        (tmp_path / "whole", tmp_path / "parts"),
-        ["--stage", "0", "--progressive_training.stage0.epochs", "12"],
-    )
-    process = train(2, where[1], *stage)
-    wait_for(where[1] / "stage0" / "last.safetensors")
+def test_stopped_together_and_resumed(train, by_two, tmp_path):
+    "SIGTERM to the launcher stops all after the same step, state saved; resumed, they end with the undisturbed bits"
+    words = ["--stage", "0", *LONGER]
+    process = train(2, tmp_path, *words)
+    wait_for(tmp_path / "stage0" / "last.safetensors")
     process.terminate()
     err = finish(process)
     assert "stopped in epoch" in err and err.count("Go on with: lp_asrn train") == 1, err
-    assert json.loads((where[1] / "run.json").read_text())[-1]["outcome"] == "interrupted"
-    for folder, more in zip(where, ([], ["--resume"])):
-        process = train(2, folder, *stage, *more)
-        err = finish(process)
-        assert process.returncode == 0, err
-    want, got = (load_tensors(folder / "stage0" / "last.safetensors")[0] for folder in where)
+    assert json.loads((tmp_path / "run.json").read_text())[-1]["outcome"] == "interrupted"
+    process = train(2, tmp_path, *words, "--resume")
+    err = finish(process)
+    assert process.returncode == 0, err
+    want, got = (load_tensors(folder / "stage0" / "last.safetensors")[0] for folder in (by_two[0], tmp_path))
     assert want.keys() == got.keys() and all(torch.equal(want[k], got[k]) for k in want)
 
 
@@ -182,11 +189,12 @@ def test_processes_with_folders_of_their_own(launch, tmp_path):
             "--progressive_training.stage0.epochs",
             epochs,
         ]
-        assert run_process(*words).code == 0
+        assert run(*words).code == 0
         other = tmp_path / str(rank) / "stage0" / "last.safetensors"
         tensors, note = load_tensors(other)
         save_tensors(other, tensors, note | {"position": note["position"] | {"done": False}})
-    code = "import os, sys; from lp_asrn.tools.cli import main; main([*sys.argv[2:], '--save-dir', sys.argv[1] + '/' + os.environ['RANK']])"
+    code = "import os, sys; from lp_asrn.tools.cli import main; root, *words = sys.argv[1:];"
+    code += "main([*words, '--save-dir', root + '/' + os.environ['RANK']])"
     process = launch(
         2,
         "--no-python",
@@ -207,11 +215,8 @@ def test_processes_with_folders_of_their_own(launch, tmp_path):
     ), err
 
 
-def test_batches_must_be_shared_evenly(train, tmp_path):
-    process = train(2, tmp_path, "--batch-size", "5")
-    err = finish(process)
-    assert (
-        process.returncode != 0
-        and "lp_asrn: error: training.batch_size: 5 plates cannot be shared evenly by 2 processes" in err
-        and not any(tmp_path.iterdir())
-    )
+def test_batches_must_be_shared_evenly(tmp_path, monkeypatch):
+    monkeypatch.setattr("lp_asrn.training.run.world_size", lambda: 2)
+    outcome = run(*TRAIN, "--save-dir", tmp_path, "--batch-size", "5")
+    refused(outcome, "training.batch_size: 5 plates cannot be shared evenly by 2 processes")
+    assert not any(tmp_path.iterdir())

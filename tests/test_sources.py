@@ -39,13 +39,16 @@ def test_workers_show_the_same_plates(kind: str, plates: Path) -> None:
         "folder": lambda: FilePlates(read_data(plates), "train"),
     }[kind]
     keys = [[(epoch, i) for i in range(k, k + 5)] for epoch in (0, 1) for k in range(0, 20, 5)]
-    pairs = lambda workers: iter(
-        loader(
-            PlateDataset(make(), get_severity("medium"), train=True, augment=True, unrectified=0.5),
-            keys,
-            num_workers=workers,
+
+    def pairs(workers):
+        return iter(
+            loader(
+                PlateDataset(make(), get_severity("medium"), train=True, augment=True, unrectified=0.5),
+                keys,
+                num_workers=workers,
+            )
         )
-    )
+
     for three in zip(pairs(0), pairs(2), pairs(2), strict=True):
         for name in ("hr", "lr", "crop", "native", "corners"):
             first, *others = (getattr(batch, name) for batch in three)

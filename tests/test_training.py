@@ -1,4 +1,4 @@
-"Laws of whole stages: what is trained, what is drawn, who scores"
+"Whole stages: what is trained, what is drawn, who scores"
 
 import shutil
 from dataclasses import replace
@@ -47,7 +47,8 @@ def test_stage_4_remembers_the_plates_it_drew(trained):
 def test_the_engine_draws_by_the_weights_of_the_miner(tmp_path):
     "Known accuracies in, chi-square of the plates that reach the objective"
     tiny = ModelConfig(
-        num_channels=8, growth_channels=8, num_rrdb_blocks=1, dense_blocks_per_rrdb=1, dense_layers=2, attention_channels=8, use_enhanced_attention=False,
+        num_channels=8, growth_channels=8, num_rrdb_blocks=1, dense_blocks_per_rrdb=1, dense_layers=2,
+        attention_channels=8, use_enhanced_attention=False,
         recognizer=RecognizerConfig(channels=[8, 8, 16], hidden=16), embedder=EmbedderConfig(channels=[8, 8, 8]),
     )  # fmt: skip
     dataset = PlateDataset(RenderedPlates("train", 8, ["brazilian"]), get_severity("clean"))
