@@ -66,7 +66,7 @@ def check_bounds(
                 bound = " or ".join(map(str, bounds[name])) if name == "one_of" else bounds[name]
                 raise ConfigError(f"{key} must be {words.format(bound)}")
 
-
+# %% ../nbs/01_settings.ipynb #c004d
 def check(config: Config) -> Config:
     "Settings that are well typed and still make no sense are refused by name; returns `config`"
     check_bounds(leaves(config))

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from lp_asrn.plates.folder import Row, write_table
-from lp_asrn.plates.layouts import LAYOUTS, SPLITS, split_of
+from lp_asrn.plates.layouts import LAYOUTS, split_of
 from lp_asrn.plates.pictures import Corners, whole, write_image
 from lp_asrn.plates.render import render_plate
 

@@ -104,6 +104,13 @@ def _halve(before: int, after: int) -> tuple[nn.Module, ...]:
     "A convolution that halves the size"
     return nn.Conv2d(before, after, 3, 2, padding=1, bias=False), nn.GroupNorm(1, after), nn.SiLU()
 
+
+def _from_zero(layer: nn.Linear) -> nn.Linear:
+    "The layer with all weights zero: the first plate found is `_BOX`"
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+    return layer
+
 # %% ../../nbs/22b_models.rectifier.ipynb #d018
 class Rectifier(nn.Module):
     "Crops as they come to the corners of their plates"
@@ -112,9 +119,7 @@ class Rectifier(nn.Module):
         super().__init__()
         steps = (_halve(*widths) for widths in zip((3, *_WIDTHS), _WIDTHS))
         self.image = nn.Sequential(*(layer for step in steps for layer in step))
-        self.head = nn.Sequential(nn.Linear(2 * 6 * _WIDTHS[-1], 128), nn.SiLU(), nn.Linear(128, 9))
-        for p in self.head[2].parameters():
-            nn.init.zeros_(p)
+        self.head = nn.Sequential(nn.Linear(2 * 6 * _WIDTHS[-1], 128), nn.SiLU(), _from_zero(nn.Linear(128, 9)))
 
     def find(
         self,
@@ -136,7 +141,7 @@ class Rectifier(nn.Module):
                 frame = project(homography(found[-1][0].detach()), native.new_tensor(_RIM)).clamp(-0.3, 1.3)
             maps = homography(frame)
             corners, doubt = self.find(resample_by(native, size, maps))
-            found.append((project(maps, corners), doubt))
+            found += [(project(maps, corners), doubt)]
         return found
 
     def forward(
