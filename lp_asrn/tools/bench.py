@@ -106,7 +106,7 @@ def bench_training(
     source, parameters = open_split(config, "train", fresh=True), list(models.generator.parameters())
     dataset = make_dataset(config, source, train=True, hard_negatives=config.loss.lambda_embed > 0)
     optimizer, spent = torch.optim.AdamW(parameters, lr=1e-4), np.zeros(len(PARTS))
-    weights = LossWeights(config.loss, config.loss.lambda_embed, classes=ConfusionWeights(0.25, 0.5, 3.0).weights)
+    weights = LossWeights(config.loss, config.loss.lambda_embed)
     for step in range(steps + WARM_UP):
         clock, numbers = [_now(device)], range(step * size, (step + 1) * size)
         batch = collate([dataset[divmod(i, len(dataset))] for i in numbers]).to(device)
