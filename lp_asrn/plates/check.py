@@ -135,7 +135,7 @@ def count_faults(table: Table) -> int:
 
 def report(
     table: Table,
-    sizes: Sizes,
+    sizes: Sizes,  # as of `check_data`
     first: int = 10,  # findings shown of each kind; 0 = all
 ) -> str:
     "What was found in a data folder, as it is printed"

@@ -89,8 +89,12 @@ class Track:
     hr: list[np.ndarray]  # each (H, 3H, 3) uint8; one for each of `lr`
 
     @classmethod
-    def of(cls, plate: tuple[str, str, str], shown: list[Pair]) -> "Track":
-        "A track of a plate (its id, text and layout's name) as it is shown"
+    def of(
+        cls,
+        plate: tuple[str, str, str],  # id, text and layout's name
+        shown: list[Pair],  # its frames
+    ) -> "Track":
+        "A track of a plate as it is shown"
         return cls(*plate, [p.native for p in shown], [p.corners for p in shown], [p.hr for p in shown])
 
 # %% ../../nbs/19c_plates.tracks.ipynb #c0060
