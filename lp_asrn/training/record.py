@@ -130,7 +130,8 @@ READINGS, TRACKS = 4000, 500  # fitted on so many, if there are
 
 def _join(views: list[dict[str, Posterior]]) -> dict[str, Posterior]:
     "Views of batches, one after the other"
-    return {name: Posterior.join([v[name] for v in views]) for name in views[0]}
+    parts = {name: [v[name] for v in views] for name in views[0]}
+    return {k: Posterior(torch.cat([p.slots for p in v]), torch.cat([p.layouts for p in v])) for k, v in parts.items()}
 
 
 def _validation_tracks(run: Run, source: Source) -> list[Track]:
