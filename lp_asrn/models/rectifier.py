@@ -110,8 +110,7 @@ class Rectifier(nn.Module):
 
     def __init__(self):
         super().__init__()
-        steps = (_halve(*widths) for widths in zip((3, *_WIDTHS), _WIDTHS))
-        self.image = nn.Sequential(*(layer for step in steps for layer in step))
+        self.image = nn.Sequential(*(f for widths in zip((3, *_WIDTHS), _WIDTHS) for f in _halve(*widths)))
         self.head = nn.Sequential(nn.Linear(2 * 6 * _WIDTHS[-1], 128), nn.SiLU(), nn.Linear(128, 9))
         for p in self.head[2].parameters():
             nn.init.zeros_(p)
@@ -131,12 +130,11 @@ class Rectifier(nn.Module):
     ) -> list[tuple[Tensor, Tensor]]:  # of each: (N, 4, 2) corners in shares of the crop, (N,) logarithm of the doubt
         "All passes, each from where the one before found the plate"
         frame, found = native.new_tensor(WHOLE).expand(len(native), 4, 2), []
-        while len(found) < _PASSES:
-            if found:
-                frame = project(homography(found[-1][0].detach()), native.new_tensor(_RIM)).clamp(-0.3, 1.3)
+        for _ in range(_PASSES):
             maps = homography(frame)
             corners, doubt = self.find(resample_by(native, size, maps))
             found.append((project(maps, corners), doubt))
+            frame = project(homography(found[-1][0].detach()), native.new_tensor(_RIM)).clamp(-0.3, 1.3)
         return found
 
     def forward(
