@@ -104,22 +104,16 @@ def _halve(before: int, after: int) -> tuple[nn.Module, ...]:
     "A convolution that halves the size"
     return nn.Conv2d(before, after, 3, 2, padding=1, bias=False), nn.GroupNorm(1, after), nn.SiLU()
 
-
-def _from_zero(layer: nn.Linear) -> nn.Linear:
-    "The layer with all weights zero: the first plate found is `_BOX`"
-    for p in layer.parameters():
-        nn.init.zeros_(p)
-    return layer
-
 # %% ../../nbs/22b_models.rectifier.ipynb #d018
 class Rectifier(nn.Module):
     "Crops as they come to the corners of their plates"
 
     def __init__(self):
         super().__init__()
-        steps = (_halve(*widths) for widths in zip((3, *_WIDTHS), _WIDTHS))
-        self.image = nn.Sequential(*(layer for step in steps for layer in step))
-        self.head = nn.Sequential(nn.Linear(2 * 6 * _WIDTHS[-1], 128), nn.SiLU(), _from_zero(nn.Linear(128, 9)))
+        self.image = nn.Sequential(*(f for widths in zip((3, *_WIDTHS), _WIDTHS) for f in _halve(*widths)))
+        self.head = nn.Sequential(nn.Linear(2 * 6 * _WIDTHS[-1], 128), nn.SiLU(), nn.Linear(128, 9))
+        for p in self.head[2].parameters():
+            nn.init.zeros_(p)
 
     def find(
         self,
@@ -136,12 +130,11 @@ class Rectifier(nn.Module):
     ) -> list[tuple[Tensor, Tensor]]:  # of each: (N, 4, 2) corners in shares of the crop, (N,) logarithm of the doubt
         "All passes, each from where the one before found the plate"
         frame, found = native.new_tensor(WHOLE).expand(len(native), 4, 2), []
-        while len(found) < _PASSES:
-            if found:
-                frame = project(homography(found[-1][0].detach()), native.new_tensor(_RIM)).clamp(-0.3, 1.3)
+        for _ in range(_PASSES):
             maps = homography(frame)
             corners, doubt = self.find(resample_by(native, size, maps))
-            found += [(project(maps, corners), doubt)]
+            found.append((project(maps, corners), doubt))
+            frame = project(homography(found[-1][0].detach()), native.new_tensor(_RIM)).clamp(-0.3, 1.3)
         return found
 
     def forward(
