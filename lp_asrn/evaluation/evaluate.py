@@ -177,7 +177,8 @@ class _Evaluation:
 
     def add(self, o: Outcome, name: str, s: PlateSet | TrackSet, base: Outcome | None = None) -> list[Row]:
         "Take note of what was read, of readings of all layouts with what is known of their confidences"
-        o.split, self.outcomes[name, s.severity], rows = s.split, o, rows_of(o, s.name, s.severity, base)
+        o.split, self.outcomes[name, s.severity] = s.split, o
+        rows = rows_of(o, s.name, s.severity, base)
         for r in rows:
             if r.layout == "all" and (r.input, r.judge) in TRUSTED:
                 r.trust = trust_of(o, (r.input, r.judge), self.combined.calibration_of(o.frames))
