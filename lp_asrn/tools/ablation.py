@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from ..config import ConfigError, UserError, suggest, to_dict
 from ..evaluation.judges import load_judge, load_rapidocr, readers_of, snap
+from ..evaluation.rows import aligned
 from ..models.generator import bicubic
 from ..models.model_set import ModelSet, autocast, load_models, pick_device
 from ..plates.check import read_data
@@ -34,7 +35,6 @@ from ..settings import load_config
 from .ablation_tables import DRAWS, OWN, REFERENCES, VARIANTS, Variant, read_results, table_rows
 from .cli import AblateOptions
 from ..training.checkpoint import position_of
-from ..training.monitor import aligned
 from ..training.record import calibrate
 from ..training.run import Run, train_stage
 from ..training.stages import STAGES

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import DATA_DIR, Config, ModelConfig, UserError
+from ..evaluation.rows import aligned
 from ..models.deform import BACKENDS, DeformConv, deform_conv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..models.generator import EDSR, bicubic
@@ -25,7 +26,6 @@ from ..plates.pictures import list_images, read_image
 from ..reading.reader import Reader
 from ..settings import load_config
 from .cli import BenchOptions
-from ..training.monitor import aligned
 from ..training.objectives import LossWeights, lcofl_objective
 from ..training.run import prepare_kernel
 
