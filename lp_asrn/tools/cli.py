@@ -153,14 +153,13 @@ class BenchOptions:
 class AblateOptions:
     "Train the full method, the method without each of its parts, and its rivals: what each part is worth."
 
-    variants: list[str] = field(default_factory=list)  # names of what to run; default: all (--list shows what is left)
+    variants: list[str] = field(default_factory=list)  # names of what to run; default: all
     seeds: int | None = bounded(None, least=1)  # at most so many of each; default: as each variant says, two to five
     photographs: Dir = None  # data folder of photographs to read as well; the same for all runs
     save_dir: Dir = "checkpoints/ablation"  # where the runs go
     results: Dir = "nbs/evidence/ablation"  # where each run leaves a small text file
     device: str = "auto"  # auto, cpu, cuda, ...
-    list: bool = False  # show which runs are left, and train nothing
-    table: bool = False  # print the table of what is there, and train nothing
+    table: bool = False  # print the table of what is there, name the runs that are left, and train nothing
 
 # %% ../../nbs/60_tools.cli.ipynb #c009
 def _one_line(box: str) -> str:

@@ -229,10 +229,11 @@ def restore(
 
 # %% ../../nbs/54_training.checkpoint.ipynb #d001
 def write_json(
-    path: Path,  # of a file, in a folder that is there
+    path: Path,  # of a file; its folder is made as needed
     content: object,  # JSON-able
 ) -> None:
     "Write a file, or replace it at once"
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, path)

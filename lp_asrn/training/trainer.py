@@ -111,19 +111,21 @@ class Monitor:
         t: Training,
         logdir: Path | None = None,  # folder of the run's logs; None = no TensorBoard
     ):
-        self.t, self.tag, self.writer = t, t.stage.tag, None
-        how = dict(total=t.settings.epochs * t.order.steps_per_epoch, initial=t.done, unit="step", dynamic_ncols=True)
+        self.t, self.tag, self.epochs, self.writer = t, t.stage.tag, t.settings.epochs, None
+        how = dict(total=self.epochs * t.order.steps_per_epoch, initial=t.done, unit="step", dynamic_ncols=True)
         self.bar = tqdm(desc=self.tag, disable=None if is_main() else True, **how)  # None = if stderr is no terminal
         if logdir is not None:
             from torch.utils.tensorboard import SummaryWriter  # takes seconds, which not every run need spend
 
             self.writer = SummaryWriter(str(logdir / self.tag), purge_step=t.done, flush_secs=5)
 
-    def step(self, loss: Tensor) -> None:  # loss: scalar
+    def step(
+        self,
+        loss: Tensor,  # scalar
+    ) -> None:
         "Tell of a step, before the position counts it"
         if self.bar.update():  # it was drawn, which it is ten times a second at most
-            now = f"epoch {self.t.position.epoch + 1}/{self.t.settings.epochs}, loss {float(loss):.4g}"
-            self.bar.set_postfix_str(now)
+            self.bar.set_postfix_str(f"epoch {self.t.position.epoch + 1}/{self.epochs}, loss {float(loss):.4g}")
 
     def write(
         self,
