@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'ABLATION', 'BASE', 'VARIANTS', 'presets', 'leaves', 'is_plain_name', 'check_bounds', 'check', 'load_config',
-           'save_config', 'Variant']
+           'save_config', 'Variant', 'check_targets']
 
 # %% ../nbs/02_settings.ipynb #c003
 import operator
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from .config import DATA_DIR, Config, ConfigError, merge, suggest
+from .config import DATA_DIR, Config, ConfigError, UserError, merge, suggest
 
 # %% ../nbs/02_settings.ipynb #c004
 def presets() -> list[str]:  # names, sorted
@@ -154,3 +154,21 @@ VARIANTS = {  # name -> row
     name: Variant(name, **{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()})
     for name, row in ABLATION["variants"].items()
 }
+
+# %% ../nbs/02_settings.ipynb #d004
+def check_targets(
+    targets: Sequence[Path],  # files or folders that will be written
+    inputs: Sequence[Path] = (),  # files that will be read
+    ways: str = "",  # what can be done about targets that are there; "" = they may be replaced
+) -> None:
+    "Refuse to write over what is read, twice under one name, below a file and, given `ways`, over what is there"
+    read = {p.resolve() for p in inputs}
+    for t in targets:
+        if t.exists() and t.resolve() in read:
+            raise UserError(f"{t} would overwrite its own input: choose another output folder")
+        if wrong := [p for p in t.parents if p.exists() and not p.is_dir()]:
+            raise UserError(f"{wrong[0]} is a file, not a folder")
+    if len(set(targets)) < len(targets):
+        raise UserError(f"pictures in {inputs[0].parent} differ only in their suffix: their PNGs would have one name")
+    if ways and (there := [t.name for t in targets if t.exists()]):
+        raise UserError(f"{targets[0].parent} holds {', '.join(there)} already: {ways}")

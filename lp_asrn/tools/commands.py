@@ -36,9 +36,8 @@ from ..plates.tracks import FileTracks, RenderedTracks, write_synthetic
 from ..reading.calibration import calibrations_of
 from ..reading.combine import CombinedReader
 from ..reading.onnx import export_onnx
-from ..settings import check
+from ..settings import check, check_targets
 from .cli import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, SynthOptions, TrainOptions
-from .read_command import check_targets
 from ..training import batches
 from ..training.record import conclude, recorded, runs_in, tensorboard_server
 from ..training.run import Run, check_start, train_stage
