@@ -11,7 +11,7 @@ from lp_asrn.models.model_set import ModelSet, save_tensors
 from lp_asrn.plates.datasets import PlateBatch, PlateDataset, in_order, loader
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
-from lp_asrn.training.batches import BatchOrder, add_up, connected, gather, gather_list, is_main, share
+from lp_asrn.training.batches import BatchOrder, add_up, connected, gather, gather_list, is_main, rank, world_size
 from lp_asrn.training.objectives import (
     LossWeights,
     joint_objective,
@@ -90,7 +90,8 @@ def work(path: Path) -> None:
     terms_of(judge_objective, JudgeAlone(judge), batch, LossWeights(LossConfig())).loss.backward()
     add_up(judge.parameters())
     out |= {f"judge.{n}": p.grad for n, p in judge.named_parameters()}
-    val = list(in_order(PlateDataset(RenderedPlates("val", 25, LAYOUTS), get_severity("medium")), 10, share=share))
+    val = PlateDataset(RenderedPlates("val", 25, LAYOUTS), get_severity("medium"))
+    val = list(in_order(val, 10, share=lambda batches: batches[rank() :: world_size()]))
     models, plates = tiny_models().eval(), ValidationPlates(val, load_judge()[0], precision="fp32")
     found = {
         "generator": validate_generator(models, plates),

@@ -24,7 +24,7 @@ OPTIONS = {
     "export": "checkpoint overwrite",
     "synth": "n severity layouts frames seed",
     "runs": "help",
-    "ablate": "variants seeds photographs save-dir results device list table",
+    "ablate": "variants seeds photographs save-dir results device table",
     "bench": "checkpoint presets size groups device",
 }
 
@@ -64,8 +64,8 @@ def test_ablate_makes_its_tables_from_text_files(tmp_path):
         result(tmp_path / "r", "no_ec", seed, "1" * 80 + "0" * 20)
     table = run("ablate", "--table", "--results", tmp_path / "r")
     assert table.code == 0 and "90.0" in table.out and "+10.0 (" in table.out
-    left = run("ablate", "--list", "--results", tmp_path / "r", "--variants", "no_ec", "no_lp")
-    assert left.code == 0 and [line.split()[:3] for line in left.out.splitlines()] == [
+    left = run("ablate", "--table", "--results", tmp_path / "r", "--variants", "no_ec", "no_lp")
+    assert left.code == 0 and [line.split()[1:4] for line in left.out.splitlines()[:5]] == [
         [n, "seed", s] for n, s in (("no_lp", "0"), ("no_lp", "1"), ("no_lp", "2"), ("no_ec", "3"), ("no_ec", "4"))
     ]
 

@@ -150,7 +150,7 @@ def test_checkpoint_of_someone_else(name, tmp_path):
 @pytest.fixture(scope="module")
 def stage0(shared):
     "A run of stage 0, which has ended; `done` is taken back where it is to go on"
-    return shared("stage0", lambda folder: run(*TRAIN, "--training.keep_last", 1, "--save-dir", folder))[0]
+    return shared("stage0", lambda folder: run(*TRAIN, "--save-dir", folder))[0]
 
 
 UNREADABLE, DAMAGED = "holds no training state that can be read", "is not a checkpoint of LP-ASRN, or it is damaged"
@@ -176,7 +176,7 @@ def test_state_of_someone_else(name, stage0, tmp_path):
     last = folder / "stage0" / "last.safetensors"
     spoil(spoilt(last, last, lambda t, n: n["position"].update(done=False)))
     before = contents(folder)
-    found = run(*TRAIN, "--training.keep_last", 1, "--save-dir", folder, "--resume")
+    found = run(*TRAIN, "--save-dir", folder, "--resume")
     refused(found, words)
     after = contents(folder)
     changed = {Path(k).name for k in before if before[k] != after.get(k)}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pixels', 'to_png', 'mark_errors', 'plate_grid', 'grid_of', 'confusion_figure', 'reliability_figure',
-           'risk_coverage_figure', 'evidence_figure']
+           'risk_coverage_figure', 'evidence_figure', 'show']
 
 # %% ../../nbs/42_evaluation.figures.ipynb #c003
 import io
@@ -226,3 +226,12 @@ def evidence_figure(
         _tile(figure, grid[1, first + k], h.sharp)
         _caption(_tile(figure, grid[2, first + k], h.residual, **heat), 0.5, -0.18, f"leaves {h.rms:.1f}")
     return figure
+
+# %% ../../nbs/42_evaluation.figures.ipynb #d012
+def show(
+    figure: Figure,  # any figure, of any size
+):  # IPython Image
+    "A figure in a notebook, as a small picture"
+    from IPython.display import Image
+
+    return Image(to_png(figure))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIRECT', 'ACCEPT', 'Outcome', 'of_layout', 'Trust', 'trust_of', 'Row', 'rows_of', 'table', 'write_readings',
-           'write_metrics']
+           'write_metrics', 'aligned', 'show_table']
 
 # %% ../../nbs/43_evaluation.rows.ipynb #c003
 import csv
@@ -213,3 +213,20 @@ def write_metrics(
     "The rows and a note; the same input gives the same bytes"
     text = json.dumps({**note, "rows": [r.to_dict() for r in rows]}, indent=1, sort_keys=True, allow_nan=False)
     Path(path).write_text(text + "\n", encoding="utf-8")
+
+# %% ../../nbs/43_evaluation.rows.ipynb #d006
+def aligned(
+    rows: Sequence[Sequence],  # of texts and numbers, the heading first
+) -> str:
+    "A table of text: the first column from the left, the others from the right"
+    cells = [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = [[row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))] for row in cells]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def show_table(
+    rows: Sequence[dict],  # at least one, the same keys in each
+) -> None:
+    "Print rows as a table of text"
+    print(aligned([list(rows[0]), *(r.values() for r in rows)]))

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import DATA_DIR, Config, ModelConfig, UserError
+from ..evaluation.rows import aligned
 from ..models.deform import BACKENDS, DeformConv, deform_conv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..models.generator import EDSR, bicubic
@@ -25,7 +26,6 @@ from ..plates.pictures import list_images, read_image
 from ..reading.reader import Reader
 from ..settings import load_config
 from .cli import BenchOptions
-from ..training.monitor import aligned
 from ..training.objectives import LossWeights, lcofl_objective
 from ..training.run import prepare_kernel
 
@@ -129,7 +129,7 @@ YARDSTICK = "conv 3x3"  # of the deformable convolution
 
 
 def _bench_deform(o: BenchOptions, device: torch.device, seconds: float = 0.5) -> dict[str, tuple]:
-    "ms forward, ms with backward, MiB of a GPU at its peak, in fp32, of all that is here, the yardstick first"
+    "ms forward, and with backward, in fp32, of all that is here, the yardstick first"
     (n, c, *hw), dice, geometry = o.size, torch.Generator().manual_seed(0), Geometry(o.groups)
     shapes = (n, c, *hw), (n, geometry.packed_channels, *hw), (c, c, 3, 3), (c,)
     value, packed, *kernel = (torch.randn(shape, generator=dice).to(device) for shape in shapes)
@@ -142,18 +142,12 @@ def _bench_deform(o: BenchOptions, device: torch.device, seconds: float = 0.5) -
     for name, (function, tensors) in contestants.items():
         fixed = [t.to(memory_format=torch.channels_last) if t.dim() == 4 else t for t in tensors]
         inputs = [t.detach().clone().requires_grad_() for t in fixed]
-        upstream, memory = torch.ones_like(function(*inputs)), None
+        upstream = torch.ones_like(function(*inputs))
 
         def both() -> None:
             torch.autograd.grad(function(*inputs), inputs, upstream)
 
-        times = [_median(run, device, seconds) for run in (functools.partial(function, *fixed), both)]
-        if device.type == "cuda":
-            before = torch.cuda.memory_allocated(device)
-            torch.cuda.reset_peak_memory_stats(device)
-            both()
-            memory = (torch.cuda.max_memory_allocated(device) - before) / 2**20
-        found[name] = (*times, memory)
+        found[name] = tuple(_median(run, device, seconds) for run in (functools.partial(function, *fixed), both))
     return found
 
 # %% ../../nbs/61_tools.bench.ipynb #c023
@@ -190,8 +184,7 @@ def bench(
         timed = _bench_deform(o, device)
     except RuntimeError as e:  # more memory than there is
         raise UserError(f"these sizes cannot be timed here: {str(e).splitlines()[0]}") from None
-    rows = [("", "forward", "forward + backward", f"x {YARDSTICK}", "peak memory")]
-    for name, (forward, total, memory) in timed.items():
-        ratio, space = f"{total / timed[YARDSTICK][1]:.2f}", f"{memory:.1f} MiB" if memory else "-"
-        rows.append((name, f"{forward:.2f} ms", f"{total:.2f} ms", ratio, space))
+    rows = [("", "forward", "forward + backward", f"x {YARDSTICK}")]
+    for name, (forward, total) in timed.items():
+        rows.append((name, f"{forward:.2f} ms", f"{total:.2f} ms", f"{total / timed[YARDSTICK][1]:.2f}"))
     print(aligned(rows))

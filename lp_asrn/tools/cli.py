@@ -124,7 +124,6 @@ class SynthOptions:
 class DataOptions:
     "Check a data folder: its form, every picture, counts, every fault. Exit code 1 if there is a fault."
 
-    action: conf.Positional[Literal["check"]]  # what to do
     folder: conf.Positional[str]  # one's own, or RodoSol-ALPR, RodoSol-SR, UFPR-SR-Plates, LRLPR-26, MDLP as published
     all: bool = False  # name every finding, not the first ten of each kind
     layouts: list[str] = field(default_factory=list)  # YAML files of layouts of one's own
@@ -153,14 +152,13 @@ class BenchOptions:
 class AblateOptions:
     "Train the full method, the method without each of its parts, and its rivals: what each part is worth."
 
-    variants: list[str] = field(default_factory=list)  # names of what to run; default: all (--list shows what is left)
+    variants: list[str] = field(default_factory=list)  # names of what to run; default: all
     seeds: int | None = bounded(None, least=1)  # at most so many of each; default: as each variant says, two to five
     photographs: Dir = None  # data folder of photographs to read as well; the same for all runs
     save_dir: Dir = "checkpoints/ablation"  # where the runs go
     results: Dir = "nbs/evidence/ablation"  # where each run leaves a small text file
     device: str = "auto"  # auto, cpu, cuda, ...
-    list: bool = False  # show which runs are left, and train nothing
-    table: bool = False  # print the table of what is there, and train nothing
+    table: bool = False  # print the table of what is there, name the runs that are left, and train nothing
 
 # %% ../../nbs/60_tools.cli.ipynb #c009
 def _one_line(box: str) -> str:
@@ -175,7 +173,7 @@ def _parse(options: type, args: Sequence[str], verb: str, default: Any = None) -
     "Parse the words after a verb into its options; raises `UserError` in one line"
     args = [a.capitalize() if a.lower() in ("true", "false") else a for a in args]
     said, how = io.StringIO(), {} if default is None else {"default": default}
-    how |= dict(prog=f"lp_asrn {verb}", use_underscores=True, config=(conf.FlagCreatePairsOff,))
+    how |= dict(prog=f"lp_asrn {verb}", config=(conf.FlagCreatePairsOff,))
     try:
         with contextlib.redirect_stderr(said):
             found = cli(options, args=args, **how)
@@ -204,7 +202,7 @@ VERBS = {  # name -> its options; the module of `lp_asrn.tools` that has a funct
     "read": (ReadOptions, "read_command"),
     "export": (ExportOptions, "commands"),
     "synth": (SynthOptions, "commands"),
-    "data": (DataOptions, "commands"),
+    "data check": (DataOptions, "commands"),
     "runs": (RunsOptions, "commands"),
     "bench": (BenchOptions, "bench"),
     "ablate": (AblateOptions, "ablation"),
@@ -214,16 +212,20 @@ VERBS = {  # name -> its options; the module of `lp_asrn.tools` that has a funct
 def _do(args: list[str]) -> None:
     "Parse the words, and do what they say"
     if not args or args[0] in ("-h", "--help"):
-        lines = [f"  {name:10}{options.__doc__}" for name, (options, _) in VERBS.items()]
+        lines = [f"  {name:12}{options.__doc__}" for name, (options, _) in VERBS.items()]
         print("usage: lp_asrn VERB ...\n", *lines, "\n'lp_asrn VERB --help' explains its options.", sep="\n")
     elif args[0] == "--version":
         print(__version__)
-    elif args[0] not in VERBS:
-        raise ConfigError(f"unknown verb '{args[0]}'" + suggest(args[0], VERBS))
     else:
-        (name, *words), (options, module) = args, VERBS[args[0]]
-        said = _train_options(words) if name == "train" else _parse(options, words, name)
-        getattr(importlib.import_module(f"lp_asrn.tools.{module}"), name)(said)
+        if args[0] == "data" and args[1:2] in ([], ["-h"], ["--help"]):
+            args = ["data", "check", *args[1:]]
+        n = 1 + (args[0] == "data")
+        verb, words = " ".join(args[:n]), args[n:]
+        if verb not in VERBS:
+            raise ConfigError(f"unknown verb '{verb}'" + suggest(verb, VERBS))
+        options, module = VERBS[verb]
+        said = _train_options(words) if verb == "train" else _parse(options, words, verb)
+        getattr(importlib.import_module(f"lp_asrn.tools.{module}"), args[0])(said)
 
 # %% ../../nbs/60_tools.cli.ipynb #c017
 def main(

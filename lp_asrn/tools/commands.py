@@ -22,6 +22,7 @@ from .. import __version__
 from ..config import Config, ConfigError, UserError, suggest
 from ..evaluation.evaluate import UNSEEN, PlateSet, TrackSet, evaluate_sets
 from ..evaluation.judges import pick_judges
+from ..evaluation.rows import show_table
 from ..models.model_set import PRETRAINED, load_models, pick_device, weights_path
 from ..models.recognizer import read
 from ..models.rectifier import find_plate
@@ -35,12 +36,10 @@ from ..plates.tracks import FileTracks, RenderedTracks, write_synthetic
 from ..reading.calibration import calibrations_of
 from ..reading.combine import CombinedReader
 from ..reading.onnx import export_onnx
-from ..settings import check
+from ..settings import check, check_targets
 from .cli import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, SynthOptions, TrainOptions
-from .read_command import check_targets
 from ..training import batches
-from ..training.monitor import aligned, tensorboard_server
-from ..training.record import conclude, recorded, runs_in
+from ..training.record import conclude, recorded, runs_in, tensorboard_server
 from ..training.run import Run, check_start, train_stage
 from ..training.stages import dependents, parse_stages
 from ..training.trainer import Interrupted
@@ -74,14 +73,14 @@ def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
         check_start(run, stages, o.resume)
         if main:
             stack.enter_context(recorded(folder, settings, device))
-        batches.wait()  # nothing is deleted before all are ready
+        batches.gather_list([])  # nothing is deleted before all are ready
         begin()
         for tag in tags if o.overwrite and main else ():
             shutil.rmtree(folder / tag, ignore_errors=True)
             shutil.rmtree(folder / "tensorboard" / tag, ignore_errors=True)
         if run.logdir:
             print(f"TensorBoard: {stack.enter_context(tensorboard_server(run.logdir, o.tb_port))}", flush=True)
-        batches.wait()
+        batches.gather_list([])
         for stage in stages:
             train_stage(run, stage, o.resume)
         group.close()
@@ -231,8 +230,7 @@ def runs(
     "lp_asrn runs"
     if not Path(o.folder).is_dir():
         raise UserError(f"no such folder: {o.folder} ('lp_asrn train' writes to checkpoints/ unless told otherwise)")
-    rows = [("run", "started (UTC)", "starts", "stage", "epochs", "best", "ended")]
-    for r in runs_in(o.folder):
-        started, best = r.started[:16].replace("T", " "), "" if r.best is None else f"{r.best:.3f}"
-        rows.append((str(r.folder), started, str(r.starts), r.stage, str(r.epoch), best, r.outcome))
-    print(aligned(rows) if len(rows) > 1 else f"no runs in {o.folder}")
+    if rows := runs_in(o.folder):
+        show_table(rows)
+    else:
+        print(f"no runs in {o.folder}")

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['T', 'HardExampleMiner', 'world_size', 'rank', 'is_main', 'first_line', 'connected', 'gather', 'gather_list', 'add_up',
-           'any_of', 'wait', 'share', 'epoch_order', 'BatchOrder']
+           'epoch_order', 'BatchOrder']
 
 # %% ../../nbs/50_training.batches.ipynb #c002
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -110,12 +110,14 @@ def connected(
     dist.destroy_process_group()  # not after an error, when it could wait for others in vain
 
 # %% ../../nbs/50_training.batches.ipynb #c009
-@contextlib.contextmanager
-def _heard() -> Iterator[None]:
-    "Say in a line what it means if the others do not answer"
+def _exchange(
+    say: Callable,  # of `torch.distributed`
+    *what: object,
+) -> None:
+    "Say something to the others; raises `TrainingError` if they do not answer"
     try:
-        yield
-    except RuntimeError as e:  # what torch.distributed raises, of many kinds
+        say(*what)
+    except RuntimeError as e:  # of many kinds
         lost = f"process {rank()} has lost the other processes of this training (one has ended, or the network has)"
         raise TrainingError(f"{lost}: {first_line(e)}") from None
 
@@ -128,21 +130,18 @@ def gather(
         return x
     own = x.detach().contiguous()
     parts = [torch.empty_like(own) for _ in range(world_size())]
-    with _heard():
-        dist.all_gather(parts, own)
+    _exchange(dist.all_gather, parts, own)
     parts[rank()] = x
     return torch.cat(parts)
 
 
 def gather_list(
-    items: list[T],  # fit for pickle, between processes that trust each other
+    items: list[T],  # fit for pickle, between processes that trust each other; may be empty: all wait for all
 ) -> list[T]:  # in the order of the processes
     "The items of every process"
-    if world_size() == 1:
-        return items
-    parts = [[] for _ in range(world_size())]
-    with _heard():
-        dist.all_gather_object(parts, items)
+    parts = [items] * world_size()
+    if world_size() > 1:
+        _exchange(dist.all_gather_object, parts, items)
     return sum(parts, [])
 
 # %% ../../nbs/50_training.batches.ipynb #c010
@@ -150,33 +149,11 @@ def add_up(
     parameters: Iterable[nn.Parameter],  # the same in each process; some may lack a gradient
 ) -> None:
     "Put in place of each gradient its sum over the processes"
-    if world_size() == 1:
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
-    with _heard():
-        dist.all_reduce(flat)
-    for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients])):
-        gradient.copy_(total.view_as(gradient))
-
-
-def any_of(
-    flag: bool,  # of this process
-) -> bool:  # the same in each process
-    "True if the flag is raised in any process; none goes on before all have said theirs"
-    return any(gather_list([flag]))
-
-
-def wait() -> None:
-    "Until every process is here: what the main one has written can then be read"
-    gather_list([])
-
-
-def share(
-    items: Sequence[T],  # the same in each process, in the same order
-) -> Sequence[T]:
-    "Every item is in the share of one process"
-    return items[rank() :: world_size()]
+    if world_size() > 1:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        _exchange(dist.all_reduce, flat := torch.cat([g.flatten() for g in gradients]))
+        for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients])):
+            gradient.copy_(total.view_as(gradient))
 
 # %% ../../nbs/50_training.batches.ipynb #c015
 def epoch_order(

@@ -26,7 +26,7 @@ from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_d
 from ..plates.folder import summary
 from ..plates.layouts import get_layouts
 from ..settings import leaves, save_config
-from .batches import any_of, gather_list, is_main, share, wait, world_size
+from .batches import gather_list, is_main, rank, world_size
 from .checkpoint import Training, position_of, restore
 from .objectives import LossWeights
 from .stages import STAGES, Stage, ValidationPlates, before
@@ -66,7 +66,8 @@ class Run:
     @cached_property
     def validation(self) -> list[PlateBatch]:
         "This process's share of the validation plates: no augmentation, always the same degradation"
-        return list(in_order(make_dataset(self.config, self.source("val"), train=False), 100, share=share))
+        plates, own = make_dataset(self.config, self.source("val"), train=False), slice(rank(), None, world_size())
+        return list(in_order(plates, 100, share=lambda batches: batches[own]))
 
 # %% ../../nbs/56_training.run.ipynb #c007
 def start_path(run: Run, stage: Stage) -> Path | None:  # None = untrained models
@@ -191,7 +192,7 @@ def publish(run: Run, stage: Stage) -> None:
     if is_main() and not stage.apart:
         models, note = load_models(run.best(done[-1]))
         save_models(run.folder / "best.safetensors", models, **{k: note[k] for k in note if k not in ("kind", "model")})
-    wait()
+    gather_list([])  # all wait for it
 
 
 def _sum_of(t: Training) -> tuple:
@@ -208,7 +209,7 @@ def train_stage(
 ) -> None:
     "Run a stage, and make its best models the run's"
     folder = run.folder / stage.tag
-    if resume and any_of(is_main() and has_ended(run, stage)):
+    if resume and any(gather_list([is_main() and has_ended(run, stage)])):
         run.log(f"{stage.tag}: has ended, passed over")
         return publish(run, stage)  # the run may have been killed just before
     training, path = prepare(run, stage, models), start_path(run, stage)
