@@ -27,7 +27,6 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={
         "dev": cfg["dev_requirements"].split(),
-        "dcnv4": cfg["dcnv4_requirements"].split(),
         "judge": cfg["judge_requirements"].split(),
         "export": cfg["export_requirements"].split(),
     },

@@ -42,9 +42,12 @@ class Outcome:
         self,
         key: str,  # input, such as bicubic or sr
         reader: str,  # name
-        found: Sequence[Reading],  # one a plate, in the order of `truth`
+        found: Sequence[Reading],  # one for each plate that was added to `truth` since
     ) -> None:
-        "Take note of what a reader made of an input"
+        "Take note of what a reader made of an input; `UserError` if that is not one `Reading` a plate"
+        new = len(self.truth) - len(self.readings.get((key, reader), ()))
+        if len(found) != new or not all(isinstance(r, Reading) for r in found):
+            raise UserError(f"reader '{reader}' must give one Reading for each of {new} pictures of {key}")
         self.readings.setdefault((key, reader), []).extend(r.text for r in found)
         self.confidence.setdefault((key, reader), []).extend(r.confidence for r in found)
 

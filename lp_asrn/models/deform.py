@@ -6,7 +6,6 @@
 __all__ = ['Operator', 'BACKENDS', 'Backend', 'pick_backend', 'prepare_backend', 'deform_conv', 'DeformConv']
 
 # %% ../../nbs/25_models.deform.ipynb #c003
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,48 +15,6 @@ from torch import Tensor, nn
 from ..config import ConfigError, suggest
 from .deform_cpp import build, cpp, is_loaded, load
 from .deform_reference import Geometry, pack, reference, unpack
-
-# %% ../../nbs/25_models.deform.ipynb #d000
-@functools.cache  # the package's own search for a block takes longer than its kernel
-def _wrong_in_package(shape: tuple[int, ...], positions: int, geometry: Geometry) -> str | None:
-    "Why the official kernel may not compute a value (N, C, H, W) in fp32 at so many output positions"
-    try:
-        from DCNv4.functions.dcnv4_func import find_spec_bwd, findspec
-    except ImportError as e:
-        return f"the package DCNv4 cannot be imported ({e}); it is the extra dcnv4, to be built on a machine with a GPU"
-    (n, c, h, w), groups = shape, geometry.groups
-    d = c // groups
-    if n < 1 or positions < 1:
-        return "there is nothing to compute"
-    if geometry.taps not in (8, 9) or d % 16:
-        return f"it has no kernel for {geometry.taps} taps and groups of {d} channels (8 or 9 taps, a multiple of 16)"
-    if n > 256 and n % 256:
-        return f"a batch of {n} is above 256 and no multiple of it"
-    for step, threads in (findspec(n, h, w, groups, d), find_spec_bwd(n, h, w, groups, d)):
-        in_block = threads // (d // step) // groups
-        if threads > 1024:
-            return f"its blocks would have {threads} threads (1024 at most)"
-        if positions % in_block:
-            return f"its blocks of {in_block} positions would reach from one image of {positions} into the next"
-    return None
-
-
-def _why_not_package(value: Tensor, packed: Tensor, geometry: Geometry) -> str | None:
-    "What is in the way of the official kernel"
-    if value.device.type != "cuda" or value.dtype != torch.float32:
-        return f"it computes fp32 on CUDA alone, not {value.dtype} on {value.device.type}"
-    return _wrong_in_package(tuple(value.shape), packed.shape[2] * packed.shape[3], geometry)
-
-# %% ../../nbs/25_models.deform.ipynb #d001
-def _package(value: Tensor, packed: Tensor, geometry: Geometry) -> Tensor:
-    "DCNv4's operator by the official kernel; ask `_why_not_package` first"
-    from DCNv4.functions.dcnv4_func import DCNv4Function
-
-    g, last = geometry, lambda x: x.permute(0, 2, 3, 1).contiguous()
-    twice = [v for n in (g.kernel_size, g.stride, g.padding, g.dilation) for v in (n, n)]
-    how = *twice, g.groups, value.shape[1] // g.groups, g.offset_scale, 256, int(g.remove_center)
-    with torch.autocast(value.device.type, enabled=False):
-        return DCNv4Function.apply(last(value), last(packed), *how).permute(0, 3, 1, 2)
 
 # %% ../../nbs/25_models.deform.ipynb #c006
 Operator = Callable[[Tensor, Tensor, Geometry], Tensor]  # of value (N, G*D, H, W) and packed map (N, P, Ho, Wo)
@@ -82,7 +39,6 @@ load()  # if it was built before
 
 
 BACKENDS: dict[str, Backend] = {  # in the order in which auto tries them
-    "package": Backend(_package, _why_not_package),
     "cpp": Backend(cpp, _why_not_cpp),
     "reference": Backend(reference, lambda value, packed, geometry: None),
 }
@@ -132,7 +88,7 @@ def deform_conv(
     packed: Tensor,  # (N, P, Ho, Wo), offsets and modulation as `pack` makes them
     geometry: Geometry,
     version: int = 4,  # 4: free modulation (DCNv4); 3: softmax over the taps (DCNv3)
-    backend: str = "auto",  # auto, package, cpp or reference
+    backend: str = "auto",  # auto, or a key of `BACKENDS`
 ) -> Tensor:  # (N, G*D, Ho, Wo), dtype of `value`
     "DCNv4 (arXiv 2401.06197) or DCNv3 (arXiv 2211.05778); `ValueError` for shapes that do not belong together"
     n, c, h, w = value.shape

@@ -18,12 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ConfigError, LossConfig, suggest
-from ..evaluation.judges import judge_loss
-from ..losses.lcofl import LOSS_TERMS, Made, character_loss, embedding_consistency, lcofl_ec
-from ..losses.pixel import over_registered
+from ..losses import LOSS_TERMS, Made, character_loss, corner_loss, embedding_consistency, judge_loss, lcofl_ec
+from ..losses import over_registered
 from ..models.model_set import ModelSet
 from ..models.recognizer import Recognizer, bicubic_resize
-from ..models.rectifier import corner_loss, warp
+from ..models.rectifier import warp
 from ..plates.datasets import PlateBatch
 from ..plates.layouts import PAD
 
@@ -174,13 +173,12 @@ def _read_sr(models: ModelSet, sr: Tensor, batch: PlateBatch, weights: LossWeigh
     made = {"target": batch.target, "registered": batch.registered}
     with frozen(models.recognizer, models.embedder):
         made["logits"] = models.recognizer(sr)
-        made |= {name: LOSS_TERMS[name](sr, batch) for name in ("ssim", "l1", *weights.loss.extra)}
         if weights.embed > 0:
             with torch.no_grad():
                 made["anchor"], near = models.embedder(batch.hr), batch.hard_negatives
                 made |= {} if near is None else {"negatives": models.embedder(near)}
             made["embedding"] = models.embedder(sr)
-    return made
+    return made | {name: LOSS_TERMS[name](sr, batch) for name in ("ssim", "l1", *weights.loss.extra)}
 
 
 def _lcofl_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:

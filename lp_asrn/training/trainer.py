@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import TrainingError
-from ..losses.lcofl import confusion_weights
+from ..losses import confusion_weights
 from ..models.model_set import deterministic, save_tensors
 from ..plates.datasets import PlateBatch, loader
 from .batches import add_up, any_of, gather, gather_list, is_main, rank
