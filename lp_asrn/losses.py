@@ -64,7 +64,9 @@ def ssim(
 ) -> Tensor:  # (N,) in [-1, 1]
     "Structural similarity of each picture (Wang et al. 2004), in at least fp32; `ValueError` if it is too small"
     if SSIM_WINDOW > min(a.shape[-2:]):
-        raise ValueError(f"SSIM needs pictures of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, not {tuple(a.shape[-2:])}")
+        raise ValueError(
+            f"SSIM needs pictures of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, not {tuple(a.shape[-2:])}"
+        )
     with torch.autocast(a.device.type, enabled=False):
         return _ssim_map(fp32(a), fp32(b)).mean((1, 2, 3))
 

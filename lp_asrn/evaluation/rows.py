@@ -18,7 +18,8 @@ import numpy as np
 from ..config import UserError
 from .metrics import Paired, Score, bootstrap_interval, compare, score
 from ..models.recognizer import Reading
-from ..reading.calibration import Calibration, expected_calibration_error, threshold
+from ..reading.calibration import expected_calibration_error
+from ..reading.decoding import Calibration, threshold
 
 # %% ../../nbs/43_evaluation.rows.ipynb #c004
 DIRECT = "lr_reader", "lr_reader"  # LR read without super-resolution: the rival of all the others

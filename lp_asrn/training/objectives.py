@@ -18,8 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ConfigError, LossConfig, suggest
-from ..losses import LOSS_TERMS, Made, character_loss, corner_loss, embedding_consistency, judge_loss, lcofl_ec
-from ..losses import over_registered
+from lp_asrn.losses import (
+    LOSS_TERMS,
+    Made,
+    character_loss,
+    corner_loss,
+    embedding_consistency,
+    judge_loss,
+    lcofl_ec,
+    over_registered,
+)
 from ..models.model_set import ModelSet
 from ..models.recognizer import Recognizer, bicubic_resize
 from ..models.rectifier import warp
