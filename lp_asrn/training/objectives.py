@@ -181,12 +181,13 @@ def _read_sr(models: ModelSet, sr: Tensor, batch: PlateBatch, weights: LossWeigh
     made = {"target": batch.target, "registered": batch.registered}
     with frozen(models.recognizer, models.embedder):
         made["logits"] = models.recognizer(sr)
+        made |= {name: LOSS_TERMS[name](sr, batch) for name in ("ssim", "l1", *weights.loss.extra)}
         if weights.embed > 0:
             with torch.no_grad():
                 made["anchor"], near = models.embedder(batch.hr), batch.hard_negatives
                 made |= {} if near is None else {"negatives": models.embedder(near)}
             made["embedding"] = models.embedder(sr)
-    return made | {name: LOSS_TERMS[name](sr, batch) for name in ("ssim", "l1", *weights.loss.extra)}
+    return made
 
 
 def _lcofl_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
