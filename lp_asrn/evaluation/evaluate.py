@@ -20,14 +20,14 @@ from .figures import grid_of, reliability_figure, risk_coverage_figure
 from .judges import JUDGES, ReadFn, snap
 from .report import NAMES, Example, finding, pick_examples, verdict, write_report
 from .rows import Outcome, Row, rows_of, table, trust_of, write_metrics, write_readings
-from ..losses.pixel import psnr, ssim
+from ..losses import psnr, ssim
 from ..models.model_set import ModelSet, autocast
 from ..models.recognizer import Reading, bicubic_resize, read, to_reading_size
-from ..plates.datasets import PlateBatch, PlateDataset, collate, in_order, to_pictures, to_tensor
+from ..plates.datasets import PlateBatch, PlateDataset, collate, in_order, to_pictures
 from ..plates.pictures import LR_SIZE
 from ..plates.tracks import FileTracks, RenderedTracks, Track
 from ..reading.combine import CombinedReader, alone
-from ..reading.decoding import Decoded, average_frames, majority, middle_frames
+from ..reading.decoding import Decoded, majority, middle_frames
 
 UNSEEN = "rendered, unseen font"  # name of the rendered test plates whose font training never sees
 INPUTS = ("bicubic", "sr", "hr")  # read by each reader
@@ -70,6 +70,7 @@ def read_set(
     out = Outcome()
     for batch in batches:
         batch, readings = batch.to(device), {}
+        out.truth, out.id, out.layout = out.truth + batch.texts, out.id + batch.id, out.layout + batch.layout
         if combined is not None:  # not under autocast: crops are resampled in float32
             sr, crop, readings = _combined(combined, batch, found, "hr" in inputs)
         with autocast(device, precision):
@@ -84,11 +85,10 @@ def read_set(
             if key != "hr":
                 value = measure(pictures[key], batch.hr).masked_fill(~batch.registered | found, torch.nan)
                 values.setdefault(key, []).extend(value.tolist())
-        out.truth, out.id, out.layout = out.truth + batch.texts, out.id + batch.id, out.layout + batch.layout
-    for key, entry in itertools.product(inputs, JUDGES.values()):
-        if entry.row in readers and not entry.knows_plates:  # a second row of each of its readings
-            out.readings[key, f"{entry.row}_snapped"] = list(map(snap, out.readings[key, entry.row]))
-            out.confidence[key, f"{entry.row}_snapped"] = out.confidence[key, entry.row]
+    for key, (name, entry) in itertools.product(inputs, JUDGES.items()):
+        if name in readers and not entry.knows_plates:  # a second row of each of its readings
+            out.readings[key, f"{name}_snapped"] = list(map(snap, out.readings[key, name]))
+            out.confidence[key, f"{name}_snapped"] = out.confidence[key, name]
     return out
 
 # %% ../../nbs/45_evaluation.evaluate.ipynb #c007
@@ -98,14 +98,15 @@ def read_tracks(
     counts: Sequence[int] = (1, 3, 5),  # how many of the frames, those in the middle, are read
     found: bool = False,  # the rectifier finds the plates; otherwise they are cut out by their true corners
 ) -> list[Outcome]:  # one for each count
-    "Read tracks by the product of posteriors, by majority vote and as one averaged picture; and by each expert alone"
+    "Read tracks by the product of posteriors and by majority vote; and by each expert alone"
     readers = {"both": combined} | {e: alone(combined, e) for e in ("sr", "lr_reader")}
     outcomes, tracks = [Outcome(frames=count) for count in counts], iter(tracks)
     while some := list(itertools.islice(tracks, 20)):
         frames, lengths = [f for t in some for f in t.lr], [len(t.lr) for t in some]
         got = combined.encode_crops(frames, None if found else [c for t in some for c in t.corners])
-        small = to_pictures(got.lr)
         for count, out in zip(counts, outcomes):
+            for t in some:
+                out.truth.append(t.text), out.id.append(t.id), out.layout.append(t.layout)
             index = middle_frames(lengths, [count] * len(some))
             middle = {e: p[index] for e, p in got.experts.items()}
             for key, reader in readers.items():
@@ -113,11 +114,6 @@ def read_tracks(
             if count > 1:
                 starts, each = range(0, len(index), count), combined.decode(middle, count=1)
                 out.add("both", "majority", [Reading(*majority(each[i : i + count])) for i in starts])
-                mean = [average_frames([small[k] for k in index[i : i + count]]) for i in starts]
-                averaged = combined.encode(to_tensor(mean).to(combined.device))[1]
-                out.add("both", "picture", _plain(combined.decode(averaged)))
-            for t in some:
-                out.truth.append(t.text), out.id.append(t.id), out.layout.append(t.layout)
     return outcomes
 
 # %% ../../nbs/45_evaluation.evaluate.ipynb #sc004

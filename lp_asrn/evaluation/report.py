@@ -42,12 +42,12 @@ class Finding:
 def finding(
     rows: Sequence[Row],  # of one data set and severity
 ) -> Finding | None:  # None if no reader read both bicubic and SR
-    "What rows say, by the judge, else another reader, else the recogniser that was trained with the generator"
+    "What rows say, by the first reader of both that was not trained with the generator, else by the one that was"
     whole = {(r.input, r.judge): r for r in rows if r.layout == "all"}
     able = [judge for key, judge in whole if key == "sr" and ("bicubic", judge) in whole]
     if not able:
         return None
-    judge = min(able, key=lambda name: (name != "judge", name == "recognizer"))
+    judge = min(able, key=lambda name: name == "recognizer")
     sr, others = whole["sr", judge], [name for name in able if name not in (judge, "recognizer")]
     against = [f"as {name} reads it" for name in others if whole["sr", name].paired.state < 0]
     for r in rows if sr.paired.state >= 0 else ():  # else it is said already

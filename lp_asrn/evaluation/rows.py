@@ -18,7 +18,8 @@ import numpy as np
 from ..config import UserError
 from .metrics import Paired, Score, bootstrap_interval, compare, score
 from ..models.recognizer import Reading
-from ..reading.calibration import Calibration, expected_calibration_error, threshold
+from ..reading.calibration import expected_calibration_error
+from ..reading.decoding import Calibration, threshold
 
 # %% ../../nbs/43_evaluation.rows.ipynb #c004
 DIRECT = "lr_reader", "lr_reader"  # LR read without super-resolution: the rival of all the others
@@ -42,9 +43,12 @@ class Outcome:
         self,
         key: str,  # input, such as bicubic or sr
         reader: str,  # name
-        found: Sequence[Reading],  # one a plate, in the order of `truth`
+        found: Sequence[Reading],  # one for each plate that was added to `truth` since
     ) -> None:
-        "Take note of what a reader made of an input"
+        "Take note of what a reader made of an input; `UserError` if that is not one `Reading` a plate"
+        new = len(self.truth) - len(self.readings.get((key, reader), ()))
+        if len(found) != new or not all(isinstance(r, Reading) for r in found):
+            raise UserError(f"reader '{reader}' must give one Reading for each of {new} pictures of {key}")
         self.readings.setdefault((key, reader), []).extend(r.text for r in found)
         self.confidence.setdefault((key, reader), []).extend(r.confidence for r in found)
 

@@ -22,8 +22,7 @@ from ..models.recognizer import bicubic_resize
 from ..models.rectifier import WHOLE, lr_and_crop
 from ..plates.datasets import to_canvas, to_tensor
 from ..plates.pictures import LR_SIZE, READING_SIZE
-from .calibration import Calibration, calibrated
-from .decoding import Decoded, Grammar, Posterior, decode_plates, fuse
+from .decoding import Calibration, Decoded, Grammar, Posterior, calibrated, decode_plates, fuse
 
 # %% ../../nbs/38_reading.combine.ipynb #c004
 EXPERTS = ("sr", "lr_reader")  # the recogniser on the picture, the LR reader on the crop
@@ -141,6 +140,9 @@ def alone(
     return other
 
 # %% ../../nbs/38_reading.combine.ipynb #d011
+_PICTURES = ("corners", "doubt", "lr", "crop", "sr")  # fields of `Encoded` that hold one tensor
+
+
 @dataclass(slots=True)
 class Encoded:
     "N crops, rectified and super-resolved, and what the experts find in them"
@@ -152,26 +154,10 @@ class Encoded:
     sr: Tensor  # (N, 3, H, W) in [0, 1]: the picture, SR or the crop itself
     experts: dict[str, Posterior]  # name -> what it finds
 
-    def __getitem__(self, at: slice) -> "Encoded":
+    def __getitem__(self, at: slice | Tensor) -> "Encoded":
         "Some of the N"
-        some = (getattr(self, k)[at] for k in ("corners", "doubt", "lr", "crop", "sr"))
+        some = (getattr(self, k)[at] for k in _PICTURES)
         return Encoded(*some, {e: p[at] for e, p in self.experts.items()})
-
-    def put(
-        self,
-        index: Tensor,  # of crops, as many as are picked
-        other: "Encoded",  # what takes their place
-        pick: Tensor,  # (M,) bool, which of the M crops of `other`
-    ) -> "Encoded":
-        "The same with some crops replaced"
-
-        def swap(a: Tensor, b: Tensor) -> Tensor:
-            return a.clone().index_copy_(0, index.to(a.device), b[pick.to(b.device)])
-
-        pictures = (swap(getattr(self, k), getattr(other, k)) for k in ("corners", "doubt", "lr", "crop", "sr"))
-        pairs = {e: (p, other.experts[e]) for e, p in self.experts.items()}
-        experts = {e: Posterior(swap(a.slots, b.slots), swap(a.layouts, b.layouts)) for e, (a, b) in pairs.items()}
-        return Encoded(*pictures, experts)
 
 # %% ../../nbs/38_reading.combine.ipynb #d012
 class RectifiedReader(Decoder):
@@ -213,8 +199,15 @@ def _surer(reader: RectifiedReader, found: Encoded, native: Tensor, size: Tensor
     other = _between(reader, native[index], size[index], whole, found.doubt[index])
     before = {e: p[index.cpu()] for e, p in found.experts.items()}
     after, before = ([r.probability for r in reader.decode(x, count=1)] for x in (other.experts, before))
+    source = torch.arange(len(native))  # which of both, one after the other, is kept of each
     better = torch.tensor(after) > torch.tensor(before)
-    return found.put(index[better.to(index.device)], other, better)
+    source[index.cpu()[better]] = len(native) + torch.nonzero(better)[:, 0]
+    pictures = (torch.cat([getattr(x, k) for x in (found, other)]) for k in _PICTURES)
+    pairs = {e: (p, other.experts[e]) for e, p in found.experts.items()}
+    slots, layouts = (
+        {e: torch.cat([getattr(x, k) for x in pair]) for e, pair in pairs.items()} for k in ("slots", "layouts")
+    )
+    return Encoded(*pictures, {e: Posterior(slots[e], layouts[e]) for e in pairs})[source]
 
 # %% ../../nbs/38_reading.combine.ipynb #d014
 class CombinedReader(RectifiedReader):

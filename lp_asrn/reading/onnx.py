@@ -30,8 +30,9 @@ from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
 from ..plates.layouts import ALPHABET, LAYOUTS
 from ..plates.sources import RenderedPlates
-from .calibration import Calibration, calibration_note, calibrations_of
+from .calibration import calibration_note, calibrations_of
 from .combine import CombinedReader, Decoder, Logits, pictures_of
+from .decoding import Calibration
 
 # %% ../../nbs/39_reading.onnx.ipynb #c004
 def _open(path: Path):  # onnxruntime.InferenceSession

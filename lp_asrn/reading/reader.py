@@ -20,9 +20,9 @@ from ..models.model_set import load_models, pick_device
 from ..plates.datasets import to_pictures
 from ..plates.layouts import LAYOUTS
 from ..plates.pictures import ASPECT, TOLERANCE, Corners, whole
-from .calibration import calibrated, calibrations_of, threshold
+from .calibration import calibrations_of
 from .combine import SHARP, CombinedReader, Encoded, alone, detail, pool
-from .decoding import Decoded, Posterior, decode_plates
+from .decoding import Decoded, Posterior, calibrated, decode_plates, threshold
 from .onnx import OnnxReader
 
 # %% ../../nbs/40_reading.reader.ipynb #ec005

@@ -18,12 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ConfigError, LossConfig, suggest
-from ..evaluation.judges import judge_loss
-from ..losses.lcofl import LOSS_TERMS, Made, character_loss, embedding_consistency, lcofl_ec
-from ..losses.pixel import over_registered
+from lp_asrn.losses import (
+    LOSS_TERMS,
+    Made,
+    character_loss,
+    corner_loss,
+    embedding_consistency,
+    judge_loss,
+    lcofl_ec,
+    over_registered,
+)
 from ..models.model_set import ModelSet
 from ..models.recognizer import Recognizer, bicubic_resize
-from ..models.rectifier import corner_loss, warp
+from ..models.rectifier import warp
 from ..plates.datasets import PlateBatch
 from ..plates.layouts import PAD
 

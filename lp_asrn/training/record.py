@@ -34,9 +34,9 @@ from ..plates.datasets import PlateBatch, Source, in_order, make_dataset, open_s
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates
 from ..plates.tracks import FileTracks, RenderedTracks, Track
-from ..reading.calibration import Calibration, calibration_note, calibrations_of, fit_calibration, fit_tracks
+from ..reading.calibration import calibration_note, calibrations_of, fit_calibration, fit_tracks
 from ..reading.combine import CombinedReader
-from ..reading.decoding import Posterior, middle_frames
+from ..reading.decoding import Calibration, Posterior, middle_frames
 from .batches import first_line, world_size
 from .checkpoint import Position, position_of, write_json
 from .run import Run
