@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['Row', 'Table', 'summary', 'Pictures', 'gather', 'check_label', 'parse_corners', 'format_corners', 'read_labels',
-           'write_table']
+           'write_table', 'given_corners']
 
 # %% ../../nbs/17_plates.folder.ipynb #c003
 import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import DataError
-from .layouts import LAYOUTS, SPLITS, check_text, layout_of, split_of
+from .layouts import LAYOUTS, OWN, SPLITS, check_text, layout_of, split_of
 from .pictures import KINDS, SUFFIXES, Corners, Fault, check_corners, labelme, open_image
 
 # %% ../../nbs/17_plates.folder.ipynb #c005
@@ -48,7 +48,7 @@ class Table:
 
     root: Path
     rows: list[Row]
-    has_split: bool = True  # the set itself says which row belongs where
+    has_split: bool = False  # the set itself says which row belongs where; if not, texts decide
     form: str = "labels.csv"  # name of the format
     faults: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in KINDS})  # lines `file: reason`
 
@@ -153,7 +153,7 @@ def check_label(
 ) -> tuple[str, str]:  # text and layout
     "Clean text and its layout; raises `Fault`: skipped if the layout is unknown, mislabelled if they contradict"
     if layout and layout not in LAYOUTS:
-        raise Fault("skipped", f"layout '{layout}' is unknown (known: {', '.join(LAYOUTS)})")
+        raise Fault("skipped", f"layout '{layout}' is unknown (known: {', '.join(LAYOUTS)}); {OWN}")
     try:
         text = check_text(text)
     except DataError as e:
@@ -163,7 +163,7 @@ def check_label(
     if layout:
         raise Fault("mislabelled", f"'{text}' does not fit the layout {layout} ({LAYOUTS[layout].mask})")
     known = ", ".join(f"{name} {x.mask}" for name, x in LAYOUTS.items())
-    raise Fault("skipped", f"'{text}' fits no known layout ({known})")
+    raise Fault("skipped", f"'{text}' fits no known layout ({known}); {OWN}")
 
 # %% ../../nbs/17_plates.folder.ipynb #c009
 def parse_corners(
@@ -224,3 +224,14 @@ def write_table(
         writer = csv.DictWriter(f, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+# %% ../../nbs/17_plates.folder.ipynb #c011g
+def given_corners(
+    pictures: Sequence[Path],  # files of crops
+) -> dict[Path, Corners]:  # of those whose corners are known
+    "Corners that somebody marked: in a labels.csv beside the pictures or above, or in labelme files; raises `Fault`"
+    tables = {f for p in pictures for f in (p.parent, p.parent.parent) if (f / "labels.csv").is_file()}
+    rows = (row for f in tables for row in gather(f, "labels.csv", read_labels).rows)
+    found = {p.resolve(): c for row in rows for p, c in row.pictures if c is not None}
+    known = {p: found.get(p.resolve()) or labelme(p, needed=False) for p in pictures}
+    return {p: corners for p, corners in known.items() if corners is not None}

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['LAYOUT_NAMES', 'SPLIT_NAMES', 'Form', 'READERS', 'read_rodosol', 'read_rodosol_sr', 'read_ufpr', 'read_lrlpr',
-           'recognise', 'given_corners']
+           'recognise']
 
 # %% ../../nbs/18_plates.public_sets.ipynb #c003
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def _note(image: Path) -> tuple[str, str, Corners | None]:
 def read_rodosol(pictures: Pictures) -> None:
     "RodoSol-ALPR: photographs, each with a .txt; `split.txt` has lines `picture;split`"
     table, root, named = pictures.table, pictures.table.root, set()
+    table.has_split = True
     for where, (name, split) in _lines(root / "split.txt", 2, table):
         named.add(os.path.splitext(os.path.normpath(root / name))[0])
         with table.attempt(f"{where}, {name}"):
@@ -72,6 +73,7 @@ def read_rodosol(pictures: Pictures) -> None:
 def read_rodosol_sr(pictures: Pictures) -> None:
     "RodoSol-SR: a list with lines `HR;LR;split`; the text is in the .txt beside the HR picture"
     table = pictures.table
+    table.has_split = True
     for where, (hr, lr, split) in _lines(_list(table.root, pairs=True), 3, table):
         with table.attempt(f"{where}, {hr}"):
             image, low = pictures.find(hr, lr)
@@ -104,6 +106,7 @@ def _frames(pictures: Pictures, folder: Path) -> list[str]:
 def read_ufpr(pictures: Pictures) -> None:
     "UFPR-SR-Plates: a list with lines `PLATE;folder;split`; a folder holds lr-00N, hr-00N and labelme files"
     table, root, named = pictures.table, pictures.table.root, set()
+    table.has_split = True
     for where, (plate, track, split) in _lines(_list(root, pairs=False), 3, table):
         folder = Path(os.path.normpath(root / track.replace("\\", "/")))
         named.add(folder)
@@ -144,6 +147,7 @@ def _tracks(root: Path) -> list[Path]:
 def read_lrlpr(pictures: Pictures) -> None:
     "LRLPR-26: track folders with annotations.json, or without (test tracks)"
     table = pictures.table
+    table.has_split = True  # the test tracks
     for folder in _tracks(table.root):
         track, blind, path = table.name(folder), not any(folder.glob("hr-*")), folder / "annotations.json"
         with table.attempt(track):
@@ -185,14 +189,3 @@ def recognise(
             return form
     known = "; ".join(f"{form} ({mark})" for form, (mark, *_) in READERS.items())
     raise DataError(f"{root} has none of the known forms: {known}")
-
-# %% ../../nbs/18_plates.public_sets.ipynb #c011g
-def given_corners(
-    pictures: Sequence[Path],  # files of crops
-) -> dict[Path, Corners]:  # of those whose corners are known
-    "Corners that somebody marked: in a labels.csv beside the pictures or above, or in labelme files; raises `Fault`"
-    tables = {f for p in pictures for f in (p.parent, p.parent.parent) if (f / "labels.csv").is_file()}
-    rows = (row for f in tables for row in gather(f, "labels.csv", read_labels).rows)
-    found = {p.resolve(): c for row in rows for p, c in row.pictures if c is not None}
-    known = {p: found.get(p.resolve()) or labelme(p, needed=False) for p in pictures}
-    return {p: corners for p, corners in known.items() if corners is not None}
