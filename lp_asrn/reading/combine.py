@@ -91,7 +91,8 @@ class Decoder:
         known = config.recognizer.layouts
         names = list(known if layouts is None else dict.fromkeys(layouts))
         if unknown := [n for n in names if n not in known]:
-            raise UserError(f"these models know {', '.join(known)}, not '{unknown[0]}': name one of these, or train with it")
+            way = f"(they know {', '.join(known)}); train models with it in --data.layouts"
+            raise UserError(f"these models do not know the layout '{unknown[0]}' {way}")
         self.grammar = Grammar({n: known[n] for n in names}, config.recognizer.num_slots)
         self.columns = [list(known).index(n) for n in names]
         fit = {k: c for k, c in (calibrations or {}).items() if set(c.slots) == set(c.layouts) == set(EXPERTS)}
