@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import DataError
-from .folder import Pictures, Row, Table, check_label, gather, read_labels
+from .folder import Pictures, PlateFiles, Table, check_label, read_folder, read_labels
 from .layouts import SPLITS, split_of
 from .pictures import SUFFIXES, Corners, Fault, check_corners, labelme, read_json, read_text
 
@@ -64,7 +64,7 @@ def read_rodosol(pictures: Pictures) -> None:
             (image,) = pictures.find(name)
             text, layout, corners = _note(image)
             corners = check_corners([point.split(",") for point in corners.split()])
-            table.rows.append(Row(image, text, layout, _split(split), corners=corners))
+            table.rows.append(PlateFiles(image, text, layout, _split(split), corners=corners))
     for path in sorted(root.glob("images/*/*.txt")):
         if path.stem not in pictures.folder(path.parent) and os.path.splitext(path)[0] not in named:
             table.faults["unmatched"].append(f"{table.name(path)}: a label without a picture")
@@ -78,7 +78,7 @@ def read_rodosol_sr(pictures: Pictures) -> None:
         with table.attempt(f"{where}, {hr}"):
             image, low = pictures.find(hr, lr)
             text, layout, _ = _note(image)
-            table.rows.append(Row(image, text, layout, _split(split), low, registered=True))
+            table.rows.append(PlateFiles(image, text, layout, _split(split), low, registered=True))
 
 # %% ../../nbs/18_plates.public_sets.ipynb #c005a
 def _list(root: Path, pairs: bool) -> Path | None:
@@ -119,7 +119,7 @@ def read_ufpr(pictures: Pictures) -> None:
                 with table.attempt(f"{track}, frame {n}"):
                     lr, hr = pictures.find(folder / f"lr-{n}", folder / f"hr-{n}")
                     corners = labelme(hr), labelme(lr)
-                    table.rows.append(Row(hr, text, layout, split, lr, table.name(folder), *corners, False))
+                    table.rows.append(PlateFiles(hr, text, layout, split, lr, table.name(folder), *corners, False))
             continue
         pictures.named.add(folder)  # after a fault of the whole track
     beside = {p for above in {f.parent for f in named} if above.is_dir() for p in above.iterdir() if p.is_dir()}
@@ -162,7 +162,7 @@ def read_lrlpr(pictures: Pictures) -> None:
                     lr, *hr = pictures.find(*(folder / f"{kind}-{n}" for kind in ("lr", "hr")[: 2 - blind]))
                     lr_corners, *corners = (_annotated(note.get("corners"), p) for p in (lr, *hr))
                     image, quad = (*hr, None)[0], (*corners, None)[0]
-                    table.rows.append(Row(image, text, layout, split, lr, track, quad, lr_corners, False))
+                    table.rows.append(PlateFiles(image, text, layout, split, lr, track, quad, lr_corners, False))
             continue
         pictures.named.add(folder)
 
