@@ -78,6 +78,8 @@ def check(config: Config) -> Config:
         raise ConfigError("model.recognizer.layouts must be plain names with masks of L and D")
     if not config.data.layouts:
         raise ConfigError("data.layouts must be at least one layout")
+    own = (".yaml", ".yml")  # a run that goes on elsewhere finds them
+    config.data.layouts = [str(Path(n).absolute()) if n.endswith(own) else n for n in config.data.layouts]
     return config
 
 # %% ../nbs/02_settings.ipynb #c005

@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lp_asrn.plates.folder import Row, write_table
+from lp_asrn.plates.folder import PlateFiles, write_table
 from lp_asrn.plates.layouts import LAYOUTS, split_of
 from lp_asrn.plates.pictures import Corners, whole, write_image
 from lp_asrn.plates.render import render_plate
@@ -86,7 +86,7 @@ def write_rodosol(
     root: Path,  # folder to write to, made as needed
     rng: np.random.Generator,
     number: int = 10,  # cars, one picture each
-) -> list[Row]:
+) -> list[PlateFiles]:
     "RodoSol-ALPR: `number` cars, and two motorcycles for which no row is expected"
     rows, lines = [], []
     for i, (text, layout, plate) in enumerate(_draw(rng, number + 2)):
@@ -99,7 +99,7 @@ def write_rodosol(
         )
         lines.append(f"{image.relative_to(root).as_posix()};{LONG[split]}\n")
         if kind == "car":
-            rows.append(Row(image, text, layout, split, corners=corners))
+            rows.append(PlateFiles(image, text, layout, split, corners=corners))
     (root / "split.txt").write_text("".join(lines))
     return rows
 
@@ -108,13 +108,13 @@ def write_rodosol_sr(
     root: Path,  # folder to write to, made as needed
     rng: np.random.Generator,
     number: int = 10,  # pairs of HR and LR
-) -> list[Row]:
+) -> list[PlateFiles]:
     "RodoSol-SR: pairs of crops named by a list"
     rows, lines = [], []
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):
         hr, lr = _jpeg(root / "HR" / f"img_{i:06d}.jpg", plate), _jpeg(root / "LR" / f"img_{i:06d}.jpg", _shrink(plate))
         hr.with_suffix(".txt").write_text(f"plate: {text}\n")
-        rows.append(Row(hr, text, layout, CYCLE[i % 5], lr, registered=True))
+        rows.append(PlateFiles(hr, text, layout, CYCLE[i % 5], lr, registered=True))
         lines.append(f"HR/{hr.name};LR/{lr.name};{LONG[CYCLE[i % 5]]}\n")
     (root / "pairs.txt").write_text("".join(lines))
     return rows
@@ -132,7 +132,7 @@ def write_ufpr(
     root: Path,  # folder to write to, made as needed
     rng: np.random.Generator,
     number: int = 5,  # tracks, of five frames each
-) -> list[Row]:
+) -> list[PlateFiles]:
     "UFPR-SR-Plates: tracks of five frames, named by a list"
     rows, lines = [], []
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):
@@ -150,7 +150,7 @@ def write_ufpr(
                 path.with_suffix(".json").write_text(json.dumps(note))
                 frames[kind, n] = path, corners
             (image, corners), (lr, lr_corners) = frames["hr", n], frames["lr", n]
-            rows.append(Row(image, text, layout, split, lr, f"tracks/{folder.name}", corners, lr_corners, False))
+            rows.append(PlateFiles(image, text, layout, split, lr, f"tracks/{folder.name}", corners, lr_corners, False))
         (folder / f"{folder.name}_{text}.txt").write_text(text)
         lines.append(f"{text};tracks/{folder.name};{LONG[split]}\n")
     (root / "tracks.txt").write_text("".join(lines))
@@ -161,7 +161,7 @@ def write_lrlpr(
     root: Path,  # folder to write to, made as needed
     rng: np.random.Generator,
     number: int = 6,  # tracks of five frames, the two test tracks included
-) -> list[Row]:
+) -> list[PlateFiles]:
     "LRLPR-26: scenarios A (PNG, corners) and B (JPEG, none); the last two tracks are test tracks, LR alone"
     rows = []
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):
@@ -179,7 +179,9 @@ def write_lrlpr(
             lr, image = frames["lr"], frames.get("hr")
             quads = (image[2], lr[2]) if scenario == "A" and labelled else (None, None)
             words = (text, layout, split_of(text)) if labelled else ("", layout, "test")
-            rows.append(Row(image and image[0], *words, lr[0], folder.relative_to(root).as_posix(), *quads, False))
+            rows.append(
+                PlateFiles(image and image[0], *words, lr[0], folder.relative_to(root).as_posix(), *quads, False)
+            )
         if labelled:
             note = dict(plate_text=text, plate_layout=PUBLISHED[layout], corners=found if scenario == "A" else {})
             (folder / "annotations.json").write_text(json.dumps(note))
@@ -190,12 +192,12 @@ def write_generic(
     root: Path,  # folder to write to, made as needed
     rng: np.random.Generator,
     number: int = 10,  # plates, each with HR and LR
-) -> list[Row]:
+) -> list[PlateFiles]:
     "labels.csv with every column; HR pictures in PNG, LR pictures in JPEG"
     rows = []
     for i, (text, layout, plate) in enumerate(_draw(rng, number)):
         hr, lr = _png(root / "hr" / f"{i}.png", plate), _jpeg(root / "lr" / f"{i}.jpg", _shrink(plate))
-        rows.append(Row(hr, text, layout, CYCLE[i % 5], lr, f"car {i}"))
+        rows.append(PlateFiles(hr, text, layout, CYCLE[i % 5], lr, f"car {i}"))
 
     def name(p):
         return p.relative_to(root).as_posix()
@@ -217,7 +219,7 @@ def write_generic(
     return rows
 
 
-SPECIMENS: dict[str, Callable[[Path, np.random.Generator], list[Row]]] = {
+SPECIMENS: dict[str, Callable[[Path, np.random.Generator], list[PlateFiles]]] = {
     "labels.csv": write_generic,
     "RodoSol-ALPR": write_rodosol,
     "RodoSol-SR": write_rodosol_sr,

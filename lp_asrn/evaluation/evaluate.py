@@ -23,8 +23,8 @@ from .rows import Outcome, Row, rows_of, table, trust_of, write_metrics, write_r
 from ..losses import psnr, ssim
 from ..models.model_set import ModelSet, autocast
 from ..models.recognizer import Reading, bicubic_resize, read, to_reading_size
-from ..plates.datasets import PlateBatch, PlateDataset, collate, in_order, to_pictures
-from ..plates.pictures import LR_SIZE
+from ..plates.datasets import PlateBatch, PlateDataset, collate, in_order
+from ..plates.pictures import LR_SIZE, to_pictures
 from ..plates.tracks import FileTracks, RenderedTracks, Track
 from ..reading.combine import CombinedReader, alone
 from ..reading.decoding import Decoded, majority, middle_frames

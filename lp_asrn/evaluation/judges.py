@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from ..config import DATA_DIR, CheckpointError, ConfigError, UserError, suggest
 from ..models.model_set import load_module, load_tensors, named_tensors, save_tensors
 from ..models.recognizer import Reading, Recognizer, read, to_reading_size
-from ..plates.datasets import to_pictures
 from ..plates.layouts import ALPHABET, LAYOUTS, decode
+from ..plates.pictures import to_pictures
 
 ReadFn = Callable[[Tensor], list[Reading]]  # (N, 3, H, W) in [0, 1] to N readings
 JUDGE_PATH = DATA_DIR / "judge.safetensors"  # ships with the package

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['LAYOUT_NAMES', 'SPLIT_NAMES', 'Form', 'READERS', 'read_rodosol', 'read_rodosol_sr', 'read_ufpr', 'read_lrlpr',
-           'recognise', 'given_corners']
+           'recognise']
 
 # %% ../../nbs/18_plates.public_sets.ipynb #c003
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..config import DataError
-from .folder import Pictures, Row, Table, check_label, gather, read_labels
+from .folder import Pictures, PlateFiles, Table, check_label, read_folder, read_labels
 from .layouts import SPLITS, split_of
 from .pictures import SUFFIXES, Corners, Fault, check_corners, labelme, read_json, read_text
 
@@ -57,13 +57,14 @@ def _note(image: Path) -> tuple[str, str, Corners | None]:
 def read_rodosol(pictures: Pictures) -> None:
     "RodoSol-ALPR: photographs, each with a .txt; `split.txt` has lines `picture;split`"
     table, root, named = pictures.table, pictures.table.root, set()
+    table.has_split = True
     for where, (name, split) in _lines(root / "split.txt", 2, table):
         named.add(os.path.splitext(os.path.normpath(root / name))[0])
         with table.attempt(f"{where}, {name}"):
             (image,) = pictures.find(name)
             text, layout, corners = _note(image)
             corners = check_corners([point.split(",") for point in corners.split()])
-            table.rows.append(Row(image, text, layout, _split(split), corners=corners))
+            table.rows.append(PlateFiles(image, text, layout, _split(split), corners=corners))
     for path in sorted(root.glob("images/*/*.txt")):
         if path.stem not in pictures.folder(path.parent) and os.path.splitext(path)[0] not in named:
             table.faults["unmatched"].append(f"{table.name(path)}: a label without a picture")
@@ -72,11 +73,12 @@ def read_rodosol(pictures: Pictures) -> None:
 def read_rodosol_sr(pictures: Pictures) -> None:
     "RodoSol-SR: a list with lines `HR;LR;split`; the text is in the .txt beside the HR picture"
     table = pictures.table
+    table.has_split = True
     for where, (hr, lr, split) in _lines(_list(table.root, pairs=True), 3, table):
         with table.attempt(f"{where}, {hr}"):
             image, low = pictures.find(hr, lr)
             text, layout, _ = _note(image)
-            table.rows.append(Row(image, text, layout, _split(split), low, registered=True))
+            table.rows.append(PlateFiles(image, text, layout, _split(split), low, registered=True))
 
 # %% ../../nbs/18_plates.public_sets.ipynb #c005a
 def _list(root: Path, pairs: bool) -> Path | None:
@@ -104,6 +106,7 @@ def _frames(pictures: Pictures, folder: Path) -> list[str]:
 def read_ufpr(pictures: Pictures) -> None:
     "UFPR-SR-Plates: a list with lines `PLATE;folder;split`; a folder holds lr-00N, hr-00N and labelme files"
     table, root, named = pictures.table, pictures.table.root, set()
+    table.has_split = True
     for where, (plate, track, split) in _lines(_list(root, pairs=False), 3, table):
         folder = Path(os.path.normpath(root / track.replace("\\", "/")))
         named.add(folder)
@@ -116,7 +119,7 @@ def read_ufpr(pictures: Pictures) -> None:
                 with table.attempt(f"{track}, frame {n}"):
                     lr, hr = pictures.find(folder / f"lr-{n}", folder / f"hr-{n}")
                     corners = labelme(hr), labelme(lr)
-                    table.rows.append(Row(hr, text, layout, split, lr, table.name(folder), *corners, False))
+                    table.rows.append(PlateFiles(hr, text, layout, split, lr, table.name(folder), *corners, False))
             continue
         pictures.named.add(folder)  # after a fault of the whole track
     beside = {p for above in {f.parent for f in named} if above.is_dir() for p in above.iterdir() if p.is_dir()}
@@ -144,6 +147,7 @@ def _tracks(root: Path) -> list[Path]:
 def read_lrlpr(pictures: Pictures) -> None:
     "LRLPR-26: track folders with annotations.json, or without (test tracks)"
     table = pictures.table
+    table.has_split = True  # the test tracks
     for folder in _tracks(table.root):
         track, blind, path = table.name(folder), not any(folder.glob("hr-*")), folder / "annotations.json"
         with table.attempt(track):
@@ -158,7 +162,7 @@ def read_lrlpr(pictures: Pictures) -> None:
                     lr, *hr = pictures.find(*(folder / f"{kind}-{n}" for kind in ("lr", "hr")[: 2 - blind]))
                     lr_corners, *corners = (_annotated(note.get("corners"), p) for p in (lr, *hr))
                     image, quad = (*hr, None)[0], (*corners, None)[0]
-                    table.rows.append(Row(image, text, layout, split, lr, track, quad, lr_corners, False))
+                    table.rows.append(PlateFiles(image, text, layout, split, lr, track, quad, lr_corners, False))
             continue
         pictures.named.add(folder)
 
@@ -185,14 +189,3 @@ def recognise(
             return form
     known = "; ".join(f"{form} ({mark})" for form, (mark, *_) in READERS.items())
     raise DataError(f"{root} has none of the known forms: {known}")
-
-# %% ../../nbs/18_plates.public_sets.ipynb #c011g
-def given_corners(
-    pictures: Sequence[Path],  # files of crops
-) -> dict[Path, Corners]:  # of those whose corners are known
-    "Corners that somebody marked: in a labels.csv beside the pictures or above, or in labelme files; raises `Fault`"
-    tables = {f for p in pictures for f in (p.parent, p.parent.parent) if (f / "labels.csv").is_file()}
-    rows = (row for f in tables for row in gather(f, "labels.csv", read_labels).rows)
-    found = {p.resolve(): c for row in rows for p, c in row.pictures if c is not None}
-    known = {p: found.get(p.resolve()) or labelme(p, needed=False) for p in pictures}
-    return {p: corners for p, corners in known.items() if corners is not None}

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..config import DataError
 from .body import WIDE_MARGIN
-from .folder import Row, Table, summary
+from .folder import PlateFiles, Table, summary
 from .fonts import TEST_FONTS, VAL_FONTS
 from .layouts import ALPHABET, SPLITS, Layout, get_layouts, split_of
 from .pictures import Corners, plate_size, whole
@@ -172,7 +172,7 @@ def _window(picture: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.nd
     return part, np.float32((corners - low) * (wanted / (high - low)))
 
 
-def _plate(row: Row, pictures: list[np.ndarray | None], scale: int, find: Find | None, name: str) -> Plate:
+def _plate(row: PlateFiles, pictures: list[np.ndarray | None], scale: int, find: Find | None, name: str) -> Plate:
     "The plate of a row, with what the labels do not say found"
 
     def corners_of(picture: np.ndarray, given: Corners | None) -> np.ndarray:

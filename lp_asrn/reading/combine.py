@@ -20,8 +20,7 @@ from ..config import ModelConfig, UserError
 from ..models.model_set import ModelSet, autocast
 from ..models.recognizer import bicubic_resize
 from ..models.rectifier import WHOLE, lr_and_crop
-from ..plates.datasets import to_canvas, to_tensor
-from ..plates.pictures import LR_SIZE, READING_SIZE
+from ..plates.pictures import LR_SIZE, READING_SIZE, to_canvas, to_tensor
 from .decoding import Calibration, Decoded, Grammar, Posterior, calibrated, decode_plates, fuse
 
 # %% ../../nbs/38_reading.combine.ipynb #c004
@@ -91,7 +90,8 @@ class Decoder:
         known = config.recognizer.layouts
         names = list(known if layouts is None else dict.fromkeys(layouts))
         if unknown := [n for n in names if n not in known]:
-            raise UserError(f"these models do not know the layout '{unknown[0]}' (they know {', '.join(known)})")
+            way = f"(they know {', '.join(known)}); train models with it in --data.layouts"
+            raise UserError(f"these models do not know the layout '{unknown[0]}' {way}")
         self.grammar = Grammar({n: known[n] for n in names}, config.recognizer.num_slots)
         self.columns = [list(known).index(n) for n in names]
         fit = {k: c for k, c in (calibrations or {}).items() if set(c.slots) == set(c.layouts) == set(EXPERTS)}

@@ -124,7 +124,7 @@ class SynthOptions:
 class DataOptions:
     "Check a data folder: its form, every picture, counts, every fault. Exit code 1 if there is a fault."
 
-    folder: conf.Positional[str]  # one's own, or RodoSol-ALPR, RodoSol-SR, UFPR-SR-Plates, LRLPR-26, MDLP as published
+    folder: conf.Positional[str]  # one's own, or RodoSol-ALPR, RodoSol-SR, UFPR-SR-Plates, LRLPR-26 as published
     all: bool = False  # name every finding, not the first ten of each kind
     layouts: list[str] = field(default_factory=list)  # YAML files of layouts of one's own
 

@@ -20,11 +20,9 @@ from tqdm import tqdm
 from ..config import DATA_DIR, UserError
 from ..evaluation.figures import evidence_figure
 from ..evaluation.metrics import check_submission, write_submission
-from ..plates.datasets import to_pictures
-from ..plates.folder import format_corners
+from ..plates.folder import format_corners, given_corners
 from ..plates.layouts import LAYOUTS, get_layouts, layout_of
-from ..plates.pictures import Corners, list_images, read_image, write_image
-from ..plates.public_sets import given_corners
+from ..plates.pictures import Corners, list_images, read_image, to_pictures, write_image
 from ..reading.combine import DOUBTFUL
 from ..reading.evidence import weigh
 from ..reading.reader import PlateReading, Reader, lr_consistency

@@ -19,10 +19,9 @@ from matplotlib.figure import Figure
 
 from ..config import DATA_DIR
 from ..evaluation.figures import to_png
-from ..plates.datasets import to_pictures
 from ..plates.degrade import SEVERITIES, Camera, expose
 from ..plates.layouts import LAYOUTS, layout_of
-from ..plates.pictures import resample, whole
+from ..plates.pictures import resample, to_pictures, whole
 from ..plates.render import render_plate
 from ..reading.combine import alone
 from ..reading.reader import Reader
