@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ReadFn', 'JUDGE_PATH', 'SLOTS', 'COLUMNS', 'WINDOW', 'TWINS', 'TAKEN', 'JUDGES', 'Judge', 'judge_read', 'save_judge',
-           'load_judge', 'snap', 'load_rapidocr', 'JudgeEntry', 'readers_of', 'pick_judges']
+           'load_judge', 'JudgeAlone', 'snap', 'load_rapidocr', 'JudgeEntry', 'readers_of', 'pick_judges']
 
 # %% ../../nbs/41_evaluation.judges.ipynb #c003
 import functools
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import DATA_DIR, CheckpointError, ConfigError, UserError, suggest
+from ..config import DATA_DIR, CheckpointError, ConfigError, ModelConfig, UserError, suggest
 from ..models.model_set import load_module, load_tensors, named_tensors, save_tensors
 from ..models.recognizer import Reading, Recognizer, read, to_reading_size
 from ..plates.layouts import ALPHABET, LAYOUTS, decode
@@ -88,6 +88,26 @@ def load_judge(
         raise CheckpointError(f"{path} holds no judge (it is a '{note.get('kind', 'something else')}' file)")
     judge = load_module(Judge(), tensors, "judge", path).to(memory_format=torch.channels_last)
     return judge.eval().requires_grad_(False), note
+
+# %% ../../nbs/41_evaluation.judges.ipynb #j011
+@dataclass(slots=True)
+class JudgeAlone:
+    "The judge as a set of models"
+
+    judge: Judge
+
+    @classmethod
+    def build(cls, config: ModelConfig) -> "JudgeAlone":
+        "An untrained judge, whatever the method's architecture"
+        return cls(Judge().to(memory_format=torch.channels_last))
+
+    def modules(self) -> dict[str, nn.Module]:
+        "All of them, by name"
+        return {"judge": self.judge}
+
+    def to(self, device: torch.device) -> "JudgeAlone":
+        "On a device"
+        return JudgeAlone(self.judge.to(device))
 
 # %% ../../nbs/41_evaluation.judges.ipynb #c009a
 # what a character is taken for, letter for digit and the reverse

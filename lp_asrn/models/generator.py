@@ -178,5 +178,6 @@ GENERATORS: dict[str, Callable[[ModelConfig], nn.Module]] = {"lp_asrn": Generato
 def build_generator(config: ModelConfig) -> nn.Module:
     "An untrained generator of the kind that `model.generator` names; raises `ConfigError` if there is none"
     if config.generator not in GENERATORS:
-        raise ConfigError(f"unknown model.generator '{config.generator}'" + suggest(config.generator, GENERATORS))
+        hint = suggest(config.generator, GENERATORS) + "; import the module of one of your own first"
+        raise ConfigError(f"unknown model.generator '{config.generator}'{hint}")
     return GENERATORS[config.generator](config)

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['SHAPES', 'LAYOUT_SHARE', 'ocr_objective', 'pixel_objective', 'lcofl_objective', 'joint_objective', 'CORNER_SHARE',
            'lr_reader_objective', 'judge_objective', 'grow', 'embed_weight', 'guardrail_scale', 'LossWeights', 'Terms',
-           'Objective', 'frozen', 'slot_accuracy']
+           'Objective', 'frozen']
 
 # %% ../../nbs/52_training.objectives.ipynb #c003
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,17 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import losses
 from ..config import ConfigError, LossConfig, suggest
-from lp_asrn.losses import (
-    LOSS_TERMS,
-    Made,
-    character_loss,
-    corner_loss,
-    embedding_consistency,
-    judge_loss,
-    lcofl_ec,
-    over_registered,
-)
+from ..losses import LOSS_TERMS, Made, over_registered
 from ..models.model_set import ModelSet
 from ..models.recognizer import Recognizer, bicubic_resize
 from ..models.rectifier import warp
@@ -83,7 +75,8 @@ class LossWeights:
 
     def __post_init__(self):
         for name in self.loss.extra.keys() - LOSS_TERMS.keys():
-            raise ConfigError(f"unknown loss term 'loss.extra.{name}'" + suggest(name, LOSS_TERMS))
+            own = "; import the module of one of your own first"
+            raise ConfigError(f"unknown loss term 'loss.extra.{name}'{suggest(name, LOSS_TERMS)}{own}")
 
 
 @dataclass(slots=True)
@@ -140,7 +133,9 @@ def _reading(recognizer: Recognizer, pictures: Tensor, batch: PlateBatch) -> Mad
 
 def _reading_loss(made: Made) -> Tensor:
     "Cross-entropy of characters and layout"
-    return character_loss(made["read"], made["text"]) + LAYOUT_SHARE * F.cross_entropy(made["layout"], made["name"])
+    return losses.character_loss(made["read"], made["text"]) + LAYOUT_SHARE * F.cross_entropy(
+        made["layout"], made["name"]
+    )
 
 # %% ../../nbs/52_training.objectives.ipynb #c900
 def _ocr_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
@@ -157,20 +152,29 @@ def _ocr_loss(made: Made, weights: LossWeights) -> Terms:
     terms = Terms({"ocr": _reading_loss(made)})
     if "embedding" in made:
         found, near = (made["embedding"], made["anchor"], made["text"]), made.get("negatives")
-        terms.weighted["embed"] = embedding_consistency(*found, near, weights.loss.embed_margin)
+        terms.weighted["embed"] = losses.embedding_consistency(*found, near, weights.loss.embed_margin)
     return terms
 
 
 ocr_objective = Objective(_ocr_forward, _ocr_loss)
 
 # %% ../../nbs/52_training.objectives.ipynb #c011
+def _terms(sr: Tensor, batch: PlateBatch, names: Iterable[str]) -> Made:
+    "Terms of SR by their names in `LOSS_TERMS`, and where they count; raises `ConfigError` for one of another shape"
+    made = {name: LOSS_TERMS[name](sr, batch) for name in names}
+    for name, term in made.items():
+        if (shape := tuple(getattr(term, "shape", ()))) != batch.registered.shape:
+            raise ConfigError(f"loss term '{name}' gave shape {shape}; needed is one number a plate, shape (N,)")
+    return made | {"registered": batch.registered}
+
+
 def _pixel_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
-    sr = models.super_resolve(batch.lr, batch.crop)
-    return {"l1": LOSS_TERMS["l1"](sr, batch), "registered": batch.registered}
+    return _terms(models.super_resolve(batch.lr, batch.crop), batch, ("l1", *weights.loss.extra))
 
 
 def _pixel_loss(made: Made, weights: LossWeights) -> Terms:
-    return Terms({"l1": over_registered(made["l1"], made["registered"])})
+    shares = {"l1": 1.0, **weights.loss.extra}
+    return Terms({k: share * over_registered(made[k], made["registered"]) for k, share in shares.items()})
 
 
 pixel_objective = Objective(_pixel_forward, _pixel_loss)
@@ -178,35 +182,25 @@ pixel_objective = Objective(_pixel_forward, _pixel_loss)
 # %% ../../nbs/52_training.objectives.ipynb #c013
 def _read_sr(models: ModelSet, sr: Tensor, batch: PlateBatch, weights: LossWeights) -> Made:
     "What LCOFL-EC needs of SR pictures"
-    made = {"target": batch.target, "registered": batch.registered}
     with frozen(models.recognizer, models.embedder):
-        made["logits"] = models.recognizer(sr)
-        made |= {name: LOSS_TERMS[name](sr, batch) for name in ("ssim", "l1", *weights.loss.extra)}
+        made = {"target": batch.target, "logits": models.recognizer(sr)}
         if weights.embed > 0:
             with torch.no_grad():
                 made["anchor"], near = models.embedder(batch.hr), batch.hard_negatives
                 made |= {} if near is None else {"negatives": models.embedder(near)}
             made["embedding"] = models.embedder(sr)
-    return made
+    return made | _terms(sr, batch, ("ssim", "l1", *weights.loss.extra))
 
 
 def _lcofl_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
     return _read_sr(models, models.super_resolve(batch.lr, batch.crop), batch, weights)
 
 
-def slot_accuracy(
-    logits: Tensor,  # (N, K, 36)
-    target: Tensor,  # (N, K) long, class indices, then PAD
-) -> Tensor:  # (N,) in [0, 1]
-    "Share of right characters of each plate, empty slots left out"
-    filled = target != PAD
-    return ((logits.argmax(-1) == target) & filled).sum(1) / filled.sum(1).clamp(min=1)
-
-
 def _lcofl_loss(made: Made, weights: LossWeights) -> Terms:
-    weighted, terms = lcofl_ec(made, weights.loss, weights.guardrail, weights.embed, weights.classes)
-    shown = {k: v.detach() for k, v in terms.items() if k != "l1"}
-    return Terms(weighted, shown, slot_accuracy(made["logits"].detach(), made["target"]))
+    weighted, terms = losses.lcofl_ec(made, weights.loss, weights.guardrail, weights.embed, weights.classes)
+    filled, target = made["target"] != PAD, made["target"]
+    right = ((made["logits"].argmax(-1) == target) & filled).sum(1) / filled.sum(1).clamp(min=1)
+    return Terms(weighted, {k: v.detach() for k, v in terms.items() if k != "l1"}, right)
 
 
 lcofl_objective = Objective(_lcofl_forward, _lcofl_loss)
@@ -241,7 +235,7 @@ def _lr_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Ma
 
 def _lr_loss(made: Made, weights: LossWeights) -> Terms:
     passes = [*zip(made["corners"].unbind(1), made["doubts"].unbind(1))]
-    return Terms({"ocr": _reading_loss(made), "corners": CORNER_SHARE * corner_loss(passes, made["marked"])})
+    return Terms({"ocr": _reading_loss(made), "corners": CORNER_SHARE * losses.corner_loss(passes, made["marked"])})
 
 
 def _judge_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
@@ -249,7 +243,7 @@ def _judge_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) ->
 
 
 def _judge_loss(made: Made, weights: LossWeights) -> Terms:
-    return Terms({"ocr": judge_loss(made["read"], made["text"])})
+    return Terms({"ocr": losses.judge_loss(made["read"], made["text"])})
 
 
 lr_reader_objective = Objective(_lr_forward, _lr_loss)

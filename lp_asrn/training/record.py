@@ -195,21 +195,20 @@ def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks
 
 # %% ../../nbs/57_training.record.ipynb #c013
 def _stages_reached(run: Run, judge: Judge, batches: list[PlateBatch]) -> dict[str, dict]:
-    "Of each stage of the generator: plates that the judge reads, PSNR, gain on the one before with its interval"
-    out, before = {}, None
+    "Of each stage of the generator: plates that the judge reads, PSNR, gain on its start (stage 1: on bicubic)"
+    out, texts = {}, {}
+    how = dict(device=run.device, precision=run.config.training.precision, inputs=("bicubic", "sr"))
     for s in [s for s in STAGES.values() if s.draws and run.best(s.key).is_file()]:
         models = load_models(run.best(s.key))[0].eval().to(run.device)
-        found = read_set(models, readers_of(judge), batches, run.device, run.config.training.precision, ("sr",))
-        texts, known = found.readings["sr", "judge"], [p for p in found.psnr["sr"] if p == p]  # nan: not registered
-        read = float(np.mean(found.right("sr", "judge")))
-        out[s.key] = {"all": read, "psnr": float(np.mean(known)) if known else None}
-        line = f"{s.key}: SR {100 * read:.1f} % of plates"
-        if before:
-            gain = compare(found.truth, texts, before, found.truth)
-            out[s.key]["gain"] = gain = [gain.difference, gain.low, gain.high]
-            line += ", {:+.1f} points on the stage before (95 %: {:+.1f} to {:+.1f})".format(*(100 * v for v in gain))
-        before = texts
-        run.log(line)
+        found = read_set(models, readers_of(judge), batches, **how)
+        known = [p for p in found.psnr["sr"] if p == p]  # nan: not registered
+        texts[s.key], start = found.readings["sr", "judge"], texts.get(s.after, found.readings["bicubic", "judge"])
+        gain = compare(found.truth, texts[s.key], start, found.truth)
+        right = float(np.mean(found.right("sr", "judge")))
+        out[s.key] = {"all": right, "psnr": float(np.mean(known)) if known else None}
+        out[s.key]["gain"] = points = [gain.difference, gain.low, gain.high]
+        ahead = "{:+.1f} points (95 %: {:+.1f} to {:+.1f})".format(*(100 * v for v in points))
+        run.log(f"{s.key}: SR {100 * right:.1f} % of plates, {ahead} on {s.after if s.after in texts else 'bicubic'}")
     return out
 
 

@@ -25,6 +25,7 @@ from ..models.rectifier import find_plate
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
 from ..plates.folder import summary
 from ..plates.layouts import get_layouts
+from ..plates.pictures import LR_SIZE, READING_SIZE
 from ..settings import leaves, save_config
 from .batches import gather_list, is_main, rank, world_size
 from .checkpoint import Training, position_of, restore
@@ -147,6 +148,13 @@ def check_start(
     if any(s.draws for s in stages):
         prepare_kernel(run.config, run.device, run.log)
         load_judge()
+        want = 1, 3, *(run.config.model.scale * n for n in LR_SIZE)
+        sr = ModelSet.build(run.config.model).super_resolve(
+            torch.zeros(1, 3, *LR_SIZE), torch.zeros(1, 3, *READING_SIZE)
+        )
+        if sr.shape != want:
+            made = f"makes pictures of shape {tuple(sr.shape)}; needed is {want}"
+            raise ConfigError(f"model.generator: '{run.config.model.generator}' {made}")
     if start_path(run, first) and not (resume and has_ended(run, first)):
         start(run, first)
     if run.table:  # the user's folder is read whole; rendered plates need no opening

@@ -69,7 +69,9 @@ def _update(t: Training, finite: Tensor, batch: PlateBatch, terms: Terms) -> Non
         return
     p.skipped, p.skipped_in_row = p.skipped + 1, p.skipped_in_row + 1
     if p.skipped_in_row >= t.config.training.max_skipped:
-        what = f"the loss or its gradient was not finite in {p.skipped_in_row} steps in a row of epoch {p.epoch + 1}"
+        names = [name for name, term in terms.weighted.items() if not torch.isfinite(term)]
+        what = f"{', '.join(names) or 'the gradient'} was not finite in {p.skipped_in_row} steps in a row"
+        what += f" of epoch {p.epoch + 1}"
         raise TrainingError(f"{t.stage.tag}: {what}; try a smaller learning rate, or --training.precision fp32")
 
 # %% ../../nbs/55_training.trainer.ipynb #c009
