@@ -202,7 +202,7 @@ def _run_one(o: AblateOptions, variant: Variant, seed: int, sets: list[PlateSet]
     if variant.name == "full":
         fitted, whole = calibrate(run), load_models(run.folder / "best.safetensors")[0].eval().to(run.device)
         combined = CombinedReader(whole, fitted, device=run.device, precision=run.config.training.precision)
-    judges = pick_judges("all" if find_spec("rapidocr") and not scale else "own", run.device)
+    judges = pick_judges("all" if find_spec("rapidocr") and not scale else "judge", run.device)
     read = _read(run, models, [s for s in sets if s.name == "rendered" or not scale], judges, combined)
     spent = sum(position_of(run.best(key).with_name("last.safetensors")).seconds for key in variant.stages)
     place = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else str(run.device)
