@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from .figures import grid_of, reliability_figure, risk_coverage_figure
+from .figures import grid_of, reliability_figure, risk_coverage_figure, to_png
 from .judges import JUDGES, ReadFn, snap
 from .report import NAMES, Example, finding, pick_examples, verdict, write_report
 from .rows import Outcome, Row, rows_of, table, trust_of, write_metrics, write_readings
+from ..files import write_file
 from ..losses import psnr, ssim
 from ..models.model_set import ModelSet, autocast
 from ..models.recognizer import Reading, bicubic_resize, read, to_reading_size
@@ -232,6 +233,6 @@ def evaluate_sets(
     write_readings(folder / "readings.csv", run.outcomes)
     if readers and sets:
         first, judge = next(in_order(sets[0].dataset, 8)).to(combined.device), next(iter(readers.values()))
-        grid_of(combined.models, judge, first, 8, combined.precision).savefig(folder / "samples.png")
+        write_file(folder / "samples.png", to_png(grid_of(combined.models, judge, first, 8, combined.precision), 0))
     write_report(folder / "report.html", run.rows, run.outcomes, run.examples, note, run.figures)
     return run.outcomes

@@ -7,6 +7,7 @@ __all__ = ['STATES', 'LEAST', 'T95', 'Score', 'wrong_characters', 'score', 'conf
            'mcnemar', 'compare', 'Worth', 'worth_of', 'check_submission', 'write_submission']
 
 # %% ../../nbs/34_evaluation.metrics.ipynb #c003
+import io
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import numpy as np
 from rapidfuzz.distance import Hamming, Levenshtein
 
 from ..config import DataError, UserError
+from ..files import write_file
 from ..plates.layouts import ALPHABET
 
 # %% ../../nbs/34_evaluation.metrics.ipynb #c005
@@ -199,5 +201,6 @@ def write_submission(
         if set(track) & set(",;") or not track.isprintable():
             raise UserError(f"the name of track {ascii(track)} cannot stand in a submission: rename it")
     lines = "".join(f"{track},{text};{confidence:.4f}\n" for track, (text, confidence) in sorted(readings.items()))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
+    with zipfile.ZipFile(packed := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as z:
         z.writestr(zipfile.ZipInfo("predictions.txt", (1980, 1, 1, 0, 0, 0)), lines)
+    write_file(path, packed.getvalue())

@@ -23,6 +23,7 @@ from ..config import DATA_DIR
 from .figures import confusion_figure, mark_errors, pixels, to_png
 from .metrics import STATES, Paired, confusion_matrix, wrong_characters
 from .rows import Outcome, Row
+from ..files import write_file
 from ..plates.layouts import ALPHABET
 
 # inputs, in the order of a page
@@ -230,4 +231,4 @@ def write_report(
     shown = {name: chosen for name, chosen in examples.items() if chosen}
     more = {title: pixels(figure) for title, figure in (figures or {}).items()}
     what = dict(tests=tests, examples=shown, confusions=_confusions(found, outcomes), figures=more, note=note)
-    Path(path).write_bytes(_template().render(**head, **what).encode())
+    write_file(path, _template().render(**head, **what).encode())

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..config import UserError
 from .metrics import Paired, Score, bootstrap_interval, compare, score
+from ..files import write_csv, write_file
 from ..models.recognizer import Reading
 from ..reading.calibration import expected_calibration_error
 from ..reading.decoding import Calibration, threshold
@@ -197,16 +198,14 @@ def write_readings(
     "A line a plate and degradation, with its truth, every reading and its confidence"
     keys = list(dict.fromkeys(k for o in outcomes.values() for k in o.readings))
     ends = [f"{a}_{b}{end}" for a, b in keys for end in ("", "_confidence")]
-    with open(path, "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, ["dataset", "split", "severity", "frames", "id", "layout", "truth", *ends])
-        writer.writeheader()
-        for (dataset, severity), o in outcomes.items():
-            whole = dict(dataset=dataset, split=o.split, severity=severity, frames=o.frames)
-            for i, (plate, layout, truth) in enumerate(zip(o.id, o.layout, o.truth)):
-                line = whole | dict(id=plate, layout=layout, truth=truth)
-                line |= {f"{a}_{b}": texts[i] for (a, b), texts in o.readings.items()}
-                line |= {f"{a}_{b}_confidence": f"{c[i]:.4f}" for (a, b), c in o.confidence.items()}
-                writer.writerow(line)
+    lines = []
+    for (dataset, severity), o in outcomes.items():
+        whole = dict(dataset=dataset, split=o.split, severity=severity, frames=o.frames)
+        for i, (plate, layout, truth) in enumerate(zip(o.id, o.layout, o.truth)):
+            line = whole | dict(id=plate, layout=layout, truth=truth)
+            line |= {f"{a}_{b}": texts[i] for (a, b), texts in o.readings.items()}
+            lines.append(line | {f"{a}_{b}_confidence": f"{c[i]:.4f}" for (a, b), c in o.confidence.items()})
+    write_csv(path, ["dataset", "split", "severity", "frames", "id", "layout", "truth", *ends], lines)
 
 
 def write_metrics(
@@ -216,7 +215,7 @@ def write_metrics(
 ) -> None:
     "The rows and a note; the same input gives the same bytes"
     text = json.dumps({**note, "rows": [r.to_dict() for r in rows]}, indent=1, sort_keys=True, allow_nan=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    write_file(path, (text + "\n").encode())
 
 # %% ../../nbs/43_evaluation.rows.ipynb #d006
 def aligned(

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import DataError
+from ..files import quote, read_bytes, write_csv
 from .layouts import LAYOUTS, OWN, SPLITS, check_text, layout_of, split_of
 from .pictures import KINDS, SUFFIXES, Corners, Fault, check_corners, labelme, open_image
 
@@ -57,8 +58,7 @@ class Table:
         path: Path,  # of a file or folder below the root
     ) -> str:
         "A path as it is shown: from the root on"
-        shown = Path(os.path.relpath(path, self.root)).as_posix()
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+        return quote(Path(os.path.relpath(path, self.root)).as_posix())
 
     @contextmanager
     def attempt(
@@ -197,22 +197,35 @@ def _row(record: dict, pictures: Pictures) -> PlateFiles:
     return PlateFiles(image, text, layout, split, lr, track, *corners)
 
 # %% ../../nbs/17_plates.folder.ipynb #c009a
+def _records(content: bytes) -> csv.DictReader:
+    "The lines of a table as spreadsheets write it: UTF-8 or Latin-1, commas, semicolons or tabs, names in any case"
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252", "replace")
+    head = text.partition("\n")[0]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), strict=True)
+    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
+    return reader
+
+
 def read_labels(pictures: Pictures) -> None:
     "The generic form: labels.csv"
     table, path = pictures.table, pictures.table.root / "labels.csv"
     try:
-        with open(path, newline="", encoding="utf-8-sig") as f:
-            reader = csv.DictReader(f, strict=True)
-            columns = reader.fieldnames or []
-            for column in ("image_path", "plate_text"):
-                if column not in columns:
-                    raise DataError(f"{path} has no column '{column}' (it has: {', '.join(columns) or 'nothing'})")
-            table.has_split = "split" in columns
-            for record in reader:
-                with table.attempt(f"labels.csv, line {reader.line_num}, {record['image_path']}"):
-                    table.rows.append(_row(record, pictures))
-    except (UnicodeDecodeError, csv.Error) as e:
-        raise DataError(f"{path}: not a UTF-8 CSV file ({e})") from None
+        reader = _records(read_bytes(path))
+        columns = reader.fieldnames or []
+        for column in ("image_path", "plate_text"):
+            if column not in columns:
+                raise DataError(f"{path} has no column '{column}' (it has: {', '.join(columns) or 'nothing'})")
+        table.has_split = "split" in columns
+        for record in reader:
+            with table.attempt(f"labels.csv, line {reader.line_num}, {quote(record['image_path'])}"):
+                table.rows.append(
+                    _row({k: (v or "").strip() for k, v in record.items() if isinstance(k, str)}, pictures)
+                )
+    except csv.Error as e:
+        raise DataError(f"{path}: not a CSV file ({e})") from None
 
 
 def write_table(
@@ -220,10 +233,7 @@ def write_table(
     rows: list[dict],  # keys: columns of labels.csv
 ) -> None:
     "Write `labels.csv` in the generic form"
-    with open(Path(root) / "labels.csv", "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(Path(root, "labels.csv"), list(rows[0]), rows)
 
 # %% ../../nbs/17_plates.folder.ipynb #c011g
 def given_corners(

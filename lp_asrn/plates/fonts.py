@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from PIL import Image, ImageDraw, ImageFont
 
 from ..config import DATA_DIR, ConfigError, DataError, suggest
+from ..files import MIB, read_bytes
 from .layouts import ALPHABET, FONT_FILES
 
 _HERE, _TYPE = DATA_DIR / "fonts", Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -62,7 +63,7 @@ def _strokes(path: Path) -> tuple[float, float, dict[str, tuple[float, list[np.n
     "A drawn font: width of the pen, softness, and of each character the width and lines; raises `DataError`"
     now, glyphs = "stroke and soften", {}
     try:
-        data = OmegaConf.to_container(OmegaConf.load(path))
+        data = OmegaConf.to_container(OmegaConf.create(read_bytes(path, MIB).decode("utf-8-sig")))
         stroke, soften = float(data["stroke"]), float(data["soften"])
         for now in ALPHABET:
             width, text = data["glyphs"][now]

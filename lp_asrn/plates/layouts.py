@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..config import DATA_DIR, DataError, suggest
+from ..files import MIB, read_bytes
 from ..settings import is_plain_name
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # class index = position
@@ -188,11 +189,11 @@ def read_layouts(
 ) -> dict[str, Layout]:  # by name
     "Read layouts from a file; raises `DataError` naming the file, the layout and what is wrong"
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"no such layout file: {path}")
     try:
-        table = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as e:  # no text, or no YAML: PyYAML's errors have no base class that omegaconf re-exports
+        table = OmegaConf.to_container(OmegaConf.create(read_bytes(path, MIB).decode("utf-8-sig")))
+    except Exception as e:  # no file, no text, or no YAML: PyYAML's errors have no base class that omegaconf re-exports
         raise DataError(f"{path}: not valid YAML ({' '.join(str(e).split())})") from None
     if not isinstance(table, dict) or not table:
         hint = "expected: a name, and below it mask, aspect, fonts, characters, styles"

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import CheckpointError, UserError, to_dict
+from ..files import write_file
 from ..models.deform import DeformConv
 from ..models.model_set import ModelSet, architecture_of
 from ..models.recognizer import RecognizerOutput, to_reading_size
@@ -41,8 +42,9 @@ def _open(path: Path):  # onnxruntime.InferenceSession
         import onnxruntime
     except ImportError:
         raise UserError("a graph needs onnxruntime: pip install onnxruntime (the extra [export])") from None
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"no such graph: {path} ('lp_asrn export' writes it)")
+    check_file(path, WEIGHTS)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
     options.add_session_config_entry(
@@ -243,7 +245,6 @@ def export_onnx(
         if [r.text for r in found[0]] != [r.text for r in found[1]]:
             raise UserError("reader.onnx reads other texts than PyTorch: nothing is written")
         rows[-1]["readings"] = len(batch.lr)
-        Path(folder).mkdir(parents=True, exist_ok=True)
         for row in rows:
-            shutil.copy(Path(scratch) / row["file"], Path(folder) / row["file"])
+            write_file(Path(folder, row["file"]), Path(scratch, row["file"]).read_bytes())
     return rows

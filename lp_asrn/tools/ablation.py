@@ -27,6 +27,7 @@ from ..evaluation.evaluate import PlateSet, read_set
 from ..evaluation.judges import pick_judges
 from ..evaluation.metrics import Worth, worth_of
 from ..evaluation.rows import aligned
+from ..files import read_bytes, write_json
 from ..models.model_set import ModelSet, load_models, pick_device
 from ..plates.check import read_data
 from ..plates.datasets import PlateDataset
@@ -35,7 +36,7 @@ from ..plates.sources import FilePlates, RenderedPlates
 from ..reading.combine import CombinedReader
 from ..settings import ABLATION, VARIANTS, Variant, load_config
 from .cli import AblateOptions
-from ..training.checkpoint import position_of, write_json
+from ..training.checkpoint import position_of
 from ..training.record import calibrate
 from ..training.run import Run, train_stage
 from ..training.stages import STAGES
@@ -59,7 +60,7 @@ def read_results(
     found: Results = {}
     for path in sorted(Path(folder).glob("*.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_bytes(path))
             found[content["variant"], int(content["seed"])] = content
             "".join(content["read"].values())  # texts, all of them
         except (ValueError, KeyError, TypeError, AttributeError) as e:

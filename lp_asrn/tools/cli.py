@@ -22,6 +22,7 @@ from tyro import cli, conf
 
 from .. import __version__
 from ..config import Config, ConfigError, DataConfig, ModelConfig, TrainingConfig, UserError, bounded, suggest
+from ..files import quote
 from ..settings import check_bounds, load_config
 
 DEFAULT_DIR = "checkpoints/lp_asrn"  # where train writes unless told otherwise
@@ -238,13 +239,13 @@ def main(
     try:
         return _do(list(sys.argv[1:] if args is None else args))
     except UserError as e:
-        code, said = 2, f"lp_asrn: error: {e}"
+        code, said = 2, f"lp_asrn: error: {quote(e)}"
     except KeyboardInterrupt:
         code, said = 130, "interrupted"
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     except OSError as e:  # no permission, no space, a file where a folder should be
-        code, said = 2, f"lp_asrn: error: {e.filename or 'cannot read or write'}: {e.strerror or e}"
+        code, said = 2, f"lp_asrn: error: {quote(e.filename or 'cannot read or write')}: {e.strerror or e}"
     print(said, file=sys.stderr)
     sys.exit(code)

@@ -23,6 +23,7 @@ from ..config import Config, ConfigError, UserError, suggest
 from ..evaluation.evaluate import UNSEEN, PlateSet, TrackSet, evaluate_sets
 from ..evaluation.judges import pick_judges
 from ..evaluation.rows import show_table
+from ..files import check_targets
 from ..models.model_set import PRETRAINED, load_models, pick_device, weights_path
 from ..models.recognizer import read
 from ..models.rectifier import find_plate
@@ -36,7 +37,7 @@ from ..plates.tracks import FileTracks, RenderedTracks, write_synthetic
 from ..reading.calibration import calibrations_of
 from ..reading.combine import CombinedReader
 from ..reading.onnx import export_onnx
-from ..settings import check, check_targets
+from ..settings import check
 from .cli import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, SynthOptions, TrainOptions
 from ..training import batches
 from ..training.record import conclude, recorded, runs_in, tensorboard_server

@@ -18,15 +18,15 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import DATA_DIR, UserError
-from ..evaluation.figures import evidence_figure
+from ..evaluation.figures import evidence_figure, to_png
 from ..evaluation.metrics import check_submission, write_submission
+from ..files import check_targets, write_file
 from ..plates.folder import format_corners, given_corners
 from ..plates.layouts import LAYOUTS, get_layouts, layout_of
 from ..plates.pictures import Corners, list_images, read_image, to_pictures, write_image
 from ..reading.combine import DOUBTFUL
 from ..reading.evidence import weigh
 from ..reading.reader import PlateReading, Reader, lr_consistency
-from ..settings import check_targets
 from .cli import EnhanceOptions, ReadOptions
 
 CHUNK = 64  # plates read at once
@@ -90,9 +90,8 @@ def _line_of(name: str, r: PlateReading) -> str:
         f"the plate was not found surely (by {r.doubt:.1f} pixels of 96)": r.doubt > DOUBTFUL,
         f"{r.frames} frames": r.frames > 1,
     }
-    name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
     said = "; ".join(note for note, holds in notes.items() if holds)
-    return f"{name}\t{r.marked if r.accepted is not False else '-'}\t{r.confidence:.3f}  {said}"
+    return f"{quote(name)}\t{r.marked if r.accepted is not False else '-'}\t{r.confidence:.3f}  {said}"
 
 # %% ../../nbs/64_tools.read_command.ipynb #c008
 def _write_csv(found: dict[str, PlateReading], file: TextIO) -> None:
@@ -125,8 +124,7 @@ def _write_evidence(
     (lr,), (sr,) = to_pictures(encoded.lr), to_pictures(encoded.sr)
     weighed = weigh(lr, known)
     figure = evidence_figure(lr, weighed, sr, lr_consistency(lr, sr), [texts[h.text] for h in weighed])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target)
+    write_file(target, to_png(figure, 0))
     return f"{name}\tevidence: " + ", ".join(f"{h.text} {h.likelihood:.2f}" for h in weighed)
 
 # %% ../../nbs/64_tools.read_command.ipynb #c011

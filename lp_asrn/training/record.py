@@ -29,6 +29,7 @@ from ..config import CheckpointError, Config, UserError
 from ..evaluation.evaluate import UNSEEN, PlateSet, evaluate_sets, read_set
 from ..evaluation.judges import Judge, load_judge, readers_of
 from ..evaluation.metrics import compare
+from ..files import read_bytes, write_json
 from ..models.model_set import load_models, save_models
 from ..plates.datasets import PlateBatch, Source, in_order, make_dataset, open_split
 from ..plates.degrade import get_severity
@@ -38,7 +39,7 @@ from ..reading.calibration import calibration_note, calibrations_of, fit_calibra
 from ..reading.combine import CombinedReader
 from ..reading.decoding import Calibration, Posterior, middle_frames
 from .batches import first_line, world_size
-from .checkpoint import Position, position_of, write_json
+from .checkpoint import Position, position_of
 from .run import Run
 from .stages import STAGES
 from .trainer import Interrupted
@@ -78,7 +79,7 @@ def tensorboard_server(
 def _starts(folder: Path) -> list[dict]:
     "All starts of the run in a folder, the first one first; none if its record is missing or unreadable"
     with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
-        starts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        starts = json.loads(read_bytes(folder / "run.json"))
         return [{"pid": s["pid"], "started": s["started"], "outcome": s["outcome"], **s} for s in starts]
     return []
 
