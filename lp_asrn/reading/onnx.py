@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import CheckpointError, UserError, to_dict
-from ..files import write_file
+from ..files import check_file, write_file
 from ..models.deform import DeformConv
-from ..models.model_set import ModelSet, architecture_of
+from ..models.model_set import WEIGHTS, ModelSet, architecture_of
 from ..models.recognizer import RecognizerOutput, to_reading_size
 from ..models.rectifier import WHOLE, Rectifier, warp
 from ..plates.datasets import PlateBatch, PlateDataset, in_order

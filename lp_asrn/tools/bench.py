@@ -17,12 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import DATA_DIR, Config, ModelConfig, UserError
 from ..evaluation.rows import aligned
+from ..files import list_images
 from ..models.deform import BACKENDS, DeformConv, deform_conv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..models.generator import EDSR, bicubic
 from ..models.model_set import ModelSet, autocast, load_models, multiplies_bf16, pick_device
 from ..plates.datasets import collate, make_dataset, open_split
-from ..plates.pictures import list_images, read_image
+from ..plates.pictures import read_image
 from ..reading.reader import Reader
 from ..settings import load_config
 from .cli import BenchOptions

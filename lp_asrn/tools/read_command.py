@@ -20,10 +20,10 @@ from tqdm import tqdm
 from ..config import DATA_DIR, UserError
 from ..evaluation.figures import evidence_figure, to_png
 from ..evaluation.metrics import check_submission, write_submission
-from ..files import check_targets, write_file
+from ..files import check_targets, list_images, quote, write_file
 from ..plates.folder import format_corners, given_corners
 from ..plates.layouts import LAYOUTS, get_layouts, layout_of
-from ..plates.pictures import Corners, list_images, read_image, to_pictures, write_image
+from ..plates.pictures import Corners, read_image, to_pictures, write_image
 from ..reading.combine import DOUBTFUL
 from ..reading.evidence import weigh
 from ..reading.reader import PlateReading, Reader, lr_consistency
