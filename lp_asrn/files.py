@@ -78,9 +78,10 @@ def list_images(
 def check_targets(
     targets: Sequence[Path],  # files that will be written, or folders that will be made
     inputs: Sequence[Path] = (),  # files that will be read
-    ways: str = "",  # what can be done about targets that are there; "" = they may be replaced
+    overwrite: bool = False,  # what is there may be replaced
+    ways: str = "give --overwrite to replace them, or another folder",  # what can be done about targets that are there
 ) -> None:
-    "Refuse to write over what is read, twice under one name, into no folder and, given `ways`, over what is there"
+    "Refuse to write over what is read, twice under one name, into no folder and, unless told so, over what is there"
     read = {p.resolve() for p in inputs}
     for t in targets:
         if t.exists() and t.resolve() in read:
@@ -94,7 +95,7 @@ def check_targets(
         raise UserError(
             f"pictures in {quote(inputs[0].parent)} differ only in their suffix: their PNGs would have one name"
         )
-    if ways and (there := [quote(t.name) for t in targets if os.path.lexists(t)]):
+    if not overwrite and (there := [quote(t.name) for t in targets if os.path.lexists(t)]):
         more = f" and {len(there) - 5} more" if len(there) > 5 else ""
         raise UserError(f"{quote(targets[0].parent)} holds {', '.join(there[:5])}{more} already: {ways}")
 

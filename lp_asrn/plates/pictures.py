@@ -112,7 +112,9 @@ def open_image(
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(read_bytes(path))) as opened:
             if opened.width * opened.height > (most := ROOM // TAKES.get(opened.mode, 24)):
-                raise ValueError(f"{opened.width} x {opened.height} pixels; at most {most / 1e6:.0f} million are opened")
+                raise ValueError(
+                    f"{opened.width} x {opened.height} pixels; at most {most / 1e6:.0f} million are opened"
+                )
             picture = ImageOps.exif_transpose(opened)
         if picture.mode.startswith(("I", "F")):  # 16 bits, or real numbers; Pillow would clip them at 255
             picture = Image.fromarray(_eight_bits(np.asarray(picture), picture.mode[0]))

@@ -35,7 +35,7 @@ from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates, RenderedPlates
 from ..reading.combine import CombinedReader
 from ..settings import ABLATION, VARIANTS, Variant, load_config
-from .cli import AblateOptions
+from .options import AblateOptions
 from ..training.checkpoint import position_of
 from ..training.record import calibrate
 from ..training.run import Run, train_stage

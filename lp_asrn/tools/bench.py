@@ -26,7 +26,7 @@ from ..plates.datasets import collate, make_dataset, open_split
 from ..plates.pictures import read_image
 from ..reading.reader import Reader
 from ..settings import load_config
-from .cli import BenchOptions
+from .options import BenchOptions
 from ..training.objectives import LossWeights, lcofl_objective
 from ..training.run import prepare_kernel
 

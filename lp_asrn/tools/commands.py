@@ -38,7 +38,7 @@ from ..reading.calibration import calibrations_of
 from ..reading.combine import CombinedReader
 from ..reading.onnx import export_onnx
 from ..settings import check
-from .cli import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, SynthOptions, TrainOptions
+from .options import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, SynthOptions, TrainOptions
 from ..training import batches
 from ..training.record import conclude, recorded, runs_in, tensorboard_server
 from ..training.run import Run, check_start, train_stage
@@ -69,7 +69,7 @@ def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
             if o.resume and o.overwrite:
                 raise UserError("--resume and --overwrite exclude each other")
             ways = "give --resume to go on, --overwrite to start afresh, or another --save-dir"
-            check_targets([folder / tag for tag in tags], ways="" if o.resume or o.overwrite else ways)
+            check_targets([folder / tag for tag in tags], overwrite=o.resume or o.overwrite, ways=ways)
         run = Run(settings, folder, device, tensorboard=not o.no_tensorboard)
         check_start(run, stages, o.resume)
         if main:
@@ -168,7 +168,8 @@ def evaluate(
     "lp_asrn evaluate"
     path = weights_path(o.checkpoint)
     folder = Path(o.save_dir) if o.save_dir else Path("" if o.checkpoint in PRETRAINED else path.parent, "evaluation")
-    check_targets([folder / name for name in ("metrics.json", "readings.csv", "report.html", "samples.png")])
+    files = ("metrics.json", "readings.csv", "report.html", "samples.png")
+    check_targets([folder / name for name in files], overwrite=o.overwrite)
     device, (models, kept) = pick_device(o.device), load_models(o.checkpoint)
     combined = CombinedReader(models.eval().to(device), calibrations_of(kept, o.checkpoint), device=device)
     readers = pick_judges(o.judge, device) | {"recognizer": functools.partial(read, models.recognizer)}
@@ -187,7 +188,7 @@ def export(
     "lp_asrn export"
     folder = Path(o.output)
     graphs = [folder / f"{name}.onnx" for name in ("generator", "reader", "recognizer", "rectifier")]
-    check_targets(graphs, ways="" if o.overwrite else "give --overwrite to replace them, or another folder")
+    check_targets(graphs, overwrite=o.overwrite)
     models, note = load_models(o.checkpoint)
     print("exporting and comparing with PyTorch (a minute)", flush=True)
     for row in export_onnx(models.eval(), calibrations_of(note, o.checkpoint), folder):

@@ -27,7 +27,7 @@ from ..plates.pictures import Corners, read_image, to_pictures, write_image
 from ..reading.combine import DOUBTFUL
 from ..reading.evidence import weigh
 from ..reading.reader import PlateReading, Reader, lr_consistency
-from .cli import EnhanceOptions, ReadOptions
+from .options import EnhanceOptions, ReadOptions
 
 CHUNK = 64  # plates read at once
 Frames = list[tuple[Path, np.ndarray]]  # files of a track, and their pictures
@@ -159,7 +159,7 @@ def read(
     tracks = _find_frames(place) if o.track else {p.name: [p] for p in list_images(place)}
     targets = {n: Path(o.evidence) / f"{n if o.track else Path(n).stem}.png" for n in tracks} if o.evidence else {}
     pictures = sum(tracks.values(), [])
-    check_targets(list(targets.values()), pictures)
+    check_targets([*targets.values(), *map(Path, filter(None, [o.submission]))], pictures, o.overwrite)
     reader, names, found, bad = _reader(o), list(tracks), {}, []
     for_people, most = not (o.json or o.csv), max(o.alternatives, 2 if o.evidence else 0)
     for i in range(0, len(names), CHUNK):
@@ -192,7 +192,7 @@ def enhance(
     pictures, out = list_images(o.input), Path(o.output)
     single = Path(o.input).is_file() and out.suffix.lower() == ".png"
     targets = [out] if single else [out / f"{p.stem}.png" for p in pictures]
-    check_targets(targets, pictures)
+    check_targets(targets, pictures, o.overwrite)
     reader, marked, bad = Reader(o.checkpoint, o.device, rectify=not o.no_rectify), given_corners(pictures), []
     for path, target in tqdm(list(zip(pictures, targets)), "enhance", disable=None):
         try:
