@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import itertools
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -40,9 +39,10 @@ from ..reading.onnx import export_onnx
 from ..settings import check
 from .options import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, SynthOptions, TrainOptions
 from ..training import batches
-from ..training.record import conclude, recorded, runs_in, tensorboard_server
+from ..training.record import clear, conclude, recorded, runs_in, targets_of
 from ..training.run import Run, check_start, train_stage
 from ..training.stages import dependents, parse_stages
+from ..training.tensorboard import tensorboard_server
 from ..training.trainer import Interrupted
 
 # %% ../../nbs/65_tools.commands.ipynb #c003a
@@ -69,16 +69,15 @@ def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
             if o.resume and o.overwrite:
                 raise UserError("--resume and --overwrite exclude each other")
             ways = "give --resume to go on, --overwrite to start afresh, or another --save-dir"
-            check_targets([folder / tag for tag in tags], overwrite=o.resume or o.overwrite, ways=ways)
+            check_targets(targets_of(folder, tags), overwrite=o.resume or o.overwrite, ways=ways)
         run = Run(settings, folder, device, tensorboard=not o.no_tensorboard)
         check_start(run, stages, o.resume)
         if main:
             stack.enter_context(recorded(folder, settings, device))
         batches.gather_list([])  # nothing is deleted before all are ready
         begin()
-        for tag in tags if o.overwrite and main else ():
-            shutil.rmtree(folder / tag, ignore_errors=True)
-            shutil.rmtree(folder / "tensorboard" / tag, ignore_errors=True)
+        if o.overwrite and main:
+            clear(folder, tags)
         if run.logdir:
             print(f"TensorBoard: {stack.enter_context(tensorboard_server(run.logdir, o.tb_port))}", flush=True)
         batches.gather_list([])
