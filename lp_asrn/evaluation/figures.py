@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch.nn import functional as F
 
-from .metrics import bootstrap_interval
+from .metrics import share_interval
 from ..models.model_set import ModelSet, autocast
 from ..models.recognizer import Reading, bicubic_resize
 from ..plates.datasets import PlateBatch
@@ -151,7 +151,7 @@ def reliability_figure(
     axes.plot([0, 1], [0, 1], color="0.6", lw=1)
     for index in bins_of_equal_mass(c):
         x = c[index].mean()
-        axes.plot([x, x], bootstrap_interval(r[index], ids[index]), color="C0", lw=1.5)
+        axes.plot([x, x], share_interval(r[index], ids[index]), color="C0", lw=1.5)
         axes.plot(x, r[index].mean(), "o", color="C0", ms=4)
     title = f"{len(c)} readings, calibration error {expected_calibration_error(c, r):.3f}"
     axes.set(xlabel="confidence", ylabel="share right", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), title=title)
@@ -171,7 +171,7 @@ def risk_coverage_figure(
         ids = order if clusters is None else np.asarray(clusters, dtype=object)[order]
         axes.plot(count / len(wrong), wrong.cumsum() / count, color=f"C{k}", label=name)
         ends = np.unique(np.linspace(len(wrong) / 20, len(wrong), 20).round().astype(int).clip(1))
-        band = np.array([bootstrap_interval(wrong[:n], ids[:n], draws=500) for n in ends])
+        band = np.array([share_interval(wrong[:n], ids[:n]) for n in ends])
         axes.fill_between(ends / len(wrong), band[:, 0], band[:, 1], color=f"C{k}", alpha=0.2, lw=0)
     axes.set(xlabel="share accepted", ylabel="wrong among accepted", xlim=(0, 1), ylim=(0, None))
     axes.legend(frameon=False)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import UserError
-from .metrics import Paired, Score, bootstrap_interval, compare, score
+from .metrics import Paired, Score, compare, score, share_interval
 from ..files import write_csv, write_file
 from ..models.recognizer import Reading
 from ..reading.calibration import expected_calibration_error
@@ -144,7 +144,7 @@ def _row(o: Outcome, head: tuple, key: tuple[str, str], against: Sequence[str] |
     "A reading of an input, and how it compares"
     confidence, right = np.array(o.confidence[key]), o.right(*key)
     gap = float(confidence[right].mean() - confidence[~right].mean()) if 0 < right.sum() < len(right) else None
-    found, interval = score(o.truth, o.readings[key]), bootstrap_interval(right, o.truth)
+    found, interval = score(o.truth, o.readings[key]), share_interval(right, o.truth)
     known = ([v for v in x.get(key[0], ()) if v == v and key[1] != "reader"] for x in (o.psnr, o.ssim))
     quality = (float(np.mean(values)) if values else None for values in known)
     rivals = against, o.readings.get(DIRECT) if key[0] in ("sr", "both") else None
