@@ -64,15 +64,21 @@ def read_bytes(
 # %% ../nbs/02_files.ipynb #c009a
 def list_images(
     path: str | Path,  # a picture file, or a folder of pictures
-) -> list[Path]:  # sorted
+    deep: bool = False,  # and of all folders in it
+) -> list[Path]:  # sorted; hidden files and folders, and those that archives of a Mac leave, are passed over
     "A picture file itself, or the pictures of a folder; raises `DataError` if there is none"
     path = Path(path)
-    if not path.exists():
+    if not os.path.lexists(path):
         raise DataError(f"no such file or folder: {quote(path)}")
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    found = []
+    for root, folders, names in os.walk(path):
+        folders[:] = [f for f in folders if deep and not f.startswith((".", "__MACOSX"))]
+        found += [Path(root, f) for f in names if Path(f).suffix.lower() in SUFFIXES and not f.startswith(".")]
     if not found:
         raise DataError(f"no pictures in {quote(path)} (looked for {', '.join(sorted(SUFFIXES))})")
-    return found
+    return sorted(found)
 
 # %% ../nbs/02_files.ipynb #c011
 def check_targets(

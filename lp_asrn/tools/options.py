@@ -63,8 +63,8 @@ class EvaluateOptions:
 class EnhanceOptions:
     "Super-resolve crops of any size, the plate found or marked (labelme, labels.csv): upright, drawn at 32x96."
 
-    input: conf.Positional[str]  # a picture, or a folder of pictures
-    output: conf.Positional[str]  # folder for PNGs of the same names; for one picture also a name ending in .png
+    input: conf.Positional[list[str]]  # pictures, or folders of pictures and of folders
+    output: conf.Positional[str]  # folder for PNGs of the same names; for one picture also a file, such as sr.png
     overwrite: bool = False  # replace pictures that are there (never those that are read)
     checkpoint: File = "small"  # models: small, best.safetensors of a run, or reader.onnx of an export
     no_rectify: bool = False  # take the whole crop for the plate, and do not look for it
@@ -75,7 +75,9 @@ class EnhanceOptions:
 class ReadOptions:
     "Read crops of any size, the plate found or marked (labelme, labels.csv): text, confidence, alternatives, evidence."
 
-    input: conf.Positional[File] = None  # a picture or a folder of pictures; with --track of frames, or of such folders
+    input: conf.Positional[list[str]] = field(
+        default_factory=list
+    )  # pictures or folders; with --track of frames, or of such folders
     example: bool = False  # read the rendered crops that come with the package; each is named by its true text
     checkpoint: File = "small"  # models: small, best.safetensors of a run, or reader.onnx of an export
     no_rectify: bool = False  # take the whole crop for the plate, and do not look for it

@@ -10,6 +10,7 @@ import contextlib
 import csv
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -23,7 +24,7 @@ from ..evaluation.metrics import check_submission, write_submission
 from ..files import check_targets, list_images, quote, write_file
 from ..plates.folder import format_corners, given_corners
 from ..plates.layouts import LAYOUTS, get_layouts, layout_of
-from ..plates.pictures import Corners, read_image, to_pictures, write_image
+from ..plates.pictures import WRITTEN, Corners, read_image, to_pictures, write_image
 from ..reading.combine import DOUBTFUL
 from ..reading.evidence import weigh
 from ..reading.reader import PlateReading, Reader, lr_consistency
@@ -33,6 +34,14 @@ CHUNK = 64  # plates read at once
 Frames = list[tuple[Path, np.ndarray]]  # files of a track, and their pictures
 
 # %% ../../nbs/64_tools.read_command.ipynb #c005
+def _find_pictures(inputs: Sequence[str]) -> dict[str, Path]:
+    "Pictures by the names that are shown: below the folder that was named; whole paths, if two would have one name"
+    found = [(p, Path(i)) for i in inputs for p in list_images(i, deep=True)]
+    names = [str(p.relative_to(root)) if p != root else p.name for p, root in found]
+    names = names if len(set(names)) == len(names) else [str(p) for p, _ in found]
+    return dict(zip(names, (p for p, _ in found)))
+
+
 def _find_frames(folder: str) -> dict[str, list[Path]]:
     "The tracks of a folder; where there are `lr-*` pictures, as in UFPR-SR-Plates and LRLPR-26, only those are frames"
     root, found = Path(folder).resolve(), {}  # "." has no name
@@ -67,7 +76,7 @@ def _report(bad: list[str], total: int, done: str = "") -> None:
     if done:
         print(done)
     for line in bad:
-        print(f"skipped: {line}", file=sys.stderr)
+        print(f"skipped: {quote(line)}", file=sys.stderr)
 
 # %% ../../nbs/64_tools.read_command.ipynb #c007
 COLUMNS = (  # of the CSV
@@ -149,15 +158,18 @@ def read(
     o: ReadOptions,  # what was asked for
 ) -> None:
     "lp_asrn read"
-    if o.example == (o.input is not None):
-        raise UserError("give a picture or a folder of pictures, or --example" + (", not both" if o.example else ""))
+    if o.example == bool(o.input):
+        raise UserError("give pictures or folders of pictures, or --example" + (", not both" if o.example else ""))
+    if o.track and len(o.input) > 1:
+        raise UserError("--track wants one folder: of frames, or of such folders")
     if o.json and o.csv:
         raise UserError("--json and --csv exclude each other")
     if o.submission:
         check_submission(o.submission)
-    place = str(DATA_DIR / "examples") if o.example else o.input
-    tracks = _find_frames(place) if o.track else {p.name: [p] for p in list_images(place)}
-    targets = {n: Path(o.evidence) / f"{n if o.track else Path(n).stem}.png" for n in tracks} if o.evidence else {}
+    places = [str(DATA_DIR / "examples")] if o.example else o.input
+    tracks = _find_frames(places[0]) if o.track else {n: [p] for n, p in _find_pictures(places).items()}
+    targets = {n: Path(o.evidence, n if o.track else Path(n).with_suffix("")) for n in tracks} if o.evidence else {}
+    targets = {n: t.with_name(f"{t.name}.png") for n, t in targets.items()}
     pictures = sum(tracks.values(), [])
     check_targets([*targets.values(), *map(Path, filter(None, [o.submission]))], pictures, o.overwrite)
     reader, names, found, bad = _reader(o), list(tracks), {}, []
@@ -183,15 +195,17 @@ def read(
         print(f"note: the checkpoint has {what}", file=sys.stderr)
     if o.submission:
         write_submission(o.submission, {n: (r.text, r.confidence) for n, r in found.items()})
+    sys.exit(bool(bad))
 
 # %% ../../nbs/64_tools.read_command.ipynb #c012b
 def enhance(
     o: EnhanceOptions,  # what was asked for
 ) -> None:
     "lp_asrn enhance"
-    pictures, out = list_images(o.input), Path(o.output)
-    single = Path(o.input).is_file() and out.suffix.lower() == ".png"
-    targets = [out] if single else [out / f"{p.stem}.png" for p in pictures]
+    named, out = _find_pictures(o.input), Path(o.output)
+    pictures = list(named.values())
+    single = len(o.input) == 1 and not Path(o.input[0]).is_dir() and out.suffix.lower() in WRITTEN
+    targets = [out] if single else [out / Path(name).with_suffix(".png") for name in named]
     check_targets(targets, pictures, o.overwrite)
     reader, marked, bad = Reader(o.checkpoint, o.device, rectify=not o.no_rectify), given_corners(pictures), []
     for path, target in tqdm(list(zip(pictures, targets)), "enhance", disable=None):
@@ -199,4 +213,7 @@ def enhance(
             write_image(target, reader.enhance(read_image(path), marked.get(path)))
         except UserError as e:
             bad.append(str(e))
+        except OSError as e:  # such as a full disk
+            bad.append(f"{target}: {e.strerror}")
     _report(bad, len(pictures), f"{len(pictures) - len(bad)} written to {out}")
+    sys.exit(bool(bad))
