@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import LossConfig
+from .plates.corners import READING_SIZE
 from .plates.datasets import PlateBatch
 from .plates.layouts import ALPHABET, IS_LETTER, PAD
-from .plates.pictures import READING_SIZE
 
 MAX_PSNR = 100.0  # dB given to identical pictures, whose PSNR is infinite
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # width of the window and standard deviation of its Gaussian, pixels

@@ -21,9 +21,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lp_asrn.plates.corners import Corners, whole
 from lp_asrn.plates.folder import PlateFiles, write_table
 from lp_asrn.plates.layouts import LAYOUTS, split_of
-from lp_asrn.plates.pictures import Corners, whole, write_image
+from lp_asrn.plates.pictures import write_image
 from lp_asrn.plates.render import render_plate
 
 PUBLISHED = {"brazilian": "Brazilian", "mercosur-br": "Mercosur"}  # our names of layouts -> those of the published sets

@@ -16,12 +16,14 @@ from specimens import SPECIMENS, paste
 
 import lp_asrn.plates.layouts
 from lp_asrn.config import DATA_DIR, DataError
+from lp_asrn.files import KINDS
 from lp_asrn.plates.check import read_data, scan
+from lp_asrn.plates.corners import resample, whole
 from lp_asrn.plates.datasets import PlateDataset
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.folder import summary, write_table
 from lp_asrn.plates.layouts import LAYOUTS
-from lp_asrn.plates.pictures import KINDS, read_image, resample, whole, write_image
+from lp_asrn.plates.pictures import read_image, write_image
 from lp_asrn.plates.sources import FilePlates, Plate
 
 

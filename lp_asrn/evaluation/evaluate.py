@@ -24,8 +24,9 @@ from ..files import write_file
 from ..losses import psnr, ssim
 from ..models.model_set import ModelSet, autocast
 from ..models.recognizer import Reading, bicubic_resize, read, to_reading_size
+from ..plates.corners import LR_SIZE
 from ..plates.datasets import PlateBatch, PlateDataset, collate, in_order
-from ..plates.pictures import LR_SIZE, to_pictures
+from ..plates.pictures import to_pictures
 from ..plates.tracks import FileTracks, RenderedTracks, Track
 from ..reading.combine import CombinedReader, alone
 from ..reading.decoding import Decoded, majority, middle_frames

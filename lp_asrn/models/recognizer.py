@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import EmbedderConfig, RecognizerConfig
+from ..plates.corners import READING_SIZE
 from ..plates.layouts import ALPHABET, IS_LETTER, decode
-from ..plates.pictures import READING_SIZE
 
 _COLUMNS = 12  # horizontal positions that an embedding keeps apart
 

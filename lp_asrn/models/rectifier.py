@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..plates.pictures import LR_SIZE, READING_SIZE, to_canvas, to_tensor
+from ..plates.corners import LR_SIZE, READING_SIZE
+from ..plates.pictures import to_canvas, to_tensor
 
 # %% ../../nbs/28_models.rectifier.ipynb #d005
 WHOLE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))  # corners of a crop that is all plate

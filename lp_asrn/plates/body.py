@@ -16,9 +16,9 @@ import numpy as np
 
 from ..config import DataError
 from .car import cast_shadow, draw_car, mount, small_print
+from .corners import whole
 from .fonts import FREE_FONTS, HELD_OUT, WEIGHTS, GlyphStyle, glyph, styled
 from .layouts import Item, Layout, Style
-from .pictures import whole
 
 OVER = 2  # plates are drawn at OVER times the wanted size
 MARGIN = 0.45  # car around the plate, in plate heights: enough for a rectified crop

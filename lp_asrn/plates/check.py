@@ -14,9 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ..config import DataError
+from ..files import Fault
+from .corners import plate_size, whole
 from .folder import PlateFiles, Table, read_folder, summary
 from .layouts import SPLITS
-from .pictures import Fault, plate_size, whole
 from .public_sets import READERS, recognise
 
 # %% ../../nbs/19_plates.check.ipynb #f013

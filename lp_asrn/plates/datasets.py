@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..config import Config
 from .check import Table, read_data
+from .corners import LR_SIZE, READING_SIZE, resample, whole
 from .degrade import Severity, capture, expose, get_severity
 from .layouts import decode, encode, get_layouts
-from .pictures import LR_SIZE, READING_SIZE, resample, to_canvas, to_tensor, whole
+from .pictures import to_canvas, to_tensor
 from .render import cut_view, draw_view, nudge, photometric
 from .sources import FilePlates, Find, Plate, RenderedPlates, Source
 

@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from ..config import DATA_DIR, ConfigError, suggest
-from .pictures import Corners
+from .corners import Corners
 from .render import View
 
 # %% ../../nbs/16_plates.degrade.ipynb #c005

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPLIT_NAMES', 'PlateFiles', 'Table', 'summary', 'Pictures', 'read_folder', 'check_label', 'split_named',
-           'parse_corners', 'format_corners', 'read_labels', 'write_table', 'given_corners']
+           'read_labels', 'write_table', 'given_corners']
 
 # %% ../../nbs/17_plates.folder.ipynb #c003
 import csv
@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from ..config import DataError
-from ..files import SUFFIXES, quote, read_bytes, write_csv
+from ..files import KINDS, SUFFIXES, Fault, quote, read_bytes, write_csv
+from .corners import Corners, parse_corners
 from .layouts import LAYOUTS, OWN, SPLITS, check_text, layout_of, split_of
-from .pictures import KINDS, Corners, Fault, check_corners, labelme, open_image
+from .pictures import labelme, open_image
 
 # %% ../../nbs/17_plates.folder.ipynb #c005
 @dataclass(frozen=True, slots=True)
@@ -177,20 +178,6 @@ def split_named(
     if name.lower() not in SPLIT_NAMES:
         raise Fault("mislabelled", f"split '{quote(name)}' is none of {', '.join(SPLIT_NAMES)}")
     return SPLIT_NAMES[name.lower()]
-
-
-def parse_corners(
-    text: str,  # "x,y x,y x,y x,y" in pixels, clockwise from the top left; "" = not known
-) -> Corners | None:
-    "Corners as a table's column `corners` has them; raises `Fault`"
-    return check_corners([point.split(",") for point in text.split()]) if text.strip() else None
-
-
-def format_corners(
-    corners: Corners,  # four (x, y) in pixels
-) -> str:
-    "Inverse of `parse_corners`, to a hundredth of a pixel"
-    return " ".join(f"{x:.2f},{y:.2f}" for x, y in corners)
 
 
 def _row(record: dict, pictures: Pictures) -> PlateFiles:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import DataError
-from ..files import SUFFIXES
+from ..files import SUFFIXES, Fault
+from .corners import Corners, check_corners
 from lp_asrn.plates.folder import (
     SPLIT_NAMES,
     Pictures,
@@ -25,7 +26,7 @@ from lp_asrn.plates.folder import (
     split_named,
 )
 from .layouts import split_of
-from .pictures import Corners, Fault, check_corners, labelme, read_json, read_text
+from .pictures import labelme, read_json, read_text
 
 LAYOUT_NAMES = {"brazilian": "brazilian", "mercosur": "mercosur-br", "mercosul": "mercosur-br"}
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from .body import MARGIN, Scene, draw_body
+from .corners import Corners, plate_size, resample
 from .layouts import Layout
-from .pictures import Corners, plate_size, resample
 
 NEAR = 0.15  # surroundings that a rectified HR picture needs, in plate heights
 

@@ -20,10 +20,10 @@ import numpy as np
 
 from ..config import DataError
 from .body import WIDE_MARGIN
+from .corners import Corners, plate_size, whole
 from .folder import PlateFiles, Table, summary
 from .fonts import TEST_FONTS, VAL_FONTS
 from .layouts import ALPHABET, SPLITS, Layout, get_layouts, split_of
-from .pictures import Corners, plate_size, whole
 from .render import NEAR, draw_scene, render_plate
 
 # %% ../../nbs/20_plates.sources.ipynb #c010

@@ -14,11 +14,12 @@ import numpy as np
 
 from ..config import UserError
 from .body import MARGIN, WIDE_MARGIN, draw_body
+from .corners import format_corners, resample, whole
 from .datasets import Pair, PlateDataset
 from .degrade import Camera, Severity, capture, expose
-from .folder import format_corners, write_table
+from .folder import write_table
 from .layouts import SPLITS, Layout, get_layouts
-from .pictures import resample, whole, write_image
+from .pictures import write_image
 from .render import NEAR, View, draw_view, illuminate, nudge, photograph, show
 from .sources import FilePlates, RenderedPlates
 

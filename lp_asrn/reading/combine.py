@@ -20,7 +20,8 @@ from ..config import ModelConfig, UserError
 from ..models.model_set import ModelSet, autocast
 from ..models.recognizer import bicubic_resize
 from ..models.rectifier import WHOLE, lr_and_crop
-from ..plates.pictures import LR_SIZE, READING_SIZE, to_canvas, to_tensor
+from ..plates.corners import LR_SIZE, READING_SIZE
+from ..plates.pictures import to_canvas, to_tensor
 from .decoding import Calibration, Decoded, Grammar, Posterior, calibrated, decode_plates, fuse
 
 # %% ../../nbs/38_reading.combine.ipynb #c004

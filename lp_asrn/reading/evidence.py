@@ -14,9 +14,9 @@ import numpy as np
 
 from ..config import DataError
 from ..plates.body import cells, draw_item
+from ..plates.corners import whole
 from ..plates.fonts import glyph
 from ..plates.layouts import Layout, Style, check_text, get_layout
-from ..plates.pictures import whole
 from ..plates.render import draw_view
 
 # %% ../../nbs/37_reading.evidence.ipynb #c011

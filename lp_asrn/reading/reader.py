@@ -17,8 +17,9 @@ import torch
 
 from ..config import UserError
 from ..models.model_set import load_models, pick_device
+from ..plates.corners import ASPECT, TOLERANCE, Corners, whole
 from ..plates.layouts import LAYOUTS
-from ..plates.pictures import ASPECT, TOLERANCE, Corners, to_pictures, whole
+from ..plates.pictures import to_pictures
 from .calibration import calibrations_of
 from .combine import SHARP, CombinedReader, Encoded, alone, detail, pool
 from .decoding import Decoded, Posterior, calibrated, decode_plates, threshold

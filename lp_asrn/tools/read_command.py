@@ -22,9 +22,10 @@ from ..config import DATA_DIR, UserError
 from ..evaluation.figures import evidence_figure, to_png
 from ..evaluation.metrics import check_submission, write_submission
 from ..files import check_targets, list_images, quote, write_file
-from ..plates.folder import format_corners, given_corners
+from ..plates.corners import Corners, format_corners
+from ..plates.folder import given_corners
 from ..plates.layouts import LAYOUTS, get_layouts, layout_of
-from ..plates.pictures import WRITTEN, Corners, read_image, to_pictures, write_image
+from ..plates.pictures import WRITTEN, read_image, to_pictures, write_image
 from ..reading.combine import DOUBTFUL
 from ..reading.evidence import weigh
 from ..reading.reader import PlateReading, Reader, lr_consistency

@@ -19,9 +19,10 @@ from matplotlib.figure import Figure
 
 from ..config import DATA_DIR
 from ..evaluation.figures import to_png
+from ..plates.corners import resample, whole
 from ..plates.degrade import SEVERITIES, Camera, expose
 from ..plates.layouts import LAYOUTS, layout_of
-from ..plates.pictures import resample, to_pictures, whole
+from ..plates.pictures import to_pictures
 from ..plates.render import render_plate
 from ..reading.combine import alone
 from ..reading.reader import Reader

@@ -22,10 +22,10 @@ from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..models.model_set import ModelSet, load_models, load_note, load_rectifier, save_models, weights_path
 from ..models.rectifier import find_plate
+from ..plates.corners import LR_SIZE, READING_SIZE
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
 from ..plates.folder import summary
 from ..plates.layouts import get_layouts
-from ..plates.pictures import LR_SIZE, READING_SIZE
 from ..settings import leaves, save_config
 from .batches import gather_list, is_main, rank, world_size
 from .checkpoint import Training, position_of, restore
