@@ -10,6 +10,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from ..config import UserError
 from ..models.model_set import load_models, pick_device
 from ..plates.corners import ASPECT, TOLERANCE, Corners, whole
 from ..plates.layouts import LAYOUTS
-from ..plates.pictures import to_pictures
+from ..plates.pictures import as_picture, to_pictures
 from .calibration import calibrations_of
 from .combine import SHARP, CombinedReader, Encoded, alone, detail, pool
 from .decoding import Decoded, Posterior, calibrated, decode_plates, threshold
@@ -139,14 +140,11 @@ class Enhancer:
 
     def encode(
         self,
-        crops: Sequence[np.ndarray],  # N, each (H, W, 3) uint8
+        crops: Sequence,  # N, each a picture as of `as_picture`
         corners: Sequence[Corners] | None = None,  # of the plate in each; None = they are found
     ) -> Encoded:
         "What the networks make of crops; raises `UserError` for what is no picture"
-        for f in crops:
-            if not (isinstance(f, np.ndarray) and f.ndim == 3 and f.shape[2] == 3 and f.dtype == np.uint8 and f.size):
-                what = f"{getattr(f, 'dtype', type(f).__name__)}{getattr(f, 'shape', '')}"
-                raise UserError(f"a crop must be a uint8 array (H, W, 3), not {what}")
+        crops = [as_picture(c) for c in crops]
         given = [whole(c) for c in crops] if corners is None and not self.rectify else corners
         return self.combined.encode_crops(crops, given)
 
@@ -184,7 +182,7 @@ class Reader(Enhancer):
 
     def enhance(
         self,
-        crop: np.ndarray,  # (H, W, 3) uint8
+        crop: Any,  # a picture as of `as_picture`: an array, a path, Pillow's
         corners: Corners | None = None,  # of the plate in it; None = they are found
     ) -> np.ndarray:  # (16 scale, W, 3) uint8, as wide as the layout that is read in it
         "The plate, upright and super-resolved, or as it is, if sharper"
@@ -197,7 +195,7 @@ class Reader(Enhancer):
 
     def read(
         self,
-        crops: Sequence[np.ndarray],  # each a plate of its own
+        crops: Sequence,  # pictures as of `as_picture`, each a plate of its own
         alternatives: int = 3,  # next-best texts of each
         corners: Sequence[Corners] | None = None,  # of the plate in each; None = they are found
     ) -> list[PlateReading]:  # one for each
@@ -206,11 +204,12 @@ class Reader(Enhancer):
 
     def read_tracks(
         self,
-        tracks: Sequence[Sequence[np.ndarray]],  # the frames of each, one or more
+        tracks: Sequence[Sequence],  # the frames of each, one or more: pictures as of `as_picture`
         alternatives: int = 3,  # next-best texts of each
         corners: Sequence[Sequence[Corners]] | None = None,  # of the plate in each frame; None = they are found
     ) -> list[PlateReading]:  # one for each
         "Read tracks, each by the product of its frames' posteriors"
         if not all(map(len, tracks)):
             raise UserError("a track has no frames")
-        return _read_frames(self, tracks, alternatives, corners) if len(tracks) else []
+        opened = [[as_picture(f) for f in frames] for frames in tracks]
+        return _read_frames(self, opened, alternatives, corners) if len(tracks) else []
