@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..config import UserError
+from ..config import UserError, suggest
 from ..models.model_set import load_models, pick_device
 from ..plates.corners import ASPECT, TOLERANCE, Corners, whole
 from ..plates.layouts import LAYOUTS
@@ -112,6 +112,8 @@ class PlateReading:
 # %% ../../nbs/40_reading.reader.ipynb #c005
 def _open_reader(checkpoint: str | Path, device: str, precision: str, layouts: Sequence[str] | None) -> CombinedReader:
     "The reader of a checkpoint or of a graph, as of `Reader`"
+    if precision not in ("auto", "bf16", "fp32"):
+        raise UserError(f"precision '{precision}' does not exist" + suggest(precision, ("auto", "bf16", "fp32")))
     if Path(checkpoint).suffix == ".onnx":
         if device not in ("auto", "cpu"):
             raise UserError(f"a graph runs on the CPU: device '{device}' is for checkpoints")
