@@ -181,6 +181,7 @@ def test_each_notebook_tells_its_part(notebook):
         r"tests/\w|[Tt]est\w* .*\]\(\d\d\w*_[\w.]+\.ipynb\)", "".join("".join(c["source"]) for c in words)
     ), "a test, or where it is"
 
+
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3", "stage4"])
 def test_a_stage_says_at_the_top_what_it_adds(stage):
     "The number and its interval are those of the demo's file"
