@@ -97,7 +97,7 @@ def test_bench_compares_what_is_here():
         and "DCNv4 reference" in outcome.out
         and ("DCNv4 cpp" in outcome.out) == there
     )
-    assert "peak memory" in outcome.out and not outcome.err
+    assert not outcome.err
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,10 @@ def position_of(
 ) -> Position:
     "Where a stage stands, without loading it; raises `CheckpointError` for a file that is no state of this edition"
     with _readable(path):
-        note = load_note(path)
+        try:
+            note = load_note(path)
+        except CheckpointError as e:
+            raise CheckpointError(f"{e}: train its stage afresh (--stage, --overwrite)") from None
         if note.get("kind") != "training" or note.get("edition") != EDITION:
             what = "was saved by another edition of this package" if "position" in note else "holds no training state"
             raise CheckpointError(f"{path} {what}: it cannot be resumed; start afresh with --overwrite")

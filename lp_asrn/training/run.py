@@ -129,7 +129,7 @@ def prepare_kernel(
         value = torch.empty(t.batch_size, m.attention_channels, height, width, device=device)
         prepare_backend(t.deform_backend, value, Geometry(m.deform_groups), log)
 
-
+# %% ../../nbs/56_training.run.ipynb #c011s
 def check_start(
     run: Run,
     stages: list[Stage],  # to run, in order, at least one
