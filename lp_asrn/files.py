@@ -44,7 +44,7 @@ class Fault(DataError):
         self.kind = kind
 
 # %% ../nbs/02_files.ipynb #c008
-KINDS = {
+_SPECIAL = {
     "S_ISFIFO": "a pipe",
     "S_ISSOCK": "a socket",
     "S_ISCHR": "a device",
@@ -60,7 +60,9 @@ def check_file(
     "Raises `DataError` for what is no regular file or is too large, `OSError` for what is not there"
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
-        what = next((words for test, words in KINDS.items() if getattr(stat, test)(found.st_mode)), "no regular file")
+        what = next(
+            (words for test, words in _SPECIAL.items() if getattr(stat, test)(found.st_mode)), "no regular file"
+        )
         raise DataError(f"{quote(path)} is {what}, not a file")
     if found.st_size > most:
         raise DataError(f"{quote(path)} has {found.st_size / MIB:.0f} MiB: at most {most / MIB:.0f} are read")

@@ -46,7 +46,7 @@ def _eight_bits(values: np.ndarray, kind: str) -> np.ndarray:
     if not np.isfinite(values).all():
         raise ValueError("it has values that are no numbers")
     top = 65535 if kind == "I" or values.max() > 255 else 255 if values.max() > 1 else 1
-    return np.floor(255 * values.clip(0, top) / top + 0.5).astype(np.uint8)
+    return np.floor(values.clip(0, top) * (255 / top) + 0.5).astype(np.uint8)
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
