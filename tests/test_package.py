@@ -263,4 +263,5 @@ def test_how_large_the_house_is():
         room: sum(n for p, n in lines.items() if p.parent.name == room) for room in {p.parent.name for p in MODULES}
     }
     print(sum(lines.values()), "lines:", rooms, "notebooks:", len(NOTEBOOKS))
-    assert sum(rooms.values()) == sum(lines.values()) and len(MODULES) < len(NOTEBOOKS)
+    numbers = [re.match(r"\d\d(?=_)", p.stem) for p in NOTEBOOKS]
+    assert all(numbers) and len({m[0] for m in numbers}) == len(numbers), "numbered without letters, each once"

@@ -34,8 +34,9 @@ from ..plates.datasets import PlateDataset
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates, RenderedPlates
 from ..reading.combine import CombinedReader
-from ..settings import ABLATION, VARIANTS, Variant, load_config
+from ..settings import load_config
 from .options import AblateOptions
+from .variants import ABLATION, VARIANTS, Variant
 from ..training.checkpoint import position_of
 from ..training.record import calibrate
 from ..training.run import Run, train_stage
