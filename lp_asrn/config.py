@@ -5,25 +5,22 @@
 # %% auto #0
 __all__ = ['DATA_DIR', 'MASKS', 'SHARE', 'WIDTHS', 'UserError', 'ConfigError', 'DataError', 'TrainingError', 'CheckpointError',
            'suggest', 'bounded', 'DataConfig', 'RecognizerConfig', 'EmbedderConfig', 'ModelConfig', 'LossConfig',
-           'StageConfig', 'HardMiningConfig', 'MiningStageConfig', 'ProgressiveConfig', 'TrainingConfig', 'Config',
-           'merge', 'to_dict', 'from_dict']
+           'StageConfig', 'HardMiningConfig', 'MiningStageConfig', 'ProgressiveConfig', 'TrainingConfig', 'Config']
 
 # %% ../nbs/01_config.ipynb #c003
 import difflib
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 DATA_DIR = Path(str(files("lp_asrn") / "data"))  # presets, layouts and weights that ship with the package
 MASKS = {n: look["mask"] for n, look in yaml.safe_load((DATA_DIR / "layouts.yaml").read_bytes()).items()}
 SHARE = dict(least=0, most=1)  # bounds of a share
-WIDTHS = dict(count=3, multiple_of=8, least=8, most=2048)  # bounds of the widths of a trunk
+WIDTHS = dict(count=3, multiple_of=8, least=8, most=512)  # bounds of the widths of a trunk
 
 # %% ../nbs/01_config.ipynb #c005
 class UserError(ValueError):
@@ -88,7 +85,7 @@ class RecognizerConfig:
 
     num_slots: int = bounded(7, least=1, most=32)  # character slots read in parallel: the longest plate text
     channels: list[int] = bounded([32, 64, 128], **WIDTHS)  # widths of the three stages of its trunk
-    hidden: int = bounded(256, least=1, most=8192)  # width of the classifier's hidden layer
+    hidden: int = bounded(256, least=1, most=2048)  # width of the classifier's hidden layer
     layouts: dict[str, str] = field(default_factory=lambda: dict(MASKS))  # that it tells apart, and their masks
 
 
@@ -96,7 +93,7 @@ class RecognizerConfig:
 class EmbedderConfig:
     "The Siamese embedder of the embedding-consistency loss"
 
-    dim: int = bounded(128, least=1, most=8192)  # length of the embedding
+    dim: int = bounded(128, least=1, most=2048)  # length of the embedding
     channels: list[int] = bounded([16, 32, 64], **WIDTHS)  # widths of the three stages of its trunk
 
 # %% ../nbs/01_config.ipynb #c009f
@@ -108,9 +105,9 @@ class ModelConfig:
     scale: int = bounded(2, one_of=(2, 4))  # upscaling factor, 2 or 4
     num_channels: int = bounded(64, least=4, most=2048, multiple_of=4)  # feature channels at LR size
     growth_channels: int = bounded(32, least=1, most=2048)  # channels that each dense layer adds
-    num_rrdb_blocks: int = bounded(16, least=1, most=256)  # residual-in-residual dense blocks
-    dense_blocks_per_rrdb: int = bounded(3, least=1, most=16)  # dense blocks inside one RRDB
-    dense_layers: int = bounded(5, least=2, most=16)  # convolutions of a dense block, the fusing one included
+    num_rrdb_blocks: int = bounded(16, least=1, most=64)  # residual-in-residual dense blocks
+    dense_blocks_per_rrdb: int = bounded(3, least=1, most=8)  # dense blocks inside one RRDB
+    dense_layers: int = bounded(5, least=2, most=8)  # convolutions of a dense block, the fusing one included
     use_enhanced_attention: bool = True  # enhanced attention (EA) after each RRDB
     shared_attention: bool = False  # one EA module for all blocks (P2) instead of one each
     attention_channels: int = bounded(32, least=1, most=2048)  # channels of EA's deformable branches
@@ -217,33 +214,3 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     progressive_training: ProgressiveConfig = field(default_factory=ProgressiveConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-
-# %% ../nbs/01_config.ipynb #c012b
-def merge(
-    base: Any,  # settings so far, as an OmegaConf mapping
-    layer: Any,  # OmegaConf mapping of settings that win over those of `base`
-    source: str,  # where the layer comes from, for the message
-) -> Any:
-    "One layer of settings over another; errors name the key and the `source` in one line"
-    try:
-        return OmegaConf.merge(base, layer)
-    except OmegaConfBaseException as e:
-        key, text = getattr(e, "full_key", None), str(e).strip().splitlines()[0].rstrip(".")
-        raise ConfigError(f"{source}: {key}: {text}" if key and key not in text else f"{source}: {text}") from None
-
-
-def to_dict(
-    config: Any,  # a settings dataclass, such as `ModelConfig`
-) -> dict:  # nested plain values
-    "Settings as plain dictionaries, as they go into checkpoints"
-    return asdict(config)
-
-
-def from_dict(
-    cls: type,  # a settings dataclass, such as `ModelConfig`
-    values: dict,  # nested plain values, as of `to_dict`
-) -> Any:  # an instance of `cls`
-    "Strict inverse of `to_dict`; an interpolation (`${...}`, which could read the environment) raises `ConfigError`"
-    if "${" in str(values):
-        raise ConfigError(f"{cls.__name__}: '${{' may not occur in it")
-    return OmegaConf.to_object(merge(OmegaConf.structured(cls), OmegaConf.create(values), cls.__name__))

@@ -22,7 +22,8 @@ from .report import NAMES, Example, finding, pick_examples, verdict, write_repor
 from .rows import Outcome, Row, rows_of, table, trust_of, write_metrics, write_readings
 from ..files import write_file
 from ..losses import psnr, ssim
-from ..models.model_set import ModelSet, autocast
+from ..models.device import autocast
+from ..models.model_set import ModelSet
 from ..models.recognizer import Reading, bicubic_resize, read, to_reading_size
 from ..plates.corners import LR_SIZE
 from ..plates.datasets import PlateBatch, PlateDataset, collate, in_order

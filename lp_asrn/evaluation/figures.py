@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 from .metrics import share_interval
-from ..models.model_set import ModelSet, autocast
+from ..models.device import autocast
+from ..models.model_set import ModelSet
 from ..models.recognizer import Reading, bicubic_resize
 from ..plates.datasets import PlateBatch
 from ..plates.layouts import ALPHABET

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ..files import Fault
+from ..files import REACH, Fault
 
 # %% ../../nbs/09_plates.corners.ipynb #c013
 Corners = tuple[tuple[float, float], ...]  # four (x, y) in pixels: top-left, top-right, bottom-right, bottom-left
@@ -24,8 +24,10 @@ def check_corners(
     "Four points as numbers; raises `Fault` unless they go once around a plate, clockwise from the top left"
     try:
         quad = np.array(points, float).reshape(4, 2)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Fault("mislabelled", "there are not four corners x, y") from None
+    if not (abs(quad) <= REACH).all():
+        raise Fault("mislabelled", f"a corner is not finite, or farther than {REACH:g} pixels")
     side = np.roll(quad, -1, axis=0) - quad
     after = np.roll(side, -1, axis=0)
     turns = side[:, 0] * after[:, 1] - side[:, 1] * after[:, 0]  # positive: clockwise, as y points down

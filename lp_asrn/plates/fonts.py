@@ -14,11 +14,10 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
-from omegaconf import OmegaConf
 from PIL import Image, ImageDraw, ImageFont
 
 from ..config import DATA_DIR, ConfigError, DataError, suggest
-from ..files import MIB, read_bytes
+from ..files import read_yaml
 from .layouts import ALPHABET, FONT_FILES
 
 _HERE, _TYPE = DATA_DIR / "fonts", Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -63,11 +62,13 @@ def _strokes(path: Path) -> tuple[float, float, dict[str, tuple[float, list[np.n
     "A drawn font: width of the pen, softness, and of each character the width and lines; raises `DataError`"
     now, glyphs = "stroke and soften", {}
     try:
-        data = OmegaConf.to_container(OmegaConf.create(read_bytes(path, MIB).decode("utf-8-sig")))
+        data = read_yaml(path)
         stroke, soften = float(data["stroke"]), float(data["soften"])
         for now in ALPHABET:
             width, text = data["glyphs"][now]
             glyphs[now] = float(width), [_chain(line) for line in text.split("|")]
+            if not max(width, stroke, soften, *(np.abs(line).max() for line in glyphs[now][1])) < 1000:
+                raise ValueError("a number beyond 1000, where characters are 100 high")
     except Exception as e:  # whatever a YAML file may get wrong, PyYAML's own errors included
         needs = "it needs stroke, soften, and glyphs as \"A\": [width, 'x,y x,y~r ... | x,y ...']"
         raise DataError(f"{path}: not a font of strokes, at {now} ({' '.join(str(e).split())}); {needs}") from None

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..config import DATA_DIR, DataError, suggest
-from ..files import MIB, read_bytes
+from ..files import read_yaml
 from ..settings import is_plain_name
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # class index = position
@@ -188,17 +188,7 @@ def read_layouts(
     path: str | Path,  # YAML: name -> the fields of `Layout`
 ) -> dict[str, Layout]:  # by name
     "Read layouts from a file; raises `DataError` naming the file, the layout and what is wrong"
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"no such layout file: {path}")
-    try:
-        table = OmegaConf.to_container(OmegaConf.create(read_bytes(path, MIB).decode("utf-8-sig")))
-    except Exception as e:  # no file, no text, or no YAML: PyYAML's errors have no base class that omegaconf re-exports
-        raise DataError(f"{path}: not valid YAML ({' '.join(str(e).split())})") from None
-    if not isinstance(table, dict) or not table:
-        hint = "expected: a name, and below it mask, aspect, fonts, characters, styles"
-        raise DataError(f"{path}: no layouts in it ({hint})")
-    return {str(name): _read_layout(str(name), row, path) for name, row in table.items()}
+    return {str(name): _read_layout(str(name), row, Path(path)) for name, row in read_yaml(path).items()}
 
 
 LAYOUTS = read_layouts(DATA_DIR / "layouts.yaml")  # name -> Layout; those of the user are added by `get_layouts`

@@ -22,7 +22,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..config import DataError, UserError
-from ..files import MIB, Fault, read_bytes, write_file
+from ..files import MIB, Fault, check_values, read_bytes, write_file
 from .corners import CANVAS, Corners, check_corners
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")  # suffixes of pictures that can be written
@@ -166,9 +166,9 @@ def read_json(
     "A JSON file that holds an object; raises `Fault`"
     text = read_text(path)
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as e:
-        raise Fault("mislabelled", f"{path.name} is not a JSON file ({e})") from None
+        check_values(found := json.loads(text))
+    except (ValueError, RecursionError) as e:  # `DataError` is one
+        raise Fault("mislabelled", f"{path.name} is not a JSON file that can be read ({e})") from None
     if not isinstance(found, dict):
         raise Fault("mislabelled", f"{path.name} holds no object")
     return found
@@ -195,7 +195,7 @@ def labelme(
             raise Fault("mislabelled", f"{image.stem}.json speaks of a picture of {said}; {image.name} has {there}")
     try:
         quad = np.array(note["shapes"][0]["points"], float).reshape(4, 2)
-    except (KeyError, IndexError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         raise Fault("mislabelled", f"{image.stem}.json has no shape of four points") from None
     x, y = (quad - quad.mean(axis=0)).T
     quad = quad[np.argsort(np.arctan2(y, x))]  # clockwise, as y points down

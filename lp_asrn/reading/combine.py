@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ..config import ModelConfig, UserError
-from ..models.model_set import ModelSet, autocast
+from ..models.device import autocast
+from ..models.model_set import ModelSet
 from ..models.recognizer import bicubic_resize
 from ..models.rectifier import WHOLE, lr_and_crop
 from ..plates.corners import LR_SIZE, READING_SIZE

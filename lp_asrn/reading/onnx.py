@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import CheckpointError, UserError, to_dict
+from ..config import CheckpointError, UserError
 from ..files import check_file, write_file
 from ..models.deform import DeformConv
 from ..models.model_set import WEIGHTS, ModelSet, architecture_of
@@ -34,6 +34,7 @@ from ..plates.sources import RenderedPlates
 from .calibration import calibration_note, calibrations_of
 from .combine import CombinedReader, Decoder, Logits, pictures_of
 from .decoding import Calibration
+from ..settings import to_dict
 
 # %% ../../nbs/39_reading.onnx.ipynb #c004
 def _open(path: Path):  # onnxruntime.InferenceSession

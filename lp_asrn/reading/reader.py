@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from ..config import UserError, suggest
-from ..models.model_set import load_models, pick_device
+from ..models.device import pick_device
+from ..models.model_set import load_models
 from ..plates.corners import ASPECT, TOLERANCE, Corners, whole
 from ..plates.layouts import LAYOUTS
 from ..plates.pictures import as_picture, to_pictures

@@ -22,19 +22,20 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from ..config import ConfigError, UserError, suggest, to_dict
+from ..config import ConfigError, UserError, suggest
 from ..evaluation.evaluate import PlateSet, read_set
 from ..evaluation.judges import pick_judges
 from ..evaluation.metrics import Worth, worth_of
 from ..evaluation.rows import aligned
 from ..files import read_bytes, write_json
-from ..models.model_set import ModelSet, load_models, pick_device
+from ..models.device import pick_device
+from ..models.model_set import ModelSet, load_models
 from ..plates.check import read_data
 from ..plates.datasets import PlateDataset
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates, RenderedPlates
 from ..reading.combine import CombinedReader
-from ..settings import load_config
+from ..settings import load_config, to_dict
 from .options import AblateOptions
 from .variants import ABLATION, VARIANTS, Variant
 from ..training.checkpoint import position_of

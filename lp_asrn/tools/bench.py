@@ -20,8 +20,9 @@ from ..evaluation.rows import aligned
 from ..files import list_images
 from ..models.deform import BACKENDS, DeformConv, deform_conv, prepare_backend
 from ..models.deform_reference import Geometry
+from ..models.device import autocast, multiplies_bf16, pick_device
 from ..models.generator import EDSR, bicubic
-from ..models.model_set import ModelSet, autocast, load_models, multiplies_bf16, pick_device
+from ..models.model_set import ModelSet, load_models
 from ..plates.datasets import collate, make_dataset, open_split
 from ..plates.pictures import read_image
 from ..reading.reader import Reader

@@ -23,7 +23,8 @@ from ..evaluation.evaluate import UNSEEN, PlateSet, TrackSet, evaluate_sets
 from ..evaluation.judges import pick_judges
 from ..evaluation.rows import show_table
 from ..files import check_targets
-from ..models.model_set import PRETRAINED, load_models, pick_device, weights_path
+from ..models.device import pick_device
+from ..models.model_set import PRETRAINED, load_models, weights_path
 from ..models.recognizer import read
 from ..models.rectifier import find_plate
 from ..plates.check import check_data, count_faults, read_data, report
@@ -39,7 +40,7 @@ from ..reading.onnx import export_onnx
 from ..settings import check
 from .options import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, SynthOptions, TrainOptions
 from ..training import batches
-from ..training.record import clear, conclude, recorded, runs_in, targets_of
+from ..training.record import check_settings, clear, conclude, recorded, runs_in, targets_of
 from ..training.run import Run, check_start, train_stage
 from ..training.stages import dependents, parse_stages
 from ..training.tensorboard import tensorboard_server
@@ -71,6 +72,8 @@ def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
             ways = "give --resume to go on, --overwrite to start afresh, or another --save-dir"
             check_targets(targets_of(folder, tags), overwrite=o.resume or o.overwrite, ways=ways)
         run = Run(settings, folder, device, tensorboard=not o.no_tensorboard)
+        if o.resume:
+            check_settings(run)
         check_start(run, stages, o.resume)
         if main:
             stack.enter_context(recorded(folder, settings, device))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler
 
 from ..config import HardMiningConfig, TrainingError, UserError
-from ..models.model_set import pick_device
+from ..models.device import pick_device
 
 T = TypeVar("T")
 

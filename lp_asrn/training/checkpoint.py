@@ -18,10 +18,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..config import CheckpointError, Config, HardMiningConfig, StageConfig, UserError, from_dict, to_dict
+from ..config import CheckpointError, Config, HardMiningConfig, StageConfig, UserError
+from ..files import REACH
 from ..models.model_set import ModelSet, load_module, load_note, load_tensors, named_tensors, save_tensors
 from ..plates.datasets import PlateDataset
 from ..plates.layouts import ALPHABET
+from ..settings import from_dict, to_dict
 from .batches import BatchOrder, HardExampleMiner, first_line, is_main, world_size
 from .objectives import LossWeights
 from .stages import Stage, ValidationPlates
@@ -65,7 +67,7 @@ class Position:
     step: int = 0  # batches of that epoch that are done
     skipped: int = 0  # steps that were skipped because their loss or gradient was not finite
     skipped_in_row: int = 0  # the latest of them, if nothing came after
-    best: float = float("-inf")  # best validation score
+    best: float = -REACH  # best validation score
     bad_epochs: int = 0  # validations since then
     psnr: float | None = None  # dB, of the last validation
     word: float = 0.0  # whole-plate accuracy of the last validation

@@ -26,7 +26,7 @@ from ..plates.corners import LR_SIZE, READING_SIZE
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
 from ..plates.folder import summary
 from ..plates.layouts import get_layouts
-from ..settings import leaves, save_config
+from ..settings import differences, save_config
 from .batches import gather_list, is_main, rank, world_size
 from .checkpoint import Training, position_of, restore
 from .objectives import LossWeights
@@ -89,8 +89,7 @@ def start(run: Run, stage: Stage) -> ModelSet:
         raise CheckpointError(f"{stage.tag} starts from {STAGES[stage.after].tag}, but there is no {path}: {first}")
     models, _ = load_models(path)
     if models.config != run.config.model:
-        pairs = zip(leaves(models.config, "model."), leaves(run.config.model, "model."))
-        found = next(f"{key} is {a} there, {b} here" for (key, a, _), (_, b, _) in pairs if a != b)
+        found = next(iter(differences(models.config, run.config.model, "model.").values()))
         own = "that of small is --preset small, that of a run is in its config.yaml"
         hint = own if path == weights_path(given or "") else f"see 'model' in {run.folder / 'config.yaml'}"
         raise CheckpointError(f"{path} has another architecture than these settings: {found} ({hint})")
@@ -155,7 +154,8 @@ def check_start(
         if sr.shape != want:
             made = f"makes pictures of shape {tuple(sr.shape)}; needed is {want}"
             raise ConfigError(f"model.generator: '{run.config.model.generator}' {made}")
-    if start_path(run, first) and not (resume and has_ended(run, first)):
+    left = [s for s in stages if not (resume and has_ended(run, s))]
+    if start_path(run, first) and first in left:
         start(run, first)
     if run.table:  # the user's folder is read whole; rendered plates need no opening
         _, _, train = (run.source(split) for split in ("val", "test", "train"))
@@ -163,6 +163,8 @@ def check_start(
         if not any(train.draw(i).registered for i in range(len(train))):
             what = "no LR picture has the size of its HR / scale"
             run.log(f"{what}: the L1 warm-up (stage 1) has nothing to learn from these pairs")
+    for s in left[:1]:  # severity, slots and whatever else a plate needs
+        training_set(run, s)[0, 0]
 
 # %% ../../nbs/56_training.run.ipynb #c014
 def has_ended(run: Run, stage: Stage) -> bool:

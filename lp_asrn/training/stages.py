@@ -21,7 +21,8 @@ from ..evaluation.figures import confusion_figure, grid_of
 from ..evaluation.judges import Judge, JudgeAlone, judge_read, readers_of, save_judge
 from ..evaluation.metrics import confusion_matrix
 from ..evaluation.metrics import score as score_of
-from ..models.model_set import ModelSet, autocast, save_models
+from ..models.device import autocast
+from ..models.model_set import ModelSet, save_models
 from ..models.recognizer import bicubic_resize, read
 from ..models.rectifier import warp
 from ..plates.datasets import PlateBatch

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ..config import TrainingError
 from ..evaluation.figures import pixels
 from ..losses import confusion_weights
-from ..models.model_set import deterministic
+from ..models.device import deterministic
 from ..plates.datasets import PlateBatch, loader
 from .batches import add_up, gather, gather_list, is_main
 from .checkpoint import Position, Training, learning_rate, save
