@@ -231,6 +231,7 @@ def test_a_stage_that_others_were_built_on_is_not_started_unasked(tmp_path, trai
 )
 def test_bad_train_options(words, fragments, tmp_path):
     refused(run("train", "--no-tensorboard", "--save-dir", tmp_path / "run", *TINY, *words.split()), *fragments)
+    assert not (tmp_path / "run").exists(), "nothing is left behind that the next command would take up"
 
 
 @pytest.mark.parametrize(
@@ -273,10 +274,22 @@ def test_a_run_is_never_overwritten_unasked(trained, tmp_path):
         return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
 
     before = state()
+    words = "train", "--no-tensorboard", "--save-dir", folder, *TINY
     for stage in ("all", "2", "hard_mining"):
-        refused(
-            run("train", "--stage", stage, "--no-tensorboard", "--save-dir", folder, *TINY), "--resume", "--overwrite"
-        )
+        refused(run(*words, "--stage", stage), "--resume", "--overwrite")
+    assert state() == before
+    for wrong in (
+        ("--data.severity", "heavy"),
+        ("--data-root", tmp_path / "nowhere"),
+        ("--device", "cuda:77"),
+        ("--progressive_training.stage2.learning-rate", "nan"),
+        ("--loss.lambda-char", "1e300"),
+        ("--training.start-from", tmp_path / "gone.safetensors"),
+        ("--model.recognizer.num-slots", "5"),
+    ):
+        refused(run(*words, "--overwrite", *wrong))
+        assert state() == before, wrong
+    refused(run(*words, "--resume", "--data.severity", "hard"), "data.severity", "--overwrite")
     assert state() == before
 
 
