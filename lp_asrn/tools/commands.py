@@ -40,8 +40,9 @@ from ..reading.onnx import export_onnx
 from ..settings import check
 from .options import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, SynthOptions, TrainOptions
 from ..training import batches
-from ..training.record import check_settings, clear, conclude, recorded, runs_in, targets_of
-from ..training.run import Run, check_start, train_stage
+from ..training.checks import check_start
+from ..training.record import clear, conclude, recorded, runs_in, targets_of
+from ..training.run import Run, train_stage
 from ..training.stages import dependents, parse_stages
 from ..training.tensorboard import tensorboard_server
 from ..training.trainer import Interrupted
@@ -72,8 +73,6 @@ def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
             ways = "give --resume to go on, --overwrite to start afresh, or another --save-dir"
             check_targets(targets_of(folder, tags), overwrite=o.resume or o.overwrite, ways=ways)
         run = Run(settings, folder, device, tensorboard=not o.no_tensorboard)
-        if o.resume:
-            check_settings(run)
         check_start(run, stages, o.resume)
         if main:
             stack.enter_context(recorded(folder, settings, device))
