@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -89,8 +88,8 @@ def right_of(
     "How often each plate was read; a plate that is degraded several times counts once"
     plates, judge = key.rsplit("/", 1)
     digits = results[name, seed]["read"].get(f"{plates}/{name if name in OWN else judge}")
-    draws = DRAWS if key.startswith("photographs") else 1
-    return None if digits is None else np.array([*digits], dtype=float).reshape(draws, -1).mean(0)
+    shape = DRAWS if key.startswith("photographs") else 1, -1
+    return None if digits is None else np.array([*digits], float).reshape(shape).mean(0)
 
 
 def accuracy(
@@ -245,7 +244,6 @@ def ablate(
         try:
             _run_all(o, names, _sets(o.photographs))
         except (Interrupted, KeyboardInterrupt) as e:
-            print(f"{str(e) or 'stopped'}. Go on with the same command", file=sys.stderr)
-            sys.exit(130)
+            raise KeyboardInterrupt(f"{str(e) or 'stopped'}. Go on with the same command") from None
     rows = table_rows(read_results(o.results))
     print(aligned([[cell.translate({36: "", 95: ""}) for cell in row] for row in rows]))  # without marks of formulas

@@ -105,8 +105,8 @@ def main(
         return _do(list(sys.argv[1:] if args is None else args))
     except UserError as e:
         code, said = 2, f"lp_asrn: error: {quote(e)}"
-    except KeyboardInterrupt:
-        code, said = 130, "interrupted"
+    except KeyboardInterrupt as e:
+        code, said = 130, str(e) or "interrupted"
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
