@@ -132,7 +132,7 @@ class Example:
     kind: str  # best, worst or random
     title: str  # id, layout
     truth: str  # what stands on the plate
-    pictures: dict[str, np.ndarray]  # lr, bicubic, sr, hr -> (h, w, 3) uint8
+    pictures: dict[str, np.ndarray]  # lr, bicubic, sr, hr, those that are there -> (h, w, 3) uint8
     readings: dict[str, str]  # bicubic, lr_reader, sr, both, hr -> text as read; those that are there
 
 

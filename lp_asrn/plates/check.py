@@ -117,7 +117,9 @@ def notes_on(
         way = "taken for HR and degraded once more; if they are LR, name them in lr_path and leave image_path empty"
         notes.append(f"{len(small)} of {number} plates are {what}: {way}")
     if 0 < number < FEW:
-        notes.append(f"{number} plate{'s are' if number > 1 else ' is'} few: what is learned or measured on them says little")
+        notes.append(
+            f"{number} plate{'s are' if number > 1 else ' is'} few: what is learned or measured on them says little"
+        )
     return notes
 
 

@@ -26,6 +26,7 @@ from ..plates.corners import LR_SIZE, READING_SIZE
 from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split, open_table
 from ..plates.folder import summary
 from ..plates.layouts import get_layouts
+from ..plates.sources import BY_TEXT
 from ..settings import leaves, save_config
 from .batches import gather_list, is_main, rank, world_size
 from .checkpoint import Training, position_of, restore
@@ -55,7 +56,7 @@ class Run:
         self.source = cache(self._open)
 
     def _open(self, split: str) -> Source:  # of train, val or test; `source` opens each once
-        return open_split(self.config, split, self.table, find=self.find, fresh=True)
+        return open_split(self.config, split, self.table, find=self.find, fresh=True, alone=split == "test")
 
     def best(
         self,
@@ -158,8 +159,10 @@ def check_start(
     if start_path(run, first) and not (resume and has_ended(run, first)):
         start(run, first)
     if run.table:  # the user's folder is read whole; rendered plates need no opening
-        _, _, train = (run.source(split) for split in ("val", "test", "train"))
-        run.log(summary(run.table))
+        found = {split: run.source(split) for split in ("val", "test", "train")}
+        train, noted = found["train"], [f"{split}: {line}" for split, plates in found.items() for line in plates.notes]
+        for line in (summary(run.table), *noted, *[BY_TEXT] * (not run.table.has_split)):
+            run.log(line)
         if not any(train.draw(i).registered for i in range(len(train))):
             what = "no LR picture has the size of its HR / scale"
             run.log(f"{what}: the L1 warm-up (stage 1) has nothing to learn from these pairs")
