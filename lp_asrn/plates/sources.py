@@ -160,7 +160,7 @@ class PlateStore:
 # %% ../../nbs/20_plates.sources.ipynb #c018
 Find = Callable[[np.ndarray], Corners]  # (H, W, 3) uint8 to the corners of the plate in it
 LARGEST = 192  # pixels that a kept plate is wide
-BY_TEXT = "without a column 'split' (train, val, test) in labels.csv its texts share plates out, 80, 10 and 10 %"
+BY_TEXT = "a column 'split' in labels.csv says what is train, val and test; without it texts decide (80, 10, 10 %)"
 
 
 def _window(picture: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -219,7 +219,7 @@ class FilePlates:
         if not self.rows:
             aside, where = len(wanted) - len(usable), f" in split {split!r}" if split else ""
             note = f"; {aside} have no text or no HR picture" if aside else ""
-            note += "" if table.has_split or not split else f"; {BY_TEXT}"
+            note += f"; {BY_TEXT}" if split and table.form == "labels.csv" else ""
             raise DataError(f"no plate to use{where}: {summary(table)}{note}")
         self.notes = notes_on(self.rows, heights)
 
