@@ -131,6 +131,11 @@ class PlateSet:
     draws: int = 1  # degradations of each plate
     found: bool = False  # the rectifier finds the plates, as for a user's crops
 
+    @property
+    def has_hr(self) -> bool:
+        "Every plate has HR; if not, there is no row of HR"
+        return getattr(self.dataset.source, "has_hr", True)
+
     def batches(
         self,
         size: int,  # plates
@@ -160,7 +165,7 @@ def _examples(o: Outcome, judge: str, s: PlateSet, combined: CombinedReader, cou
         batch = collate([s.dataset[(draw, index)]]).to(combined.device)
         got = combined.encode_native(batch.native, batch.size, None if s.found else batch.corners)
         bicubic = bicubic_resize(got.crop, got.sr.shape[-2:]).clamp(0, 1)
-        tensors = {"lr": got.lr, "bicubic": bicubic, "sr": got.sr, "hr": batch.hr}
+        tensors = {"lr": got.lr, "bicubic": bicubic, "sr": got.sr} | ({"hr": batch.hr} if s.has_hr else {})
         pictures = {k: to_pictures(x)[0] for k, x in tensors.items()}
         readings = {k: o.readings[k, readers[k]][i] for k in NAMES if k in readers}
         examples.append(Example(kind, f"{o.id[i]}, {o.layout[i]}", o.truth[i], pictures, readings))
@@ -189,7 +194,8 @@ class _Evaluation:
         c, name, key = self.combined, (s.name, s.severity), ("both", "reader")
         steps = s.draws * -(-len(s.dataset) // batch_size)
         progress = tqdm(s.batches(batch_size), s.severity, steps, leave=False, disable=None)
-        o = read_set(c.models, self.readers, progress, c.device, c.precision, combined=c, found=s.found)
+        inputs = INPUTS[: 2 + s.has_hr]
+        o = read_set(c.models, self.readers, progress, c.device, c.precision, inputs, combined=c, found=s.found)
         self.log(f"\n{s.name}: {len(s.dataset)} plates x {s.draws} draws, severity {s.severity}")
         rows = self.add(o, s.name, s)
         self.log(table([r for r in rows if r.layout == "all"]))
@@ -235,6 +241,7 @@ def evaluate_sets(
     write_readings(folder / "readings.csv", run.outcomes)
     if readers and sets:
         first, judge = next(in_order(sets[0].dataset, 8)).to(combined.device), next(iter(readers.values()))
-        write_file(folder / "samples.png", to_png(grid_of(combined.models, judge, first, 8, combined.precision), 0))
+        grid = grid_of(combined.models, judge, first, 8, combined.precision, sets[0].has_hr)
+        write_file(folder / "samples.png", to_png(grid, 0))
     write_report(folder / "report.html", run.rows, run.outcomes, run.examples, note, run.figures)
     return run.outcomes

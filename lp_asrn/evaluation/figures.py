@@ -73,7 +73,7 @@ def plate_grid(
     lr: torch.Tensor,  # (N, 3, h, w), RGB in [0, 1]
     bicubic: torch.Tensor,  # (N, 3, H, W), RGB in [0, 1]
     sr: torch.Tensor,  # (N, 3, H, W), RGB in [0, 1]
-    hr: torch.Tensor,  # (N, 3, H, W), RGB in [0, 1]
+    hr: torch.Tensor | None,  # (N, 3, H, W), RGB in [0, 1]; None = there is none, and no column of it
     texts: dict[str, Sequence[str]],  # "lr", "bicubic", "sr", "hr" -> N readings; a column left out has no text
     truths: Sequence[str],  # N texts
     notes: Sequence[str] = (),  # N small texts under the truths, of a few short lines each
@@ -81,17 +81,17 @@ def plate_grid(
     "LR | bicubic | SR | HR, a plate a row, with the reading under each; right characters black, wrong ones red"
     if set(texts) - set(_TITLES):
         raise ValueError(f"texts for unknown columns: {sorted(set(texts) - set(_TITLES))}")
-    height, width = hr.shape[-2:]
+    height, width = sr.shape[-2:]
     unit = width / 96  # canvas pixels per pixel of a 32x96 plate
     foot, side, left, top = round(13 * unit), round(6 * unit), 56 * unit, 12 * unit
-    sheet = _canvas((lr, bicubic, sr, hr), (height, width), (foot, side))
+    sheet = _canvas([x for x in (lr, bicubic, sr, hr) if x is not None], (height, width), (foot, side))
     figure = Figure(figsize=((sheet.shape[1] + left) / unit / 50, (sheet.shape[0] + top) / unit / 50), dpi=75)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(sheet, extent=(0, sheet.shape[1], sheet.shape[0], 0), interpolation="nearest")
     axes.set(xlim=(-left, sheet.shape[1]), ylim=(sheet.shape[0], -top))
     axes.axis("off")
     style = dict(family="monospace", fontsize=11, va="center", parse_math=False)
-    for column, (key, title) in enumerate(_TITLES.items()):
+    for column, (key, title) in enumerate(list(_TITLES.items())[: 3 + (hr is not None)]):
         x = column * (width + side)
         axes.text(x, -top / 2, title, **style)
         for row, (truth, reading) in enumerate(zip(truths, texts.get(key, ()))):
@@ -113,13 +113,14 @@ def grid_of(
     batch: PlateBatch,  # the first of its plates are shown
     count: int = 8,  # plates to show
     precision: str = "auto",  # auto, bf16 or fp32
+    has_hr: bool = True,  # False: the plates have LR alone, and there is no column of HR
 ) -> Figure:
     "LR | bicubic | SR | HR with the text read under each"
-    lr, hr = batch.lr[:count], batch.hr[:count]
+    lr, hr = batch.lr[:count], batch.hr[:count] if has_hr else None
     with autocast(lr.device, precision):
         sr = models.super_resolve(batch.lr, batch.crop).clamp(0, 1)[:count]
         pictures = {"lr": lr, "bicubic": bicubic_resize(batch.crop[:count], sr.shape[-2:]), "sr": sr, "hr": hr}
-        texts = {k: [r.text for r in reader(x)] for k, x in pictures.items()}
+        texts = {k: [r.text for r in reader(x)] for k, x in pictures.items() if x is not None}
     return plate_grid(*pictures.values(), texts, batch.texts[:count])
 
 # %% ../../nbs/42_evaluation.figures.ipynb #c017

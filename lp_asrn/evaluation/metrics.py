@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STATES', 'LEAST', 'T95', 'Score', 'wrong_characters', 'score', 'confusion_matrix', 'bootstrap_interval',
-           'share_interval', 'Paired', 'mcnemar', 'compare', 'Worth', 'worth_of', 'check_submission',
-           'write_submission']
+           'share_interval', 'difference_interval', 'Paired', 'mcnemar', 'compare', 'Worth', 'worth_of',
+           'check_submission', 'write_submission']
 
 # %% ../../nbs/34_evaluation.metrics.ipynb #c003
 import io
@@ -89,15 +89,32 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def _unseen(values: Sequence, clusters: Sequence | None) -> float:
+    "How frequent something may be that no plate shows: the end of Wilson's interval"
+    return 1.96**2 / ((len(values) if clusters is None else len(set(clusters))) + 1.96**2)
+
+
 def share_interval(
     right: Sequence[float],  # 0 or 1 a plate, or a share of its draws
     clusters: Sequence | None = None,  # as of `bootstrap_interval`
 ) -> tuple[float, float]:  # lower and upper end of the 95 % interval of the mean, in [0, 1]
     "As `bootstrap_interval`; where all are right or none, which resampling takes for certain, the end of Wilson (1927)"
     if len(right) and (mean := float(np.mean(right))) in (0, 1):
-        rest = 1.96**2 / ((len(right) if clusters is None else len(set(clusters))) + 1.96**2)
+        rest = _unseen(right, clusters)
         return (0.0, rest) if mean == 0 else (1 - rest, 1.0)
     return bootstrap_interval(right, clusters)
+
+
+def difference_interval(
+    gain: Sequence[int],  # of each plate: 1 = only the one reader read it, -1 = only the other, 0 = both or none
+    clusters: Sequence | None = None,  # id of each value's plate or track; None = each is its own
+    seed: int = 0,  # of the bootstrap
+) -> tuple[float, float]:  # lower and upper end of the 95 % interval of the mean, in [-1, 1]
+    "As `bootstrap_interval`; where all are equal, as wide as what was never seen may still be frequent"
+    if len(values := set(gain)) == 1:
+        (mean,), rest = values, _unseen(gain, clusters)
+        return max(-1.0, mean - rest * (1 + abs(mean))), min(1.0, mean + rest * (1 + abs(mean)))
+    return bootstrap_interval(gain, clusters, seed)
 
 # %% ../../nbs/34_evaluation.metrics.ipynb #c036
 STATES = {1: "ahead", -1: "behind", 0: "no difference shown"}  # the words for who is ahead
@@ -149,7 +166,7 @@ def compare(
     gain = (wrong == 0).astype(int) - (base == 0)
     counts = (int(which.sum()) for which in (wrong < base, wrong == base, wrong > base))
     won, lost = int((gain > 0).sum()), int((gain < 0).sum())
-    found = float(gain.mean()), *bootstrap_interval(gain, clusters, seed), mcnemar(won, lost)
+    found = float(gain.mean()), *difference_interval(gain.tolist(), clusters, seed), mcnemar(won, lost)
     return Paired(*counts, won, lost, *found)
 
 # %% ../../nbs/34_evaluation.metrics.ipynb #d001

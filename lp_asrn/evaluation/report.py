@@ -44,7 +44,7 @@ def finding(
     rows: Sequence[Row],  # of one data set and severity
 ) -> Finding | None:  # None if no reader read both bicubic and SR
     "What rows say, by the first reader of both that was not trained with the generator, else by the one that was"
-    whole = {(r.input, r.judge): r for r in rows if r.layout == "all"}
+    whole = {(r.input, r.judge): r for r in rows if r.layout == "all" and not r.unable}
     able = [judge for key, judge in whole if key == "sr" and ("bicubic", judge) in whole]
     if not able:
         return None
@@ -52,7 +52,7 @@ def finding(
     sr, others = whole["sr", judge], [name for name in able if name not in (judge, "recognizer")]
     against = [f"as {name} reads it" for name in others if whole["sr", name].paired.state < 0]
     for r in rows if sr.paired.state >= 0 else ():  # else it is said already
-        if r.layout != "all" and (r.input, r.judge) == ("sr", judge) and r.paired.state < 0:
+        if r.layout != "all" and (r.input, r.judge) == ("sr", judge) and r.paired and r.paired.state < 0:
             against.append(f"for layout {r.layout}")
     return Finding(judge, sr, whole.get(("both", "reader")), tuple(against))
 
@@ -132,7 +132,7 @@ class Example:
     kind: str  # best, worst or random
     title: str  # id, layout
     truth: str  # what stands on the plate
-    pictures: dict[str, np.ndarray]  # lr, bicubic, sr, hr -> (h, w, 3) uint8
+    pictures: dict[str, np.ndarray]  # lr, bicubic, sr, hr, those that are there -> (h, w, 3) uint8
     readings: dict[str, str]  # bicubic, lr_reader, sr, both, hr -> text as read; those that are there
 
 
@@ -219,7 +219,7 @@ def write_report(
     tests, found = [], {name: f for name, own in by_name.items() if (f := finding(own))}
     for name in dict.fromkeys((r.dataset, r.severity) for r in rows):
         own, f = [r for r in rows if (r.dataset, r.severity) == name], found.get(name)
-        bars = [r for key in NAMES for r in own if (r.input, r.layout) == (key, "all")]
+        bars = [r for key in NAMES for r in own if (r.input, r.layout) == (key, "all") and not r.unable]
         if f:  # of each input one reader: the judge, else the first
             best = {r.input: r for r in reversed(bars)} | {r.input: r for r in bars if r.judge == f.judge}
             bars = [best[key] for key in NAMES if key in best]

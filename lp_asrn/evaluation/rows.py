@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import UserError
+from .judges import unable_to_score
 from .metrics import Paired, Score, compare, score, share_interval
 from ..files import write_csv, write_file
 from ..models.recognizer import Reading
@@ -127,12 +128,14 @@ class Row:
     paired: Paired | None  # against that
     direct: Paired | None  # against LR read directly
     trust: Trust | None = None
+    unable: str = ""  # why the judge cannot score these plates; its scores are then void
 
     def to_dict(self) -> dict:
         "As JSON-able values, flat"
         row = asdict(self)
         scores, p, d, trust = (row.pop(k) for k in ("score", "paired", "direct", "trust"))
         row |= scores | (trust or dict.fromkeys(Trust.__slots__))
+        row |= dict.fromkeys((set(scores) - {"n"}) | {"all_ci"}) if self.unable else {}
         row |= dict(direct_gain=d and d["difference"], direct_gain_ci=d and (d["low"], d["high"]))
         if p:
             row |= {k: p[k] for k in ("better", "equal", "worse")}
@@ -149,6 +152,8 @@ def _row(o: Outcome, head: tuple, key: tuple[str, str], against: Sequence[str] |
     quality = (float(np.mean(values)) if values else None for values in known)
     rivals = against, o.readings.get(DIRECT) if key[0] in ("sr", "both") else None
     pairs = (None if r is None else compare(o.truth, o.readings[key], r, o.truth) for r in rivals)
+    if unable := unable_to_score(key[1], o.truth, o.readings.get(("hr", key[1]), ())):
+        return Row(*head, *key, found, interval, None, *quality, None, None, None, unable=unable)
     return Row(*head, *key, found, interval, gap, *quality, None if against is None else name, *pairs)
 
 
@@ -186,8 +191,9 @@ def table(
         quality = f"{r.psnr:7.2f}{r.ssim:7.3f}" if r.psnr is not None else f"{'':14}"
         paired = f"  {r.paired.better}/{r.paired.equal}/{r.paired.worse}" if r.paired and r.input != "bicubic" else ""
         parts = "".join(f"{100 * v:6.1f}%" for v in (s.ge6, s.ge5, s.char))
-        whole = f"{100 * s.all:6.1f}%{f'{100 * low:.1f}-{100 * high:.1f}':>14}"
-        lines.append(f"{r.input:10}{name:17}{r.layout:14}{s.n:7}{whole}{parts}{quality}{paired}")
+        found = f"{100 * s.all:6.1f}%{f'{100 * low:.1f}-{100 * high:.1f}':>14}{parts}{quality}{paired}"
+        found = f"  cannot score them: {r.unable}" if r.unable else found
+        lines.append(f"{r.input:10}{name:17}{r.layout:14}{s.n:7}{found}")
     return "\n".join(lines)
 
 # %% ../../nbs/43_evaluation.rows.ipynb #d003b

@@ -11,7 +11,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import DataError
-from ..files import KINDS, SUFFIXES, Fault, quote, read_bytes, write_csv
+from ..files import KINDS, SUFFIXES, Fault, list_images, quote, read_bytes, write_csv
 from .corners import Corners, parse_corners
 from .layouts import LAYOUTS, OWN, SPLITS, check_text, layout_of, split_of
 from .pictures import labelme, open_image
@@ -81,28 +81,29 @@ class Table:
                 found.append(open_image(path, corners))
         return found if len(found) == len(row.pictures) else None
 
+    @property
+    def lacking(self) -> str:
+        "How many rows have no HR picture, or no text"
+        without = {"HR": sum(r.image is None for r in self.rows), "text": sum(not r.text for r in self.rows)}
+        return "".join(f", {number} without {what}" for what, number in without.items() if number)
+
 # %% ../../nbs/17_plates.folder.ipynb #c005c
 def summary(table: Table) -> str:
     "One line: rows, layouts, and how many of each kind cannot be used, the first few by name"
     layouts = sorted({r.layout or "unknown layout" for r in table.rows})
-    parts = [f"{table.root}: {len(table.rows)} plates ({', '.join(layouts)})"]
-    if missing := sum(not r.text for r in table.rows):
-        parts.append(f"{missing} of them without text")
-    for kind, found in table.faults.items():
-        if found:
-            some = "; ".join(found[:5] + ["..."] * (len(found) > 5))
-            parts.append(f"{len(found)} {kind.replace('_', ' ')}: {some}")
-    return ", ".join(parts)
+    parts = [f"{table.root}: {len(table.rows)} plates ({', '.join(layouts)}){table.lacking}"]
+    for kind, found in ((kind, found) for kind, found in table.faults.items() if found):
+        some = "; ".join(found[:5] + ["..."] * (len(found) > 5))
+        parts.append(f"{len(found)} {kind.replace('_', ' ')}: {some}")
+    return quote(", ".join(parts))
 
 # %% ../../nbs/17_plates.folder.ipynb #c007
 def _listed(folder: Path) -> dict[str, list[Path]]:  # name without suffix -> files
     "The pictures of a folder; one that is missing has none"
     stems: dict[str, list[Path]] = {}
-    try:
+    with suppress(OSError, ValueError):  # no folder, or no name that a folder can have
         for p in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
             stems.setdefault(p.stem, []).append(p)
-    except (OSError, ValueError):  # no folder, or no name that a folder can have
-        pass
     return stems
 
 
@@ -143,9 +144,9 @@ def read_folder(
     "What a reader finds in a folder; pictures that no label named are faults"
     pictures = Pictures(table := Table(Path(os.path.abspath(root)), [], form=form))
     reader(pictures)
-    found = {Path(folder, name) for folder, _, names in os.walk(table.root) for name in names} - pictures.named
-    found = sorted(p for p in found if p.suffix.lower() in SUFFIXES and p.parent not in pictures.named)
-    table.faults["unmatched"] += [f"{table.name(p)}: a picture without a label" for p in found]
+    with suppress(DataError):  # no pictures
+        found = [p for p in list_images(table.root, deep=True) if not pictures.named & {p, p.parent}]
+        table.faults["unmatched"] += [f"{table.name(p)}: a picture without a label" for p in found]
     return table
 
 
@@ -168,7 +169,8 @@ def check_label(
     raise Fault("skipped", f"'{text}' fits no known layout ({known}); {OWN}")
 
 # %% ../../nbs/17_plates.folder.ipynb #c009
-SPLIT_NAMES = {"training": "train", "validation": "val", "testing": "test"} | {name: name for name in SPLITS}
+_ALSO = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
+SPLIT_NAMES = _ALSO | {name: name for name in SPLITS}
 
 
 def split_named(
@@ -188,7 +190,10 @@ def _row(record: dict, pictures: Pictures) -> PlateFiles:
         raise Fault("mislabelled", "a quote runs on over several lines")
     names = "image_path", "lr_path", "plate_text", "layout", "split", "track", "corners", "lr_corners"
     path, lr_path, text, layout, split, track, *given = ((record.get(k) or "").strip() for k in names)
-    image, lr = (*pictures.find(path, *filter(None, [lr_path])), None)[:2]
+    if not path and (given[0] or not lr_path):
+        raise Fault("unmatched", "a row without image_path has lr_path, and its corners in lr_corners")
+    found = iter(pictures.find(*filter(None, (path, lr_path))))
+    image, lr = (next(found) if name else None for name in (path, lr_path))
     text, layout = check_label(text, layout)
     split = split_named(split) if split else split_of(text)
     corners = [parse_corners(g) if g or p is None else labelme(p, needed=False) for g, p in zip(given, (image, lr))]
@@ -213,12 +218,13 @@ def read_labels(pictures: Pictures) -> None:
     try:
         reader = _records(read_bytes(path))
         columns = reader.fieldnames or []
-        for column in ("image_path", "plate_text"):
+        for column in ("lr_path" if "lr_path" in columns else "image_path", "plate_text"):
             if column not in columns:
                 raise DataError(f"{path} has no column '{column}' (it has: {', '.join(columns) or 'nothing'})")
         table.has_split = "split" in columns
         for record in reader:
-            with table.attempt(f"labels.csv, line {reader.line_num}, {quote(record['image_path'])}"):
+            name = record.get("image_path") or record.get("lr_path") or "no picture"
+            with table.attempt(f"labels.csv, line {reader.line_num}, {quote(name)}"):
                 table.rows.append(_row(record, pictures))
     except csv.Error as e:
         raise DataError(f"{path}: not a CSV file ({e})") from None

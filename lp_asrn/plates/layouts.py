@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..config import DATA_DIR, DataError, suggest
-from ..files import read_yaml
+from ..files import quote, read_yaml
 from ..settings import is_plain_name
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # class index = position
@@ -37,7 +37,8 @@ def check_text(
     clean = "".join(c.upper() if c.isascii() else c for c in text if c not in " -.·")  # upper() makes SS of ß
     for c in clean:
         if c not in ALPHABET:
-            raise DataError(f"plate text '{text}' has the character '{c}': only 0-9 and A-Z can be read")
+            found = f"the character '{quote(c)}' (U+{ord(c):04X})"
+            raise DataError(f"plate text '{quote(text)}' has {found}: only 0-9 and A-Z can be read")
     if not clean:
         raise DataError(f"plate text '{text}' is empty")
     return clean

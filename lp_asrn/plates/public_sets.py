@@ -142,8 +142,9 @@ def _annotated(corners: dict, image: Path) -> Corners | None:
 
 
 def _tracks(root: Path) -> list[Path]:
-    "The tracks of LRLPR-26"
-    return sorted(p for above in ("", "*/") for p in root.glob(f"{above}Scenario-*/*/track_*") if p.is_dir())
+    "The tracks of LRLPR-26; those of its test have no scenario"
+    found = {p for above in ("", "*/") for where in ("Scenario-*/*/", "") for p in root.glob(f"{above}{where}track_*")}
+    return sorted(p for p in found if p.is_dir() and not p.relative_to(root).parts[0].startswith("__MACOSX"))
 
 
 def read_lrlpr(pictures: Pictures) -> None:
@@ -154,10 +155,11 @@ def read_lrlpr(pictures: Pictures) -> None:
         track, blind, path = table.name(folder), not any(folder.glob("hr-*")), folder / "annotations.json"
         with table.attempt(track):
             note = {} if blind and not path.exists() else read_json(path)
-            text, layout, split = "", LAYOUT_NAMES.get(folder.parent.name.lower(), folder.parent.name), "test"
+            above, split = folder.parent.name, "test"
+            text, layout = "", LAYOUT_NAMES.get(above.lower(), "")
             if "plate_text" in note or not blind:
                 blind = False
-                text, layout = _label(str(note.get("plate_text", "")), str(note.get("plate_layout", layout)))
+                text, layout = _label(str(note.get("plate_text", "")), str(note.get("plate_layout", above)))
                 split = split_of(text)
             for n in _frames(pictures, folder):
                 with table.attempt(f"{track}, frame {n}"):
@@ -175,7 +177,7 @@ READERS: dict[str, Form] = {
     "RodoSol-SR": ("a list of lines HR;LR;split", lambda root: _list(root, pairs=True), read_rodosol_sr),
     "UFPR-SR-Plates": ("a list of lines PLATE;folder;split", lambda root: _list(root, pairs=False), read_ufpr),
     "RodoSol-ALPR": ("split.txt, images", lambda r: [*r.glob("split.txt"), *r.glob("images/cars-*/")], read_rodosol),
-    "LRLPR-26": ("Scenario-A or -B", _tracks, read_lrlpr),
+    "LRLPR-26": ("Scenario-A or -B, or folders track_*", _tracks, read_lrlpr),
 }
 
 

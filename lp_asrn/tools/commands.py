@@ -22,16 +22,16 @@ from ..config import Config, ConfigError, UserError, suggest
 from ..evaluation.evaluate import UNSEEN, PlateSet, TrackSet, evaluate_sets
 from ..evaluation.judges import pick_judges
 from ..evaluation.rows import show_table
-from ..files import check_targets
+from ..files import check_targets, quote
 from ..models.device import pick_device
 from ..models.model_set import PRETRAINED, load_models, weights_path
 from ..models.recognizer import read
 from ..models.rectifier import find_plate
 from ..plates.check import check_data, count_faults, read_data, report
-from ..plates.datasets import FilePlates, PlateDataset, RenderedPlates
+from ..plates.datasets import FilePlates, PlateDataset, RenderedPlates, check_slots
 from ..plates.degrade import get_severity
 from ..plates.folder import summary
-from ..plates.layouts import SPLITS, get_layouts
+from ..plates.layouts import LAYOUTS, SPLITS, get_layouts
 from ..plates.public_sets import recognise
 from ..plates.tracks import FileTracks, RenderedTracks, write_synthetic
 from ..reading.calibration import calibrations_of
@@ -113,6 +113,7 @@ WAYS = ("", False), (", as they come", True)  # rectified by their corners; and 
 def _rendered_sets(o: EvaluateOptions, severities: dict, splits: list, layouts: list, scale: int, slots: int) -> Sets:
     "Rendered plates and tracks"
     sets, tracks, height = [], [], 16 * scale
+    check_slots({name: LAYOUTS[name].mask for name in layouts}, slots)
     for split, (name, severity) in itertools.product(splits or ["test"], severities.items()):
         end = "" if split == "test" else f", {split}"
         for (title, unseen), (how, come) in itertools.product((("rendered", False), (UNSEEN, True)), WAYS):
@@ -129,9 +130,10 @@ def _rendered_sets(o: EvaluateOptions, severities: dict, splits: list, layouts: 
 def _file_sets(o: EvaluateOptions, severities: dict, splits: list, scale: int, slots: int, find: Callable) -> Sets:
     "Plates and tracks of a data folder"
     sets, tracks, table = [], [], read_data(o.data_root)
+    check_slots({r.layout: LAYOUTS[r.layout].mask for r in table.rows if r.text}, slots)
     for split in splits or ["test" if table.has_split else None]:
-        plates = FilePlates(table, split, scale, find)
-        print(summary(table))
+        plates = FilePlates(table, split, scale, find, alone=True)
+        print(summary(table), *plates.notes, sep="\n")
         title, part = o.data_root if len(splits) < 2 else f"{o.data_root}, {split}", split or "all"
         own = all(plates.draw(i).lr is not None for i in range(len(plates)))
         marked = any(row.lr_corners for row in plates.rows)
@@ -220,7 +222,7 @@ def data(
     try:
         table, sizes = check_data(o.folder)
     except UserError as e:
-        print(f"{o.folder}: {form}\n\n{e}\n\n1 fault")
+        print(f"{quote(o.folder)}: {form}\n\n{quote(e)}\n\n1 fault")
         sys.exit(1)
     print(report(table, sizes, 0 if o.all else 10))
     if count_faults(table):

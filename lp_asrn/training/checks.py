@@ -16,6 +16,7 @@ from ..files import MIB
 from ..models.model_set import ModelSet, weights_path
 from ..plates.corners import LR_SIZE, READING_SIZE
 from ..plates.folder import summary
+from ..plates.sources import BY_TEXT
 from ..settings import differences, load_config
 from .batches import world_size
 from .objectives import LossWeights
@@ -85,8 +86,10 @@ def check_start(
     if start_path(run, first) and first in left:
         start(run, first)
     if run.table:  # the user's folder is read whole; rendered plates need no opening
-        _, _, train = (run.source(split) for split in ("val", "test", "train"))
-        run.log(summary(run.table))
+        found = {split: run.source(split) for split in ("val", "test", "train")}
+        train, noted = found["train"], [f"{split}: {line}" for split, plates in found.items() for line in plates.notes]
+        for line in (summary(run.table), *noted, *[BY_TEXT] * (not run.table.has_split)):
+            run.log(line)
         if not any(train.draw(i).registered for i in range(len(train))):
             what = "no LR picture has the size of its HR / scale"
             run.log(f"{what}: the L1 warm-up (stage 1) has nothing to learn from these pairs")

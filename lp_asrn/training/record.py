@@ -169,7 +169,7 @@ def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks
     models, note = load_models(path)
     combined = CombinedReader(models.eval().to(run.device), device=run.device, precision=run.config.training.precision)
     many = replace(run.config, data=replace(run.config.data, num_val=READINGS))
-    source = run.source("val") if run.table else open_split(many, "val")  # as many as wanted if they are rendered
+    source = open_split(many, "val", run.table, find=run.find, alone=True)  # as many as wanted if they are rendered
     plates, views, texts = make_dataset(run.config, source, train=False), [], []
     own = run.table and all(source.draw(i).lr is not None for i in range(len(source)))  # the same LR in each draw
     batches = (b for draw in range(1 if own else 8) for b in in_order(plates, 100, draw))

@@ -52,7 +52,7 @@ class Run:
         self.source = cache(self._open)
 
     def _open(self, split: str) -> Source:  # of train, val or test; `source` opens each once
-        return open_split(self.config, split, self.table, find=self.find, fresh=True)
+        return open_split(self.config, split, self.table, find=self.find, fresh=True, alone=split == "test")
 
     def best(
         self,
