@@ -114,3 +114,7 @@ def main(
         code, said = 2, f"lp_asrn: error: {quote(e.filename or 'cannot read or write')}: {e.strerror or e}"
     print(said, file=sys.stderr)
     sys.exit(code)
+
+# %% ../../nbs/60_tools.cli.ipynb #m017
+if __name__ == "__main__" and __package__:  # python -m lp_asrn.tools.cli; a notebook has no package
+    main()
