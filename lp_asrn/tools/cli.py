@@ -60,7 +60,7 @@ def _one_line(box: str, known: list[str]) -> str:
     lines = [line.strip("│| ") for line in box.splitlines()[1:] if line.strip("─-+╭╮╰╯│| ")]
     text = re.split(r"For full helptext|Argument helptext:|Perhaps you|Similar opt", " ".join(lines))[0].strip()
     if unknown := re.match(r"Unrecognized options: (\S+?)(,|$)", text):
-        return f"unknown option {unknown[1]}{_meant(unknown[1], known)}"
+        return f"unknown {'option' if unknown[1][0] == '-' else 'word'} {unknown[1]}{_meant(unknown[1], known)}"
     return text
 
 
