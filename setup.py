@@ -21,7 +21,7 @@ setup(
     keywords=cfg["keywords"],
     url=cfg["git_url"],
     packages=find_packages(include=["lp_asrn", "lp_asrn.*"]),
-    package_data={"lp_asrn": ["data/**/*"]},
+    package_data={"lp_asrn": ["py.typed", "data/**/*"]},
     include_package_data=True,
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),

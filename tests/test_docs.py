@@ -117,6 +117,19 @@ def test_public_functions_have_docstrings_and_docments(name):
     assert not bare
 
 
+@pytest.mark.parametrize("name", sorted(ORDER))
+def test_public_functions_are_typed(name):
+    "The wheel says so (`py.typed`); the types of ** parameters are those of what they are passed on to"
+    bare = []
+    for key, function in public_functions(importlib.import_module(f"lp_asrn.{name}")):
+        said = inspect.signature(function)
+        given = [p for p in said.parameters.values() if p.name not in ("self", "cls") and p.kind is not p.VAR_KEYWORD]
+        bare += [f"{key}({p.name})" for p in given if p.annotation is p.empty]
+        if said.return_annotation is said.empty and not key.endswith(".__init__"):
+            bare.append(f"{key} -> ?")
+    assert not bare
+
+
 def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
     crops = sorted((DATA_DIR / "examples").glob("*.png"))

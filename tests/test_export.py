@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from helpers import refused, run
@@ -59,13 +60,28 @@ def test_mistakes_are_one_line(graphs, checkpoint, picture, tmp_path):
         shutil.copy(graphs / "generator.onnx", tmp_path / "few" / name)
         refused(run("read", crop, "--checkpoint", tmp_path / "few" / "reader.onnx"), name, "not of the same export")
         (tmp_path / "few" / name).unlink()
-        refused(run("read", crop, "--checkpoint", tmp_path / "few" / "reader.onnx"), name, "no such graph")
+        alone = run("read", crop, "--checkpoint", tmp_path / "few" / "reader.onnx")
+        refused(alone, name, "no such graph", "stay together")
         shutil.copy(graphs / name, tmp_path / "few" / name)
-    refused(run("bench", "--checkpoint", graphs / "reader.onnx"), "not a checkpoint")
+    for words in ("bench", "evaluate --num 4", f"export {tmp_path / 'x'}", f"train --save-dir {tmp_path / 'x'}"):
+        option = "--training.start-from" if words.startswith("train") else "--checkpoint"
+        refused(run(*words.split(), option, graphs / "reader.onnx"), "reader.onnx is a graph", "best.safetensors")
+
+
+@pytest.mark.parametrize("what", ["ir_version", "opset"])
+def test_a_graph_that_is_too_new(graphs, picture, tmp_path, what):
+    shutil.copytree(graphs, tmp_path / "new")
+    model = onnx.load(path := tmp_path / "new" / "reader.onnx")
+    if what == "opset":
+        model.opset_import[0].version = 99
+    else:
+        model.ir_version = 99
+    onnx.save(model, path)
     refused(
-        run("evaluate", "--checkpoint", graphs / "reader.onnx", "--num", 4, "--save-dir", tmp_path / "scores"),
-        "not a checkpoint",
+        run("read", picture("crop.png"), "--checkpoint", path), "reader.onnx is too new for onnxruntime", "pip install"
     )
+    path.write_bytes(b"no graph")
+    refused(run("read", picture("crop.png"), "--checkpoint", path), "not an ONNX graph")
 
 
 def test_the_weights_of_the_package_read_its_examples():

@@ -17,11 +17,12 @@ import pytest
 from helpers import ROOT, environment
 from torch import nn
 
+import lp_asrn
 from lp_asrn.config import DATA_DIR
 
 PACKAGE = ROOT / "lp_asrn"
 NOTEBOOKS = sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))
-MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name not in ("__init__.py", "_modidx.py"))
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name not in ("__init__.py", "__main__.py", "_modidx.py"))
 
 
 def cells(notebook: Path) -> list[str]:
@@ -241,9 +242,15 @@ def test_notebooks_are_small_and_have_no_errors():
         assert not [o for o in outputs if o["output_type"] == "error"], notebook.name
 
 
-def test_version_is_the_one_of_the_settings():
-    import lp_asrn
+def test_the_package_names_what_is_public():
+    "For a notebook's completion, and for type checkers"
+    code = "import lp_asrn, sys; print({*lp_asrn.__all__} <= {*dir(lp_asrn)}, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    assert done.stdout == "True False\n", done
+    assert all(callable(getattr(lp_asrn, name)) for name in lp_asrn.__all__) and (PACKAGE / "py.typed").is_file()
 
+
+def test_version_is_the_one_of_the_settings():
     ini = configparser.ConfigParser(delimiters=["="])
     ini.read(ROOT / "settings.ini")
     assert lp_asrn.__version__ == ini["DEFAULT"]["version"]

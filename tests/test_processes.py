@@ -1,20 +1,27 @@
 "Several processes train as one, and notice when one of them is gone"
 
 import json
+import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import share_work
 import torch
 from helpers import TINY, Outcome, command, environment, refused, run
+from specimens import SPECIMENS
 
 from lp_asrn.models.model_set import load_note, load_tensors, save_tensors
-from lp_asrn.training.stages import parse_stages
+from lp_asrn.plates.datasets import loader
+from lp_asrn.settings import load_config
+from lp_asrn.training.run import Run, training_set
+from lp_asrn.training.stages import STAGES, parse_stages
 
 pytestmark = [
     pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed"),
@@ -220,3 +227,44 @@ def test_batches_must_be_shared_evenly(tmp_path, monkeypatch):
     outcome = run(*TRAIN, "--save-dir", tmp_path, "--batch-size", "5")
     refused(outcome, "training.batch_size: 5 plates cannot be shared evenly by 2 processes")
     assert not any(tmp_path.iterdir())
+
+
+# ---- workers that prepare plates
+
+
+@pytest.mark.parametrize("form", [*SPECIMENS, None], ids=str)
+def test_whatever_a_worker_gets_can_be_sent_to_it(form, tmp_path):
+    "Not only where processes are forked: the plates of all stages, of every kind of data folder, and rendered ones"
+    if form:
+        (tmp_path / "plates").mkdir()
+        SPECIMENS[form](tmp_path / "plates", np.random.default_rng(0))
+    config = load_config("demo", overrides=["data.num_train=4"])
+    config.data.data_root = str(tmp_path / "plates") if form else None
+    run = Run(config, tmp_path / "run", log=lambda line: None, tensorboard=False)
+    for stage in STAGES.values():
+        plates = training_set(run, stage)
+        there = pickle.loads(pickle.dumps(plates))
+        (here,), (other,) = (list(loader(data, [[(0, 0)]])) for data in (plates, there))
+        assert torch.equal(here.lr, other.lr) and here.texts == other.texts and plates.fingerprint == there.fingerprint
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_need_not_be_forked(method, plates, tmp_path):
+    "As on macOS and Windows, and by default in newer Pythons; what comes out are the same bits"
+    words = "train", "--stage", 0, "--debug", "--no-tensorboard", "--data-root", plates, *TINY
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method(method, force=True)
+    try:
+        done = run(*words, "--training.num-workers", 1, "--save-dir", tmp_path / method)
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    assert done.code == 0, done
+    assert run(*words, "--save-dir", tmp_path / "none").code == 0
+    want, got = (load_tensors(tmp_path / name / "stage0" / "last.safetensors")[0] for name in ("none", method))
+    assert want.keys() == got.keys() and all(torch.equal(want[k], got[k]) for k in want)
+
+
+@pytest.mark.parametrize("module", ["lp_asrn", "lp_asrn.tools.cli"])
+def test_python_runs_the_package_as_the_command(module):
+    done = subprocess.run([sys.executable, "-m", module, "trian"], capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "did you mean 'train'" in done.stderr

@@ -1,5 +1,6 @@
 "lp_asrn read and evaluate: what a program that calls them relies on"
 
+import contextlib
 import csv
 import io
 import json
@@ -9,6 +10,7 @@ import cv2
 import pytest
 from helpers import refused, run
 
+from lp_asrn.tools.cli import main
 from lp_asrn.tools.read_command import COLUMNS
 
 
@@ -49,6 +51,39 @@ def test_a_broken_picture_among_others_spoils_neither_json_nor_csv(picture, tmp_
         and "skipped" in outcome.err
         and "bad.png" in outcome.err
     )
+
+
+class Terminal(io.StringIO):
+    "A stream that says it is one"
+
+    def isatty(self):
+        return True
+
+
+def test_a_line_fits_and_a_terminal_gets_a_heading():
+    "The usual line has at most 100 characters; columns stand under their heading; a pipe gets lines alone"
+    assert not run("read", "--example").out.startswith("file")
+    with contextlib.redirect_stdout(Terminal()) as out, pytest.raises(SystemExit):
+        main(["read", "--example"])
+    heading, *lines = out.getvalue().expandtabs().splitlines()
+    assert heading.startswith("file ") and len(lines) == 8
+    assert heading.index("text") == 16 and all(line[15] == " " != line[16] for line in lines)
+    sure = [line for line in lines if float(line[24:29]) > 0.5]
+    assert len(sure) >= 4 and max(map(len, sure)) <= 100 and max(map(len, lines)) <= 120
+    shown = [
+        w for line in lines for w in line.split("; SR-LR")[0].replace(",", " ").replace(";", " ").split() if "0." in w
+    ]
+    assert shown and all(len(w) == 5 for w in shown), "probabilities with three decimals each"
+
+
+def test_options_may_follow_what_is_enhanced(picture, tmp_path, checkpoint):
+    "One picture, several, a folder: what is named last is written"
+    one, two = picture("in/a.png"), picture("in/b.png", 20, 60)
+    for inputs in ([one], [one, two], [tmp_path / "in"]):
+        out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        assert run("enhance", *inputs, out, "--checkpoint", checkpoint, "--device", "cpu").code == 0
+        assert len(list(out.iterdir())) == len(inputs) + (inputs[0] == tmp_path / "in")
+    refused(run("enhance", one, "--checkpoint", checkpoint), "where SR goes")
 
 
 def test_tracks_are_read_as_one_plate_each(tracks, tmp_path, checkpoint):

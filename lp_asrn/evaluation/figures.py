@@ -232,7 +232,7 @@ def evidence_figure(
 # %% ../../nbs/42_evaluation.figures.ipynb #d012
 def show(
     figure: Figure,  # any figure, of any size
-):  # IPython Image
+) -> object:  # IPython Image
     "A figure in a notebook, as a small picture"
     from IPython.display import Image
 

@@ -53,7 +53,10 @@ class ChannelAttention(nn.Module):
         mean, peak = F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)
         return torch.sigmoid(self.mlp(mean) + self.mlp(peak))
 
-    def forward(self, x: Tensor):  # (N, C, H, W) features
+    def forward(
+        self,
+        x: Tensor,  # (N, C, H, W) features
+    ) -> Tensor:
         return x * self.weights(x)
 
 # %% ../../nbs/26_models.attention.ipynb #c013
@@ -65,7 +68,10 @@ class DirectionalTerm(nn.Module):
         self.rows = nn.Conv2d(channels, channels, (3, 1), padding=(1, 0))
         self.columns = nn.Conv2d(channels, channels, (1, 3), padding=(0, 1))
 
-    def forward(self, x: Tensor):  # (N, C, H, W) features
+    def forward(
+        self,
+        x: Tensor,  # (N, C, H, W) features
+    ) -> Tensor:
         return self.rows(x.mean(3, keepdim=True)) + self.columns(x.mean(2, keepdim=True))
 
 # %% ../../nbs/26_models.attention.ipynb #c016
@@ -110,7 +116,10 @@ class EnhancedAttention(nn.Module):
         feature = F.relu(self.positional(z) + self.directional(z))
         return resize_to(torch.sigmoid(self.expand(F.relu(self.refine(feature)))), x)
 
-    def forward(self, x: Tensor):  # (N, C, H, W) features, any height and width
+    def forward(
+        self,
+        x: Tensor,  # (N, C, H, W) features, any height and width
+    ) -> Tensor:
         return x + x * self.mask(x)
 
 # %% ../../nbs/26_models.attention.ipynb #c025
@@ -133,5 +142,8 @@ class CharacterAttention(nn.Module):
         "Where each scale finds characters"
         return [resize_to(torch.sigmoid(region(shrink(x, s))), x) for s, region in zip(SCALES, self.regions)]
 
-    def forward(self, x: Tensor):  # (N, C, H, W) features, any height and width
+    def forward(
+        self,
+        x: Tensor,  # (N, C, H, W) features, any height and width
+    ) -> Tensor:
         return x + self.fuse(torch.cat([x * m for m in self.region_maps(x)], 1))

@@ -193,6 +193,9 @@ class DeformConv(nn.Module):
         "Where the layer reads `x`, and how much each tap counts (in DCNv3: before the softmax)"
         return self.offset_mask(self.offset_mask_dw(x))
 
-    def forward(self, x: Tensor):  # (N, C, H, W) features
+    def forward(
+        self,
+        x: Tensor,  # (N, C, H, W) features
+    ) -> Tensor:
         value, packed = self.value_proj(x), self.packed_map(x)
         return self.output_proj(deform_conv(value, packed, self.geometry, self.version, self.backend))

@@ -37,7 +37,10 @@ class ShallowExtractor(nn.Module):
         self.encode = nn.Conv2d(12, channels, 3, padding=1)
         self.decode = nn.Conv2d(channels, 4 * channels, 1)
 
-    def forward(self, x: Tensor):  # (N, 3, h, w) LR pictures in [-1, 1], any size
+    def forward(
+        self,
+        x: Tensor,  # (N, 3, h, w) LR pictures in [-1, 1], any size
+    ) -> Tensor:
         h, w = x.shape[-2:]
         folded = F.pixel_unshuffle(F.pad(x, (0, w % 2, 0, h % 2), mode="replicate"), 2)
         branch = F.pixel_shuffle(self.decode(F.silu(self.encode(folded))), 2)
@@ -57,7 +60,10 @@ class DenseBlock(nn.Module):
         self.grow = nn.ModuleList(nn.Conv2d(channels + i * growth, growth, 3, padding=1) for i in range(layers - 1))
         self.fuse = nn.Conv2d(channels + (layers - 1) * growth, channels, 3, padding=1)
 
-    def forward(self, x: Tensor):  # (N, channels, h, w) features
+    def forward(
+        self,
+        x: Tensor,  # (N, channels, h, w) features
+    ) -> Tensor:
         features = [x]
         for conv in self.grow:
             features.append(F.leaky_relu(conv(torch.cat(features, 1)), 0.2))
@@ -77,7 +83,10 @@ class RRDB(nn.Module):
         super().__init__()
         self.blocks = nn.Sequential(*(DenseBlock(channels, growth, layers) for _ in range(blocks)))
 
-    def forward(self, x: Tensor):  # (N, channels, h, w) features
+    def forward(
+        self,
+        x: Tensor,  # (N, channels, h, w) features
+    ) -> Tensor:
         y = self.blocks(x)
         return y if len(self.blocks) == 1 else x + _RESIDUAL * (y - x)
 
@@ -101,7 +110,10 @@ class Upscaler(nn.Module):
             self.reconstruct.weight.mul_(0.1)
             self.reconstruct.bias.zero_()
 
-    def forward(self, x: Tensor):  # (N, channels, h, w) features at LR size
+    def forward(
+        self,
+        x: Tensor,  # (N, channels, h, w) features at LR size
+    ) -> Tensor:
         return self.reconstruct(self.up(x))
 
 # %% ../../nbs/30_models.generator.ipynb #d001

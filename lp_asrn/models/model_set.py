@@ -100,7 +100,10 @@ def named_tensors(
 def weights_path(
     name: str | Path = "small",  # a name in `PRETRAINED`, or the path of one's own file
 ) -> Path:
-    "Where weights are"
+    "Where weights are; raises `CheckpointError` for a graph"
+    if str(name).endswith(".onnx"):
+        what = "is a graph, by which read and enhance work; what is asked for needs the best.safetensors it was made of"
+        raise CheckpointError(f"{name} {what}")
     return PRETRAINED.get(str(name), Path(name))
 
 # %% ../../nbs/31_models.model_set.ipynb #d004

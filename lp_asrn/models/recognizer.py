@@ -62,7 +62,10 @@ class ResidualBlock(nn.Module):
         first, second = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2))
         self.body = nn.Sequential(first, nn.GroupNorm(1, channels), nn.SiLU(), second, nn.GroupNorm(1, channels))
 
-    def forward(self, x: Tensor):  # (N, channels, H, W) features
+    def forward(
+        self,
+        x: Tensor,  # (N, channels, H, W) features
+    ) -> Tensor:
         return F.silu(x + self.body(x))
 
 # %% ../../nbs/27_models.recognizer.ipynb #d008
@@ -77,7 +80,10 @@ class Trunk(nn.Module):
             stages.append(nn.Sequential(conv, nn.GroupNorm(1, after), nn.SiLU(), ResidualBlock(after)))
         self.fine, self.coarse = nn.Sequential(*stages[:2]), stages[2]
 
-    def forward(self, x: Tensor):  # (N, 3, 32, 96) pictures in [0, 1]
+    def forward(
+        self,
+        x: Tensor,  # (N, 3, 32, 96) pictures in [0, 1]
+    ) -> Tensor:
         return self.coarse(self.fine(2 * x - 1))
 
 # %% ../../nbs/27_models.recognizer.ipynb #c010
@@ -96,7 +102,10 @@ class SlotAttention(nn.Module):
         nn.init.zeros_(self.content.weight)
         nn.init.zeros_(self.content.bias)
 
-    def forward(self, f: Tensor):  # (N, W, features) of the W columns
+    def forward(
+        self,
+        f: Tensor,  # (N, W, features) of the W columns
+    ) -> Tensor:
         x = (torch.arange(f.shape[1], device=f.device) + 0.5) / f.shape[1]
         place = -0.5 * ((x - self.centre[:, None]) / self.log_width.exp()[:, None]) ** 2
         return (place + self.content(f).transpose(1, 2)).float().softmax(-1)

@@ -32,7 +32,10 @@ class PlainResidualBlock(nn.Module):
         first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
         self.body = nn.Sequential(first, nn.SiLU(), second)
 
-    def forward(self, x: Tensor):  # (N, channels, h, w) features
+    def forward(
+        self,
+        x: Tensor,  # (N, channels, h, w) features
+    ) -> Tensor:
         return x + self.body(x)
 
 # %% ../../nbs/29_models.text_prior.ipynb #d017

@@ -139,7 +139,8 @@ def _rules(layout: Layout) -> Iterator[tuple[bool, str]]:
     "Whether a rule for a layout holds, and its words"
     box, gaps, last = layout.characters.box, layout.characters.gaps, len(layout.mask) - 1
     yield is_plain_name(layout.name), "its name must be letters, digits, '-', '_' and '.'"
-    yield bool(re.fullmatch("[LD]+", layout.mask)), f"mask '{layout.mask}' must be made of L and D"
+    hint = "L (a letter) and D (a digit); where either may stand, give a layout for each mask that occurs"
+    yield bool(re.fullmatch("[LD]+", layout.mask)), f"mask '{layout.mask}' must be made of {hint}"
     yield 1 <= layout.aspect <= 10, "aspect must lie between 1 and 10"
     yield 0.3 <= layout.characters.stretch <= 3, "characters.stretch must lie between 0.3 and 3"
     yield _is_box(box), "characters.box must be left, top, right, bottom within 0 and 1"

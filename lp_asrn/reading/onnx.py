@@ -44,17 +44,17 @@ def _open(path: Path):  # onnxruntime.InferenceSession
     except ImportError:
         raise UserError("a graph needs onnxruntime: pip install onnxruntime (the extra [export])") from None
     if not path.exists():
-        raise CheckpointError(f"no such graph: {path} ('lp_asrn export' writes it)")
+        raise CheckpointError(f"no such graph: {path} ('lp_asrn export' writes all of them, which stay together)")
     check_file(path, WEIGHTS)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # or PyTorch's threads wait for its: 7 to 48 ms
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or PyTorch's threads wait: 7 to 48 ms
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception:  # it raises many kinds, none of them documented
-        raise CheckpointError(f"{path} is not an ONNX graph, or it is damaged") from None
+    except Exception as e:  # it raises many kinds, none of them documented
+        why, new = "is not an ONNX graph, or it is damaged", "IR version" in str(e) or "opset version" in str(e)
+        why = f"is too new for onnxruntime {onnxruntime.__version__}: pip install -U onnxruntime" if new else why
+        raise CheckpointError(f"{path} {why}") from None
 
 
 def _note_of(graph) -> dict:
@@ -67,8 +67,7 @@ def _note_of(graph) -> dict:
 
 def _run(graph, *inputs: Tensor) -> list[Tensor]:
     "What a graph makes of its inputs, in the order of its outputs"
-    names = (i.name for i in graph.get_inputs())
-    found = graph.run(None, {name: x.contiguous().numpy() for name, x in zip(names, inputs)})
+    found = graph.run(None, {i.name: x.contiguous().numpy() for i, x in zip(graph.get_inputs(), inputs)})
     return list(map(torch.from_numpy, found))
 
 # %% ../../nbs/39_reading.onnx.ipynb #d000
