@@ -40,7 +40,7 @@ from ..settings import check
 from .options import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, SynthOptions, TrainOptions
 from ..training import batches
 from ..training.record import clear, conclude, recorded, runs_in, targets_of
-from ..training.run import Run, check_start, train_stage
+from ..training.run import Run, check_start, has_ended, steps_of, train_stage
 from ..training.stages import dependents, parse_stages
 from ..training.tensorboard import tensorboard_server
 from ..training.trainer import Interrupted
@@ -79,10 +79,13 @@ def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
         if o.overwrite and main:
             clear(folder, tags)
         if run.logdir:
-            print(f"TensorBoard: {stack.enter_context(tensorboard_server(run.logdir, o.tb_port))}", flush=True)
+            print(
+                f"TensorBoard: {stack.enter_context(tensorboard_server(run.logdir, o.tb_port, o.tb_host))}", flush=True
+            )
         batches.gather_list([])
-        for stage in stages:
-            train_stage(run, stage, o.resume)
+        for k, stage in enumerate(stages):
+            later = sum(steps_of(run, s) for s in stages[k + 1 :] if not (o.resume and has_ended(run, s)))
+            train_stage(run, stage, o.resume, later=later)
         group.close()
         if main and not all(s.apart for s in stages):
             conclude(run)
