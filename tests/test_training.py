@@ -1,12 +1,15 @@
 "Whole stages: what is trained, what is drawn, who scores"
 
+import contextlib
+import io
+import re
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, refused, run
+from helpers import FEW, TINY, refused, run
 
 from lp_asrn.config import (
     Config,
@@ -22,7 +25,11 @@ from lp_asrn.models.model_set import ModelSet, load_models, load_tensors
 from lp_asrn.plates.datasets import PlateDataset
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
+from lp_asrn.settings import load_config
+from lp_asrn.tools.cli import main
+from lp_asrn.training import record
 from lp_asrn.training.checkpoint import Training
+from lp_asrn.training.run import Run, steps_of
 from lp_asrn.training.stages import STAGES, Validation, ValidationPlates
 from lp_asrn.training.trainer import run_stage
 
@@ -85,3 +92,64 @@ def test_no_scores_without_a_trained_judge(checkpoint, trained, tmp_path, monkey
         shutil.copytree(trained / before, tmp_path / "run" / before)
     words = ("--debug", "--stage", 1, "--no-tensorboard", "--save-dir", tmp_path / "run", *TINY)
     refused(run("train", *words), "no trained judge")
+
+
+# ---- what is seen while it lasts
+
+
+def test_a_training_says_how_long_all_stages_take(trained_run, trained):
+    "Each line of an epoch, until the last stage's last"
+    lines = [line for line in trained_run[1].err.splitlines() if re.search(r" epoch [1-9]", line)]
+    assert len(lines) >= 6 and all(re.search(r", all stages in about \d\d:\d\d$", line) for line in lines)
+    assert lines[-1].endswith("00:00")
+    there = Run(load_config("full", trained / "config.yaml"), trained)
+    for tag in FOLDERS:
+        note = load_tensors(trained / tag / "last.safetensors")[1]
+        stage = next(s for s in STAGES.values() if s.tag == tag)
+        assert steps_of(there, stage) == 64 // 16 * note["position"]["epoch"]
+
+
+def test_stages_share_the_charts_of_tensorboard(tmp_path):
+    "A stage is a run there, and no tag names it"
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for stage in ("0", "lr_reader"):
+        assert run("train", "--debug", "--stage", stage, "--save-dir", tmp_path, "--tb-port", 20345, *TINY).code == 0
+    tags = {
+        s: set(EventAccumulator(f"{tmp_path}/tensorboard/{s}").Reload().Tags()["scalars"])
+        for s in ("stage0", "lr_reader")
+    }
+    assert {"val/word", "val/char"} <= tags["stage0"] & tags["lr_reader"]
+    refused(run("train", "--debug", "--save-dir", tmp_path / "x", "--tb-host", "192.0.2.1", *TINY), "--tb-host")
+
+
+class Terminal(io.StringIO):
+    "A stream that says it is one"
+
+    def isatty(self):
+        return True
+
+
+def test_what_lasts_shows_its_progress_on_a_terminal(trained, tmp_path, monkeypatch):
+    "And nothing of it in a pipe"
+    for name, number in FEW.items():
+        monkeypatch.setattr(record, name, number)
+    shutil.copytree(trained, tmp_path / "run")
+    there = Run(load_config("full", tmp_path / "run" / "config.yaml"), tmp_path / "run", log=lambda line: None)
+    words = ["evaluate", "--checkpoint", str(trained / "best.safetensors"), "--num", "3", "--save-dir"]
+    for stream in (Terminal(), io.StringIO()):
+        with contextlib.redirect_stderr(stream) as err, contextlib.redirect_stdout(io.StringIO()):
+            record.conclude(there)
+            main([*words, str(tmp_path / f"terminal{stream.isatty()}"), "--severity", "hard", "--frames", "2"])
+        for part in ("calibrate:", "calibrate tracks:", "stage4:", "medium:", "hard:", "tracks hard:"):
+            assert (part in err.getvalue()) == stream.isatty(), part
+
+
+def test_runs_in_hidden_folders_are_nobodys(tmp_path):
+    "Such as those of tests and caches"
+    for place in ("mine", ".cache/a", "mine/.old/b"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "config.yaml").touch()
+    listed = run("runs", tmp_path).out
+    assert listed.count(str(tmp_path)) == 1 and f"{tmp_path}/mine " in listed
+    assert f"{tmp_path}/.cache/a" in run("runs", tmp_path / ".cache").out, "unless one asks for them"

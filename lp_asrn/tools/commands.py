@@ -42,7 +42,7 @@ from .options import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, S
 from ..training import batches
 from ..training.checks import check_start
 from ..training.record import clear, conclude, recorded, runs_in, targets_of
-from ..training.run import Run, train_stage
+from ..training.run import Run, has_ended, steps_of, train_stage
 from ..training.stages import dependents, parse_stages
 from ..training.tensorboard import tensorboard_server
 from ..training.trainer import Interrupted
@@ -81,10 +81,13 @@ def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
         if o.overwrite and main:
             clear(folder, tags)
         if run.logdir:
-            print(f"TensorBoard: {stack.enter_context(tensorboard_server(run.logdir, o.tb_port))}", flush=True)
+            print(
+                f"TensorBoard: {stack.enter_context(tensorboard_server(run.logdir, o.tb_port, o.tb_host))}", flush=True
+            )
         batches.gather_list([])
-        for stage in stages:
-            train_stage(run, stage, o.resume)
+        for k, stage in enumerate(stages):
+            later = sum(steps_of(run, s) for s in stages[k + 1 :] if not (o.resume and has_ended(run, s)))
+            train_stage(run, stage, o.resume, later=later)
         group.close()
         if main and not all(s.apart for s in stages):
             conclude(run)

@@ -35,6 +35,9 @@ class TrainOptions(Config):
     device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
     batch_size: int | None = None  # plates in a step (training.batch_size)
     tb_port: int = bounded(6007, least=1, most=65535)  # port of TensorBoard; the next free one if it is taken
+    tb_host: str = (
+        "localhost"  # where TensorBoard can be seen: from this machine, or by its address; 0.0.0.0 = from all
+    )
     no_tensorboard: bool = False  # do not start TensorBoard and write no logs for it
     debug: bool = False  # 64 rendered plates (a data folder is used whole), one epoch a stage: does everything run?
 

@@ -140,7 +140,7 @@ class Stage:
     "What a stage is"
 
     key: str  # its name in settings and on the command line
-    tag: str  # its folder, and the first part of its TensorBoard tags
+    tag: str  # its folder, and its run in TensorBoard
     title: str
     trains: tuple[str, ...]  # names of models
     objective: Objective

@@ -28,20 +28,27 @@ run_main()
 def tensorboard_server(
     logdir: str | Path,  # folder of event files; may be empty still
     port: int = 6007,  # port to try first, then the 49 after it
+    host: str = "localhost",  # name or IPv4 address of an interface of this machine; 0.0.0.0 = all of them
 ) -> Iterator[str]:  # its address for the browser, where it answers after a few seconds
-    "Within it, TensorBoard runs as a child process on 127.0.0.1; raises `UserError` if there is no free port"
+    "Within it, TensorBoard runs as a child process; raises `UserError` for another host, or if there is no free port"
+    try:
+        address = socket.gethostbyname(host or ".")  # "" would be all
+        with socket.socket() as s:
+            s.bind((address, 0))
+    except (OSError, UnicodeError):
+        raise UserError(f"--tb-host: '{host}' is no address of this machine (localhost; 0.0.0.0 for all)") from None
     for free in range(port, min(port + 50, 65536)):
         with socket.socket() as s, contextlib.suppress(OSError):
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was just left counts as free
-            s.bind(("127.0.0.1", free))
+            s.bind((address, free))
             break
     else:
         raise UserError(f"no free port from {port} on for TensorBoard; give another --tb-port, or --no-tensorboard")
-    words = [sys.executable, "-c", _SERVER, "--logdir", str(logdir), "--host", "127.0.0.1", "--port", str(free)]
+    words = [sys.executable, "-c", _SERVER, "--logdir", str(logdir), "--host", address, "--port", str(free)]
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     process = subprocess.Popen(words, stdin=subprocess.PIPE, **quiet)
     try:
-        yield f"http://127.0.0.1:{free}/"
+        yield f"http://{address}:{free}/"
     finally:
         process.kill()
         process.communicate()

@@ -109,10 +109,13 @@ class Monitor:
         self,
         t: Training,
         logdir: Path | None = None,  # folder of the run's logs; None = no TensorBoard
+        later: int | None = None,  # steps of the stages that follow; None = not known
     ):
         self.t, self.tag, self.epochs, self.writer = t, t.stage.tag, t.settings.epochs, None
         how = dict(total=self.epochs * t.order.steps_per_epoch, initial=t.done, unit="step", dynamic_ncols=True)
         self.bar = tqdm(desc=self.tag, disable=None if is_main() else True, **how)  # None = if stderr is no terminal
+        self.begun, self.steps = time.monotonic(), 0
+        self.todo = 0 if later is None else how["total"] - t.done + later
         if logdir is not None:
             from torch.utils.tensorboard import SummaryWriter  # takes seconds, which not every run need spend
 
@@ -123,8 +126,15 @@ class Monitor:
         loss: Tensor,  # scalar
     ) -> None:
         "Tell of a step, before the position counts it"
+        self.steps += 1
         if self.bar.update():  # it was drawn, which it is ten times a second at most
-            self.bar.set_postfix_str(f"epoch {self.t.position.epoch + 1}/{self.epochs}, loss {float(loss):.4g}")
+            said = f"epoch {self.t.position.epoch + 1}/{self.epochs}, loss {float(loss):.4g}"
+            self.bar.set_postfix_str(said + self.left())
+
+    def left(self) -> str:
+        "The time that all stages still take if each of their steps takes as long as this stage's so far"
+        seconds = (self.todo - self.steps) * (time.monotonic() - self.begun) / max(1, self.steps)
+        return f", all stages in about {tqdm.format_interval(seconds)}" if self.todo and self.steps else ""
 
     def write(
         self,
@@ -133,9 +143,9 @@ class Monitor:
     ) -> None:
         "A point for each curve, figures as pictures"
         for name, value in scalars.items() if self.writer else ():
-            self.writer.add_scalar(f"{self.tag}/{name}", float(value), self.t.done)
+            self.writer.add_scalar(name, float(value), self.t.done)
         for name, figure in (figures or {}).items() if self.writer else ():
-            self.writer.add_image(f"{self.tag}/{name}", pixels(figure), self.t.done, dataformats="HWC")
+            self.writer.add_image(name, pixels(figure), self.t.done, dataformats="HWC")
 
     def close(self) -> None:
         "Write out what is pending; may be called again"
@@ -159,15 +169,16 @@ def _validate(t: Training, folder: Path, monitor: Monitor) -> None:
     with averaged(t):
         found = t.stage.validate(t.models, t.plates)
         if take_note(t, found) and is_main():
-            note = {"stage": t.stage.tag, "epoch": t.position.epoch}
-            t.stage.save(folder / "best.safetensors", t.models, **note, **found.scalars)
+            note = {"stage": t.stage.tag, "epoch": t.position.epoch, **found.scalars}
+            t.stage.save(folder / "best.safetensors", t.models, **note)
     scalars = {f"val/{k}": v for k, v in found.scalars.items()}
     if t.miner and t.miner.accuracy:  # the share of plates that were misread at least in part
         scalars["mining/share_hard"] = sum(a < 1 for a in t.miner.accuracy.values()) / len(t.miner.accuracy)
     monitor.write(scalars, found.figures)
     if is_main():
         values = "  ".join(f"{name} {value:.4g}" for name, value in found.scalars.items())
-        tqdm.write(f"{t.stage.tag} epoch {t.position.epoch}/{t.settings.epochs}  {values}", file=sys.stderr)
+        epoch = f"epoch {t.position.epoch}/{t.settings.epochs}"
+        tqdm.write(f"{t.stage.tag} {epoch}  {values}{monitor.left()}", file=sys.stderr)
 
 # %% ../../nbs/55_training.trainer.ipynb #c011
 @contextmanager
@@ -209,10 +220,11 @@ def run_stage(
     t: Training,
     folder: Path,  # of this stage: last.safetensors, best.safetensors
     logdir: Path | None = None,  # TensorBoard; None = no logs
+    later: int | None = None,  # steps of the stages that follow, for the time that all take; None = not known
 ) -> Position:  # how it went
     "Run a stage to its end; raises `Interrupted` after saving if the user stops it, `TrainingError` if its loss is NaN"
     c, p, objective, steps = t.config.training, t.position, t.stage.objective, t.order.steps_per_epoch
-    with _guarded(t, folder) as keep, closing(Monitor(t, logdir)) as monitor:
+    with _guarded(t, folder) as keep, closing(Monitor(t, logdir, later)) as monitor:
         if t.stage.refines and not p.history:
             _validate(t, folder, monitor)
         while p.epoch < t.settings.epochs and p.bad_epochs < t.settings.patience:
