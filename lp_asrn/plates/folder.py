@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import DataError
-from ..files import KINDS, SUFFIXES, Fault, quote, read_bytes, write_csv
+from ..files import KINDS, SUFFIXES, Fault, quote, read_bytes, walk, write_csv
 from .corners import Corners, parse_corners
 from .layouts import LAYOUTS, OWN, SPLITS, check_text, layout_of, split_of
 from .pictures import labelme, open_image
@@ -71,7 +71,7 @@ class Table:
         try:
             yield
         except Fault as e:
-            self.faults[e.kind].append(f"{name}: {e}")
+            self.faults[e.kind].append(quote(f"{name}: {e}"))
 
     def open(self, row: PlateFiles) -> list[np.ndarray] | None:  # (H, W, 3) uint8 each
         "The pictures of a row, in which its corners lie; None if one is at fault, which is then entered"
@@ -85,7 +85,7 @@ class Table:
 def summary(table: Table) -> str:
     "One line: rows, layouts, and how many of each kind cannot be used, the first few by name"
     layouts = sorted({r.layout or "unknown layout" for r in table.rows})
-    parts = [f"{table.root}: {len(table.rows)} plates ({', '.join(layouts)})"]
+    parts = [quote(f"{table.root}: {len(table.rows)} plates ({', '.join(layouts)})")]
     if missing := sum(not r.text for r in table.rows):
         parts.append(f"{missing} of them without text")
     for kind, found in table.faults.items():
@@ -143,7 +143,7 @@ def read_folder(
     "What a reader finds in a folder; pictures that no label named are faults"
     pictures = Pictures(table := Table(Path(os.path.abspath(root)), [], form=form))
     reader(pictures)
-    found = {Path(folder, name) for folder, _, names in os.walk(table.root) for name in names} - pictures.named
+    found = set(walk(table.root)) - pictures.named
     found = sorted(p for p in found if p.suffix.lower() in SUFFIXES and p.parent not in pictures.named)
     table.faults["unmatched"] += [f"{table.name(p)}: a picture without a label" for p in found]
     return table
@@ -238,6 +238,6 @@ def given_corners(
     "Corners that somebody marked: in a labels.csv beside the pictures or above, or in labelme files; raises `Fault`"
     tables = {f for p in pictures for f in (p.parent, p.parent.parent) if (f / "labels.csv").is_file()}
     rows = (row for f in tables for row in read_folder(f, "labels.csv", read_labels).rows)
-    found = {p.resolve(): c for row in rows for p, c in row.pictures if c is not None}
-    known = {p: found.get(p.resolve()) or labelme(p, needed=False) for p in pictures}
+    found = {os.path.realpath(p): c for row in rows for p, c in row.pictures if c is not None}
+    known = {p: found.get(os.path.realpath(p)) or labelme(p, needed=False) for p in pictures}
     return {p: corners for p, corners in known.items() if corners is not None}

@@ -27,7 +27,7 @@ from ..evaluation.evaluate import PlateSet, read_set
 from ..evaluation.judges import pick_judges
 from ..evaluation.metrics import Worth, worth_of
 from ..evaluation.rows import aligned
-from ..files import read_bytes, write_json
+from ..files import quote, read_bytes, write_json
 from ..models.model_set import ModelSet, load_models, pick_device
 from ..plates.check import read_data
 from ..plates.datasets import PlateDataset
@@ -63,7 +63,8 @@ def read_results(
         try:
             content = json.loads(read_bytes(path))
             found[content["variant"], int(content["seed"])] = content
-            "".join(content["read"].values())  # texts, all of them
+            if set("".join(content["read"].values())) - set("01"):
+                raise ValueError("what was read is not told by 0 and 1")
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise UserError(f"{path}: no result of a run ({type(e).__name__}: {e})") from None
     if not found:
@@ -245,7 +246,7 @@ def ablate(
         try:
             _run_all(o, names, _sets(o.photographs))
         except (Interrupted, KeyboardInterrupt) as e:
-            print(f"{str(e) or 'stopped'}. Go on with the same command", file=sys.stderr)
+            print(f"{quote(e) or 'stopped'}. Go on with the same command", file=sys.stderr)
             sys.exit(130)
-    marks = {36: "", 95: ""}  # of formulas
-    print(aligned([[cell.translate(marks) for cell in row] for row in table_rows(read_results(o.results))]))
+    rows = table_rows(read_results(o.results))
+    print(aligned([[cell.translate({36: "", 95: ""}) for cell in row] for row in rows]))  # without marks of formulas

@@ -63,8 +63,9 @@ class EvaluateOptions:
 class EnhanceOptions:
     "Super-resolve crops of any size, the plate found or marked (labelme, labels.csv): upright, drawn at 32x96."
 
-    input: conf.Positional[list[str]]  # pictures, or folders of pictures and of folders
-    output: conf.Positional[str]  # folder for PNGs of the same names; for one picture also a file, such as sr.png
+    files: conf.Positional[
+        list[str]
+    ]  # pictures or folders of them, then a folder for PNGs; for one picture also a file
     overwrite: bool = False  # replace pictures that are there (never those that are read)
     checkpoint: File = "small"  # models: small, best.safetensors of a run, or reader.onnx of an export
     no_rectify: bool = False  # take the whole crop for the plate, and do not look for it

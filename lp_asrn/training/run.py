@@ -7,6 +7,7 @@ __all__ = ['Run', 'start_path', 'start', 'psnr_floor', 'training_set', 'prepare_
            'publish', 'train_stage', 'train_through']
 
 # %% ../../nbs/56_training.run.ipynb #c002
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +19,7 @@ from filelock import FileLock
 
 from ..config import CheckpointError, Config, ConfigError, TrainingError
 from ..evaluation.judges import load_judge
+from ..files import quote
 from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..models.model_set import ModelSet, load_models, load_note, load_rectifier, save_models, weights_path
@@ -104,7 +106,7 @@ def psnr_floor(run: Run, stage: Stage) -> float | None:  # dB; None = no guardra
     path = run.best(stage.guarded_by) if stage.guarded_by else None
     psnr = load_note(path).get("psnr") if path and path.is_file() else None
     if path and psnr is None:
-        run.log(f"{stage.tag}: there is no PSNR of {stage.guarded_by} in {run.folder}, so there is no guardrail")
+        run.log(f"{stage.tag}: there is no PSNR of {stage.guarded_by} in {quote(run.folder)}, so there is no guardrail")
     return None if psnr is None else psnr - run.config.loss.guardrail_drop
 
 
@@ -141,7 +143,8 @@ def check_start(
         raise ConfigError(
             f"training.batch_size: {t.batch_size} plates cannot be shared evenly by {world_size()} processes"
         )
-    if t.start_from and run.folder.resolve() in weights_path(t.start_from).resolve().parents:
+    own = Path(os.path.realpath(run.folder))
+    if t.start_from and own in Path(os.path.realpath(weights_path(t.start_from))).parents:
         what = f"{t.start_from} lies in the save dir, whose files are replaced: give another --save-dir"
         raise ConfigError(f"training.start_from: {what}")
     LossWeights(run.config.loss)
@@ -224,7 +227,8 @@ def train_stage(
     if is_main():
         folder.mkdir(parents=True, exist_ok=True)
         save_config(run.config, run.folder / "config.yaml")
-    run.log(f"{stage.tag}: {stage.title}, {training.settings.epochs} epochs" + f", starts from {path}" * bool(path))
+    begins = f", starts from {quote(path)}" * bool(path)
+    run.log(f"{stage.tag}: {stage.title}, {training.settings.epochs} epochs{begins}")
     if resume:
         restore(training, folder, run.log)
     if len(set(map(repr, gather_list([_sum_of(training)])))) > 1:
