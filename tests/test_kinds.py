@@ -4,7 +4,6 @@ LP_ASRN_HOSTILE=10 pytest tests/test_kinds.py takes ten times as many. How many 
 printed in the end."""
 
 import csv
-import functools
 import io
 import itertools
 import json
@@ -39,21 +38,11 @@ from hostile import (
 from lp_asrn.config import UserError
 from lp_asrn.models.model_set import weights_path
 from lp_asrn.plates.pictures import read_image
-from lp_asrn.reading.reader import Reader
 
 SMALL = weights_path("small")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_reader():
-    "Weights are loaded once for all commands that read by the package's own"
-    with pytest.MonkeyPatch.context() as patch:
-        kept = functools.cache(Reader)
-        patch.setattr(
-            "lp_asrn.tools.read_command.Reader",
-            lambda *a, layouts=None, **k: kept(*a, layouts=layouts and tuple(layouts), **k),
-        )
-        yield
+pytestmark = pytest.mark.usefixtures("quick_reader")
 
 
 @pytest.fixture
