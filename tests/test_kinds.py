@@ -10,10 +10,12 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from helpers import TINY
+from helpers import TINY, environment
 from hostile import (
     MORE,
     NAMES,
@@ -21,6 +23,7 @@ from hostile import (
     THINGS,
     _deep,
     attack,
+    bombs,
     contents,
     crop,
     encoded,
@@ -34,6 +37,7 @@ from hostile import (
     watched,
     with_note,
 )
+from PIL import Image
 
 from lp_asrn.config import UserError
 from lp_asrn.models.model_set import weights_path
@@ -64,7 +68,7 @@ def good(tmp_path):
 
 
 def test_pictures_by_any_name(tmp_path, count):
-    known, folder = names(80 * MORE, 1), tmp_path / "in"
+    known, folder = names(60 * MORE, 1), tmp_path / "in"
     folder.mkdir()
     for name in known:
         (folder / f"{name}.png").write_bytes(encoded("PNG"))
@@ -261,7 +265,7 @@ def test_pictures_damaged_and_odd(tmp_path, count):
     (tmp_path / "in").mkdir()
     crop().save(tmp_path / "in" / "good.png")
     bad, total = 0, 0
-    for i, (suffix, content) in enumerate(pictures(90 * MORE, 4)):
+    for i, (suffix, content) in enumerate(pictures(60 * MORE, 4)):
         path = tmp_path / "in" / f"{i:04}{suffix}"
         path.write_bytes(content)
         total += suffix != ".eps"
@@ -370,3 +374,62 @@ def test_records_of_runs(tmp_path, count):
             attack("ablate", "--table", "--results", tmp_path / "results", codes=(0, 2))
     shutil.rmtree(tmp_path / "results")
     count("records", 160)
+
+
+# Memory
+
+ROOM = """
+import re, sys
+from lp_asrn.config import UserError
+from lp_asrn.plates.pictures import read_image
+
+def peak(field):
+    return int(re.search(field + ":[ ]*([0-9]+) kB", open("/proc/self/status").read().replace(chr(9), " "))[1]) / 1024
+
+read_image(sys.argv[1])
+for path in sys.argv[2:]:
+    open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+    before = peak("VmRSS")
+    try:
+        what = "{1} x {0}".format(*read_image(path).shape)
+    except UserError as e:
+        what = "refused"
+    print(path.rpartition("/")[2], what, round(peak("VmHWM") - before), sep=chr(9))
+"""
+
+
+def bomb_files(folder):
+    "Whole pictures just within and beyond what is opened, and headers of far larger ones"
+    for i, (width, height) in enumerate(((100_000, 100_000), (2**31 - 1, 2**31 - 1), (30_000, 30_000))):
+        for suffix, content in bombs(width, height).items():
+            yield folder / f"header{i}{suffix}", content
+    sides = {"RGB": 5080, "L": 5080, "RGBA": 3340, "CMYK": 3340, "I;16": 3340}  # of the largest squares that are opened
+    forms = "PNG JPEG TIFF WEBP".split() if MORE == 1 else "PNG JPEG TIFF WEBP GIF BMP PPM JPEG2000".split()
+    for mode, side in sides.items():
+        picture = Image.new(mode, (side, side))
+        for form in forms:
+            how = {"PNG": {"compress_level": 1}, "JPEG": {"progressive": True}, "TIFF": {"compression": "tiff_lzw"}}
+            try:
+                picture.save(buffer := io.BytesIO(), form, **how.get(form, {}))
+            except (OSError, ValueError, KeyError):  # a form that has no such mode
+                continue
+            if buffer.tell() < 64 << 20:
+                yield folder / f"{mode.replace(';', '')}.{form}", buffer.getvalue()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="peaks are measured as Linux tells them")
+def test_a_picture_takes_at_most_300_mib(tmp_path, count):
+    crop().save(good := tmp_path / "good.png")
+    files = list(bomb_files(tmp_path))
+    for path, content in files:
+        path.write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", ROOM, good, *(p for p, _ in files)], capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    found = [line.split("\t") for line in done.stdout.splitlines()]
+    assert all(what == "refused" for name, what, _ in found if name.startswith("header"))
+    assert {"5080 x 5080", "3340 x 3340"} <= {what for _, what, _ in found}, "large ones are read"
+    over = [line for line in found if int(line[2]) > 300]
+    assert not over, over
+    count("bombs", len(files))

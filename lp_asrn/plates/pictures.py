@@ -31,7 +31,7 @@ WRITTEN = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")  # suffixe
 GREY = 127  # colour of padding, of transparent pixels and of what lies outside a picture
 FORMATS = "PNG JPEG BMP GIF WEBP TIFF PPM JPEG2000".split()  # of Pillow's; others start programs, such as EPS
 ROOM = 300 * MIB  # that a picture may take while it is opened
-TAKES = {"RGB": 9, "L": 8}  # bytes for each pixel of that; pictures of other kinds are converted in several steps: 24
+TAKES = 12, 28  # bytes for each pixel of that: of RGB and grey; of others, which are converted in several steps
 
 # %% ../../nbs/10_plates.pictures.ipynb #c007
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it has to say is in the errors that it raises
@@ -81,7 +81,7 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         ground = Image.new("RGBA", picture.size, (GREY, GREY, GREY, 255))
         picture = Image.alpha_composite(ground, picture.convert("RGBA"))
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def open_image(
@@ -92,11 +92,13 @@ def open_image(
     if not os.path.lexists(path):
         raise Fault("unmatched", "no such file")
     with _decoding(path) as opened:
-        (w, h), most = opened.size, ROOM // TAKES.get(opened.mode, 24)
+        (w, h), plain = opened.size, opened.mode in ("RGB", "L") and opened.format != "WEBP"
+        most = (ROOM - os.path.getsize(path)) // TAKES[not plain]
         if w * h > most:
             raise ValueError(f"{w} x {h} pixels; at most {most / 1e6:.0f} million are opened")
         with _silent() if opened.format == "TIFF" else nullcontext():
-            result = _to_rgb(ImageOps.exif_transpose(opened))
+            ImageOps.exif_transpose(opened, in_place=True)
+            result = _to_rgb(opened)
     if corners is not None:
         quad, size = np.float32(corners), np.array(result.shape[1::-1])
         slack = 0.25 * np.ptp(quad, axis=0)  # a quarter of the plate
