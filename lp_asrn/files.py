@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['MIB', 'LARGEST', 'SUFFIXES', 'KINDS', 'REACH', 'quote', 'Fault', 'check_file', 'read_bytes', 'is_number',
-           'check_values', 'read_yaml', 'list_images', 'check_targets', 'write_file', 'write_csv', 'write_json']
+           'check_values', 'read_yaml', 'walk', 'list_images', 'check_targets', 'write_file', 'write_csv', 'write_json']
 
 # %% ../nbs/02_files.ipynb #c003
+import contextlib
 import csv
 import io
 import json
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -128,6 +129,21 @@ def read_yaml(
     return found
 
 # %% ../nbs/02_files.ipynb #c009a
+def walk(
+    folder: str | Path,  # whose files are wanted, and those of all folders in it, however deep
+    enter: Callable[[str], bool] = lambda name: True,  # whether a folder of that name is looked into
+) -> Iterator[Path]:
+    "Files, in no order; what cannot be listed is passed over, and so are links to folders"
+    left = [os.fspath(folder)]
+    while left:
+        with contextlib.suppress(OSError), os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if not os.path.isdir(entry.path):
+                    yield Path(entry.path)
+                elif not entry.is_symlink() and enter(entry.name):
+                    left.append(entry.path)
+
+
 def list_images(
     path: str | Path,  # a picture file, or a folder of pictures
     deep: bool = False,  # and of all folders in it
@@ -136,31 +152,34 @@ def list_images(
     path = Path(path)
     if not os.path.lexists(path):
         raise DataError(f"no such file or folder: {quote(path)}")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [path]
-    found = []
-    for root, folders, names in os.walk(path):
-        folders[:] = [f for f in folders if deep and not f.startswith((".", "__MACOSX"))]
-        found += [Path(root, f) for f in names if Path(f).suffix.lower() in SUFFIXES and not f.startswith(".")]
+    files = walk(path, lambda name: deep and not name.startswith((".", "__MACOSX")))
+    found = [p for p in files if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     if not found:
         raise DataError(f"no pictures in {quote(path)} (looked for {', '.join(sorted(SUFFIXES))})")
     return sorted(found)
 
 # %% ../nbs/02_files.ipynb #c011
 def check_targets(
-    targets: Sequence[Path],  # files that will be written, or folders that will be made
+    targets: Sequence[Path],  # files that will be written
     inputs: Sequence[Path] = (),  # files that will be read
-    overwrite: bool = False,  # what is there may be replaced
+    overwrite: bool = False,  # what is there may be replaced, if it is a regular file or a link
     ways: str = "give --overwrite to replace them, or another folder",  # what can be done about targets that are there
+    folders: Sequence[Path] = (),  # that will be made, or emptied
 ) -> None:
     "Refuse to write over what is read, twice under one name, into no folder and, unless told so, over what is there"
-    read = {p.resolve() for p in inputs}
+    read, targets = set(map(os.path.realpath, inputs)), [*targets, *folders]
     for t in targets:
-        if t.exists() and t.resolve() in read:
+        if os.path.realpath(t) in read and os.path.exists(t):
             raise UserError(f"{quote(t)} would overwrite its own input: choose another output folder")
         above = next(p for p in t.absolute().parents if os.path.lexists(p))
-        if not above.is_dir():
+        if not os.path.isdir(above):
             raise UserError(f"{quote(above)} is a file, not a folder")
+        if os.path.lexists(t) and not (t.is_dir() if t in folders else t.is_symlink() or t.is_file()):
+            raise UserError(
+                f"{quote(t)} is there, and is no {'folder' if t in folders else 'file'}: choose another name"
+            )
         if not os.access(above, os.W_OK | os.X_OK):
             raise UserError(f"{quote(above)}: nothing may be written there")
     if len(set(targets)) < len(targets):
@@ -179,8 +198,8 @@ def write_file(
 ) -> None:
     "Write a file, whole or not at all; a link of that name is replaced, not followed"
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".lp_asrn-{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         temporary.unlink(missing_ok=True)  # of a process of that number that was killed
         with open(temporary, "xb") as f:
@@ -189,6 +208,9 @@ def write_file(
                 f.flush()
                 os.fsync(f.fileno())
         os.replace(temporary, path)
+    except OSError as e:  # such as a full disk, which names no file
+        e.filename, e.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

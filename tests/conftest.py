@@ -1,5 +1,6 @@
 "Fixtures: a tiny trained run, a folder of rendered plates"
 
+import functools
 import json
 import os
 import signal
@@ -12,6 +13,10 @@ import pytest
 import torch
 from filelock import FileLock
 from helpers import TINY, Outcome, run
+
+from lp_asrn.models.model_set import ModelSet, save_models
+from lp_asrn.reading.reader import Reader
+from lp_asrn.settings import load_config
 
 torch.set_num_threads(1)  # the thread count changes the last bits
 signal.signal(
@@ -79,3 +84,43 @@ def picture(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def untrained(shared) -> Path:
+    "Weights of the smallest models, untrained: what a command does with files does not hang on what it reads"
+
+    def save(folder: Path) -> Outcome:
+        settings = (f"{k.removeprefix('--')}={v}" for k, v in zip(TINY, TINY[1:]) if k.startswith("--model"))
+        lists = {"model.recognizer.channels=8": "[8,8,16]", "model.embedder.channels=8": "[8,8,8]"}
+        config = load_config(
+            "demo", overrides=[f"{s.partition('=')[0]}={lists[s]}" if s in lists else s for s in settings]
+        )
+        torch.manual_seed(0)
+        save_models(folder / "best.safetensors", ModelSet.build(config.model))
+        return Outcome(0, "", "")
+
+    return shared("untrained", save)[0] / "best.safetensors"
+
+
+@pytest.fixture
+def quick_reader(monkeypatch, untrained):
+    "Commands that read by the package's weights read by small ones instead, which are loaded once"
+    kept = functools.cache(lambda name, device, layouts, **how: Reader(name, device, layouts=layouts, **how))
+
+    def reader(name="small", device="auto", layouts=None, **how):
+        return kept(untrained if name == "small" else name, device, layouts and tuple(layouts), **how)
+
+    monkeypatch.setattr("lp_asrn.tools.read_command.Reader", reader)
+
+
+def pytest_terminal_summary(terminalreporter):
+    "How many hostile inputs of each kind there were"
+    sums: dict[str, int] = {}
+    for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
+        for name, value in report.user_properties if report.when == "call" else ():
+            if name == "hostile":
+                sums[value[0]] = sums.get(value[0], 0) + value[1]
+    if sums:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(sums.items()))
+        terminalreporter.write_line(f"hostile inputs: {sum(sums.values())} ({kinds})")

@@ -9,6 +9,7 @@ __all__ = ['STATES', 'LEAST', 'T95', 'Score', 'wrong_characters', 'score', 'conf
 
 # %% ../../nbs/34_evaluation.metrics.ipynb #c003
 import io
+import os
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
@@ -216,7 +217,7 @@ def check_submission(
     "Raise `UserError` if a submission cannot be written there"
     if Path(path).suffix.lower() != ".zip":
         raise UserError(f"{path}: the submission's name must end in .zip")
-    if not Path(path).resolve().parent.is_dir():
+    if not os.path.isdir(Path(path).absolute().parent):
         raise UserError(f"{path}: there is no folder {Path(path).parent}")
 
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from ..config import DATA_DIR
 from .figures import confusion_figure, mark_errors, pixels, to_png
 from .metrics import STATES, Paired, confusion_matrix, wrong_characters
 from .rows import Outcome, Row
-from ..files import write_file
+from ..files import quote, write_file
 from ..plates.layouts import ALPHABET
 
 # inputs, in the order of a page
@@ -157,18 +157,14 @@ def pick_examples(
     return picked
 
 # %% ../../nbs/44_evaluation.report.ipynb #c021
-# not allowed in HTML, or in UTF-8
-_CONTROL = dict.fromkeys((*range(32), *range(127, 160), *range(0xD800, 0xE000)), "\ufffd")
-
-
 def _printable(value: object) -> object:
-    "What is put in, without characters that a page cannot have"
-    return value if isinstance(value, Markup) else str(value).translate(_CONTROL)
+    "What is put in, quoted if it is text"
+    return value if isinstance(value, Markup) else quote(value)
 
 
 def _minus(text: str) -> str:
     "A hyphen before a number is a minus, and a percent sign stays with its number"
-    return re.sub(r"(?<!\w)-(?=\d)", "\u2212", text).replace(" %", "\u00a0%")
+    return escape(re.sub(r"(?<!\w)-(?=\d)", "\u2212", quote(text)).replace(" %", "\u00a0%"))
 
 
 def _runs(truth: str, reading: str) -> list[tuple[bool, str]]:

@@ -18,7 +18,7 @@ import numpy as np
 from ..config import UserError
 from .judges import unable_to_score
 from .metrics import Paired, Score, compare, score, share_interval
-from ..files import write_csv, write_file
+from ..files import quote, write_csv, write_file
 from ..models.recognizer import Reading
 from ..reading.calibration import expected_calibration_error
 from ..reading.decoding import Calibration, threshold
@@ -228,7 +228,7 @@ def aligned(
     rows: Sequence[Sequence],  # of texts and numbers, the heading first
 ) -> str:
     "A table of text: the first column from the left, the others from the right"
-    cells = [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    cells = [[f"{v:.3f}" if isinstance(v, float) else quote(v) for v in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = [[row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))] for row in cells]
     return "\n".join("  ".join(line).rstrip() for line in lines)

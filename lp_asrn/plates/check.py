@@ -56,7 +56,7 @@ def _splits(rows: list[PlateFiles]) -> dict[tuple[str, str], list[str]]:
 def leaks(table: Table) -> list[str]:
     "Plate texts and tracks that stand in more than one split, one line each"
     both = sorted((x for x in _splits(table.rows).items() if len(x[1]) > 1), key=lambda x: x[0][0])
-    return [f"{what} '{value}' stands in {len(found)} splits ({', '.join(found)})" for (what, value), found in both]
+    return [f"{what} '{quote(v)}' stands in {len(found)} splits ({', '.join(found)})" for (what, v), found in both]
 
 
 def hold_back(table: Table) -> None:
@@ -166,9 +166,9 @@ def report(
     "What was found in a data folder, as it is printed"
     rows, layouts = table.rows, sorted({r.layout for r in table.rows})
     pairs, tracks = sum(len(r.pictures) > 1 for r in rows), len({r.track for r in rows if r.track})
-    head = f"{table.root}: {table.form}, {len(rows)} plates, {pairs} LR/HR pairs, {tracks} tracks{table.lacking}"
+    head = f"{quote(table.root)}: {table.form}, {len(rows)} plates, {pairs} LR/HR pairs, {tracks} tracks{table.lacking}"
     count = Counter((r.split, r.layout) for r in rows)
-    cells = [["split", *(x or "unknown" for x in layouts), "plates"]]
+    cells = [["split", *(quote(x or "unknown") for x in layouts), "plates"]]
     for split in SPLITS:
         numbers = [count[split, layout] for layout in layouts]
         cells.append([split, *map(str, numbers), str(sum(numbers))])

@@ -71,7 +71,7 @@ class Table:
         try:
             yield
         except Fault as e:
-            self.faults[e.kind].append(f"{name}: {e}")
+            self.faults[e.kind].append(quote(f"{name}: {e}"))
 
     def open(self, row: PlateFiles) -> list[np.ndarray] | None:  # (H, W, 3) uint8 each
         "The pictures of a row, in which its corners lie; None if one is at fault, which is then entered"
@@ -244,6 +244,6 @@ def given_corners(
     "Corners that somebody marked: in a labels.csv beside the pictures or above, or in labelme files; raises `Fault`"
     tables = {f for p in pictures for f in (p.parent, p.parent.parent) if (f / "labels.csv").is_file()}
     rows = (row for f in tables for row in read_folder(f, "labels.csv", read_labels).rows)
-    found = {p.resolve(): c for row in rows for p, c in row.pictures if c is not None}
-    known = {p: found.get(p.resolve()) or labelme(p, needed=False) for p in pictures}
+    found = {os.path.realpath(p): c for row in rows for p, c in row.pictures if c is not None}
+    known = {p: found.get(os.path.realpath(p)) or labelme(p, needed=False) for p in pictures}
     return {p: corners for p, corners in known.items() if corners is not None}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import DataError
-from ..files import SUFFIXES, Fault
+from ..files import MIB, SUFFIXES, Fault, quote
 from .corners import Corners, check_corners
 from lp_asrn.plates.folder import (
     SPLIT_NAMES,
@@ -43,7 +43,7 @@ def _lines(path: Path, number: int, table: Table) -> Iterator[tuple[str, list[st
         if len(words) == number and all(words):
             yield where, words
         elif text.strip():
-            reason = f"'{text[:60]}' is not {number} fields with semicolons between them"
+            reason = f"'{quote(text[:60])}' is not {number} fields with semicolons between them"
             table.faults["mislabelled"].append(f"{where}: {reason}")
 
 # %% ../../nbs/18_plates.public_sets.ipynb #c005
@@ -87,9 +87,10 @@ def _list(root: Path, pairs: bool) -> Path | None:
     "The list of a folder: lines of three fields, the first two being pictures (`pairs`) or not; None if there is none"
     found = []
     for path in sorted(p for p in root.glob("*.*") if p.suffix in (".txt", ".csv") and p.is_file()):
-        with open(path, encoding="utf-8", errors="replace") as f:
-            filled = ([w.strip() for w in line.split(";")] for line in f if line.strip())
-            lines = [w for w, _ in zip(filled, range(20)) if len(w) == 3 and w[2].lower() in SPLIT_NAMES]
+        with open(path, "rb") as f:
+            text = f.read(MIB).decode(errors="replace").splitlines()
+        filled = ([w.strip() for w in line.split(";")] for line in text if line.strip())
+        lines = [w for w, _ in zip(filled, range(20)) if len(w) == 3 and w[2].lower() in SPLIT_NAMES]
         if pairs in {all(Path(w).suffix.lower() in SUFFIXES for w in words[:2]) for words in lines}:
             found.append(path)
     if len(found) > 1:

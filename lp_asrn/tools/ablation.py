@@ -63,7 +63,8 @@ def read_results(
         try:
             content = json.loads(read_bytes(path))
             found[content["variant"], int(content["seed"])] = content
-            "".join(content["read"].values())  # texts, all of them
+            if set("".join(content["read"].values())) - set("01"):
+                raise ValueError("what was read is not told by 0 and 1")
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise UserError(f"{path}: no result of a run ({type(e).__name__}: {e})") from None
     if not found:

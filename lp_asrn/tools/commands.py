@@ -41,7 +41,7 @@ from ..settings import check
 from .options import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, SynthOptions, TrainOptions
 from ..training import batches
 from ..training.checks import check_start
-from ..training.record import clear, conclude, recorded, runs_in, targets_of
+from ..training.record import check_folder, clear, conclude, recorded, runs_in
 from ..training.run import Run, has_ended, steps_of, train_stage
 from ..training.stages import dependents, parse_stages
 from ..training.tensorboard import tensorboard_server
@@ -70,8 +70,7 @@ def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
         if main := batches.is_main():
             if o.resume and o.overwrite:
                 raise UserError("--resume and --overwrite exclude each other")
-            ways = "give --resume to go on, --overwrite to start afresh, or another --save-dir"
-            check_targets(targets_of(folder, tags), overwrite=o.resume or o.overwrite, ways=ways)
+            check_folder(folder, tags, o.resume, o.overwrite)
         run = Run(settings, folder, device, tensorboard=not o.no_tensorboard)
         check_start(run, stages, o.resume)
         if main:
@@ -105,7 +104,7 @@ def train(
             raise
         again = f"lp_asrn train --save-dir {Path(o.save_dir)} --stage {o.stage} --resume"
         if begun[0]:
-            print(f"{str(e) or 'stopped'}. Go on with: {again}", file=sys.stderr)
+            print(quote(f"{str(e) or 'stopped'}. Go on with: {again}"), file=sys.stderr)
         sys.exit(130)
 
 # %% ../../nbs/65_tools.commands.ipynb #c006
@@ -137,7 +136,8 @@ def _file_sets(o: EvaluateOptions, severities: dict, splits: list, scale: int, s
     for split in splits or ["test" if table.has_split else None]:
         plates = FilePlates(table, split, scale, find, alone=True)
         print(summary(table), *plates.notes, sep="\n")
-        title, part = o.data_root if len(splits) < 2 else f"{o.data_root}, {split}", split or "all"
+        root, part = quote(o.data_root), split or "all"
+        title = root if len(splits) < 2 else f"{root}, {split}"
         own = all(plates.draw(i).lr is not None for i in range(len(plates)))
         marked = any(row.lr_corners for row in plates.rows)
         if own:
@@ -185,7 +185,7 @@ def evaluate(
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     note = {"checkpoint": path.name, "sha256": checksum, "draws": o.draws, "version": __version__}
     evaluate_sets(combined, readers, sets, folder, note, tracks, log=functools.partial(print, flush=True))
-    print(f"written: {folder / 'report.html'}, metrics.json, readings.csv, samples.png")
+    print(f"written: {quote(folder / 'report.html')}, metrics.json, readings.csv, samples.png")
 
 # %% ../../nbs/65_tools.commands.ipynb #c010
 def export(
@@ -200,8 +200,8 @@ def export(
     for row in export_onnx(models.eval(), calibrations_of(note, o.checkpoint), folder):
         alike = f", {row['readings']} plates read alike" if row["readings"] else ""
         size = f"{row['MiB']:.1f} MiB, differs from PyTorch by at most {row['difference']:.1g}"
-        print(f"{folder / row['file']}: {size}{alike}")
-    print(f"read by them with: lp_asrn read INPUT --checkpoint {folder / 'reader.onnx'}")
+        print(f"{quote(folder / row['file'])}: {size}{alike}")
+    print(f"read by them with: lp_asrn read INPUT --checkpoint {quote(folder / 'reader.onnx')}")
 
 
 def synth(
@@ -213,7 +213,7 @@ def synth(
     out, progress = Path(o.output), functools.partial(tqdm, leave=False, disable=None)
     written = write_synthetic(out, o.n, o.layouts, get_severity(o.severity), o.seed, o.unrectified, o.frames, progress)
     what = f"{written} frames of {o.n} plates" if o.frames > 1 else f"{written} plates"
-    print(f"{what} written to {out}; use them with --data-root {out}")
+    print(f"{what} written to {quote(out)}; use them with --data-root {quote(out)}")
 
 # %% ../../nbs/65_tools.commands.ipynb #c011
 def data(
@@ -225,7 +225,7 @@ def data(
     try:
         table, sizes = check_data(o.folder)
     except UserError as e:
-        print(f"{quote(o.folder)}: {form}\n\n{quote(e)}\n\n1 fault")
+        print(quote(o.folder) + f": {form}", quote(e), "1 fault", sep="\n\n")
         sys.exit(1)
     print(report(table, sizes, 0 if o.all else 10))
     if count_faults(table):
@@ -241,4 +241,4 @@ def runs(
     if rows := runs_in(o.folder):
         show_table(rows)
     else:
-        print(f"no runs in {o.folder}")
+        print(f"no runs in {quote(o.folder)}")

@@ -9,6 +9,7 @@ __all__ = ['CHUNK', 'Frames', 'COLUMNS', 'UNSURE', 'TALL', 'HEADING', 'read', 'e
 import contextlib
 import csv
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -44,8 +45,8 @@ def _find_pictures(inputs: Sequence[str]) -> dict[str, Path]:
 
 def _find_frames(folder: str) -> dict[str, list[Path]]:
     "The tracks of a folder; where there are `lr-*` pictures, as in UFPR-SR-Plates and LRLPR-26, only those are frames"
-    root, found = Path(folder).resolve(), {}  # "." has no name
-    if not root.is_dir():
+    root, found = Path(os.path.realpath(folder)), {}  # "." has no name
+    if not os.path.isdir(root):
         raise UserError(f"--track wants a folder of frames, or a folder of such folders: {root} is none")
     for own in [root, *sorted(p for p in root.iterdir() if p.is_dir())]:
         with contextlib.suppress(UserError):  # no pictures in it
@@ -129,7 +130,7 @@ def _write_csv(found: dict[str, PlateReading], file: TextIO) -> None:
             corners=" | ".join(format_corners(c) for c in r.corners),
             doubt=f"{r.doubt:.2f}",
         )
-        writer.writerow({"file": name, **r.to_dict(), **shown})
+        writer.writerow({"file": quote(name), **r.to_dict(), **shown})
 
 # %% ../../nbs/64_tools.read_command.ipynb #c009
 def _write_evidence(
@@ -141,13 +142,13 @@ def _write_evidence(
     known = [(text, layout.name) for text in texts if (layout := layout_of(text, drawable)) is not None]
     if not known:
         why = f"nothing is known of what the layout looks like: {r.layout} (give its YAML file with --layouts)"
-        return f"{name}\tno evidence: {why}"
+        return f"{quote(name)}\tno evidence: {why}"
     encoded = reader.encode([crop], [corners])
     (lr,), (sr,) = to_pictures(encoded.lr), to_pictures(encoded.sr)
     weighed = weigh(lr, known)
     figure = evidence_figure(lr, weighed, sr, lr_consistency(lr, sr), [texts[h.text] for h in weighed])
     write_file(target, to_png(figure, 0))
-    return f"{name}\tevidence: " + ", ".join(f"{h.text} {h.likelihood:.2f}" for h in weighed)
+    return f"{quote(name)}\tevidence: " + ", ".join(f"{h.text} {h.likelihood:.2f}" for h in weighed)
 
 # %% ../../nbs/64_tools.read_command.ipynb #c011
 def _read(reader: Reader, tracks: dict[str, Frames], alternatives: int) -> dict[str, PlateReading]:
@@ -212,11 +213,11 @@ def read(
         print(json.dumps([{"file": n, **r.to_dict()} for n, r in found.items()], indent=1, allow_nan=False))
     elif o.csv:
         _write_csv(found, sys.stdout)
+    if o.submission:
+        write_submission(o.submission, {n: (r.text, r.confidence) for n, r in found.items()})
     if any(not r.calibrated for r in found.values()):
         what = "no calibration for some of these, whose confidences are the networks' own"
         print(f"note: the checkpoint has {what}", file=sys.stderr)
-    if o.submission:
-        write_submission(o.submission, {n: (r.text, r.confidence) for n, r in found.items()})
     sys.exit(bool(bad))
 
 # %% ../../nbs/64_tools.read_command.ipynb #c012b
@@ -226,10 +227,10 @@ def enhance(
     "lp_asrn enhance"
     if len(o.paths) < 2:
         raise UserError("give pictures or folders of them, and last where SR goes: a folder, or a file for one picture")
-    *inputs, out = o.paths
-    named, out = _find_pictures(inputs), Path(out)
+    *inputs, output = o.paths
+    named, out = _find_pictures(inputs), Path(output)
     pictures = list(named.values())
-    single = len(inputs) == 1 and not Path(inputs[0]).is_dir() and out.suffix.lower() in WRITTEN
+    single = len(inputs) == 1 and not os.path.isdir(inputs[0]) and out.suffix.lower() in WRITTEN
     targets = [out] if single else [out / Path(name).with_suffix(".png") for name in named]
     check_targets(targets, pictures, o.overwrite)
     reader, marked = Reader(o.checkpoint, o.device, rectify=not o.no_rectify), given_corners(pictures)

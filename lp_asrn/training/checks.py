@@ -6,7 +6,9 @@
 __all__ = ['FREE', 'check_settings', 'check_start']
 
 # %% ../../nbs/58_training.checks.ipynb #h003
+import os
 import shutil
+from pathlib import Path
 
 import torch
 
@@ -73,7 +75,8 @@ def check_start(
     if t.batch_size % world_size():
         what = f"{t.batch_size} plates cannot be shared evenly by {world_size()} processes"
         raise ConfigError(f"training.batch_size: {what}")
-    if t.start_from and run.folder.resolve() in weights_path(t.start_from).resolve().parents:
+    own = Path(os.path.realpath(run.folder))
+    if t.start_from and own in Path(os.path.realpath(weights_path(t.start_from))).parents:
         what = f"{t.start_from} lies in the save dir, whose files are replaced: give another --save-dir"
         raise ConfigError(f"training.start_from: {what}")
     LossWeights(run.config.loss)

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from ..config import CheckpointError, Config, TrainingError
 from ..evaluation.judges import load_judge
+from ..files import quote
 from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..models.model_set import ModelSet, load_models, load_note, load_rectifier, save_models, weights_path
@@ -100,7 +101,7 @@ def psnr_floor(run: Run, stage: Stage) -> float | None:  # dB; None = no guardra
     path = run.best(stage.guarded_by) if stage.guarded_by else None
     psnr = load_note(path).get("psnr") if path and path.is_file() else None
     if path and psnr is None:
-        run.log(f"{stage.tag}: there is no PSNR of {stage.guarded_by} in {run.folder}, so there is no guardrail")
+        run.log(f"{stage.tag}: there is no PSNR of {stage.guarded_by} in {quote(run.folder)}, so there is no guardrail")
     return None if psnr is None else psnr - run.config.loss.guardrail_drop
 
 
@@ -192,7 +193,8 @@ def train_stage(
     if is_main():
         folder.mkdir(parents=True, exist_ok=True)
         save_config(run.config, run.folder / "config.yaml")
-    run.log(f"{stage.tag}: {stage.title}, {training.settings.epochs} epochs" + f", starts from {path}" * bool(path))
+    begins = f", starts from {quote(path)}" * bool(path)
+    run.log(f"{stage.tag}: {stage.title}, {training.settings.epochs} epochs{begins}")
     if resume:
         restore(training, folder, run.log)
     if len(set(map(repr, gather_list([_sum_of(training)])))) > 1:
