@@ -123,6 +123,13 @@ def _open_reader(checkpoint: str | Path, device: str, precision: str, layouts: S
     return CombinedReader(models.eval().to(where), calibrations_of(note, str(checkpoint)), layouts, where, precision)
 
 # %% ../../nbs/40_reading.reader.ipynb #c005b
+def _several(pictures: Sequence) -> Sequence:
+    "As given; raises `UserError` for a single picture, which would be taken for a list of its rows"
+    if isinstance(pictures, str | Path) or getattr(pictures, "ndim", 4) < 4 or not hasattr(pictures, "__len__"):
+        raise UserError("give a list of pictures, not one: [picture]")
+    return pictures
+
+
 class Enhancer:
     "Finds and enhances the plate in crops: each (H, W, 3) uint8 RGB, of any size; corners, if known, in pixels"
 
@@ -147,7 +154,7 @@ class Enhancer:
         corners: Sequence[Corners] | None = None,  # of the plate in each; None = they are found
     ) -> Encoded:
         "What the networks make of crops; raises `UserError` for what is no picture"
-        crops = [as_picture(c) for c in crops]
+        crops = [as_picture(c) for c in _several(crops)]
         given = [whole(c) for c in crops] if corners is None and not self.rectify else corners
         return self.combined.encode_crops(crops, given)
 
@@ -203,7 +210,7 @@ class Reader(Enhancer):
         corners: Sequence[Corners] | None = None,  # of the plate in each; None = they are found
     ) -> list[PlateReading]:  # one for each
         "Read crops"
-        return self.read_tracks([[c] for c in crops], alternatives, corners and [[c] for c in corners])
+        return self.read_tracks([[c] for c in _several(crops)], alternatives, corners and [[c] for c in corners])
 
     def read_tracks(
         self,
@@ -212,7 +219,7 @@ class Reader(Enhancer):
         corners: Sequence[Sequence[Corners]] | None = None,  # of the plate in each frame; None = they are found
     ) -> list[PlateReading]:  # one for each
         "Read tracks, each by the product of its frames' posteriors"
-        if not all(map(len, tracks)):
+        if not all(len(_several(frames)) for frames in tracks):
             raise UserError("a track has no frames")
         opened = [[as_picture(f) for f in frames] for frames in tracks]
         return _read_frames(self, opened, alternatives, corners) if len(tracks) else []
