@@ -229,6 +229,7 @@ def enhance(
             bad.append(f"{target}: {e.strerror}")
     done = f"{len(pictures) - len(bad)} written to {out}"
     if large:
-        done += f"; {large} larger than {CANVAS[1]}x{CANVAS[0]} pixels, and shrunk to that first: this is for small crops"
+        size = f"{CANVAS[1]}x{CANVAS[0]} pixels"
+        done += f"; {large} larger than {size}, and shrunk to that first: this is for small crops"
     _report(bad, len(pictures), done)
     sys.exit(bool(bad))
