@@ -263,7 +263,7 @@ def test_what_is_no_file_is_not_waited_for(with_picture):
     folder = with_picture("pipe.png", b"")
     (folder / "hr" / "pipe.png").unlink()
     os.mkfifo(folder / "hr" / "pipe.png")
-    check(folder, 1, "unmatched: 1", "pipe.png")
+    check(folder, 1, "unreadable: 1", "pipe.png is a pipe")
     (folder / "hr" / "pipe.png").unlink()
     (folder / "hr" / "pipe.png").mkdir()
     check(folder, 1, "unmatched: 1", "pipe.png")
@@ -318,14 +318,13 @@ def test_repeated_and_contradicting_rows(specimen):
     [
         (b"", "no column 'image_path'"),
         (b"\n\n", "no column 'image_path'"),
-        (HEADER.replace(",", ";").encode(), "no column"),
-        (HEADER.encode() + "\nhr/0.png,ABÇ1234".encode("latin-1"), "UTF-8"),
-        (HEADER.encode("utf-16"), "UTF-8"),
+        (HEADER.replace(",", "|").encode(), "no column"),
+        (HEADER.encode("utf-32"), "no column"),
         (
             HEADER.encode() + b'\n"hr/0.png,ABC1234\nhr/1.png,ABC1235\n',
-            "not a UTF-8 CSV file",
+            "not a CSV file",
         ),  # a quote that is never closed
-        (HEADER.encode() + b"\n" + b"x" * 200_000, "not a UTF-8 CSV file"),
+        (HEADER.encode() + b"\n" + b"x" * 200_000, "not a CSV file"),
     ],
 )
 def test_a_table_that_is_none_is_named(content, fragment, specimen):

@@ -173,7 +173,7 @@ JUDGES = {  # the first one that is asked decides what is said in words
     "rapidocr": JudgeEntry(lambda device: load_rapidocr(), knows_plates=False),
 }
 
-
+# %% ../../nbs/41_evaluation.judges.ipynb #n041
 UNREAD = 0.2  # share of plates: a judge that surely reads fewer at HR says nothing of their other pictures
 
 

@@ -89,7 +89,7 @@ def bootstrap_interval(
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
     return float(low), float(high)
 
-
+# %% ../../nbs/34_evaluation.metrics.ipynb #n028
 def _unseen(values: Sequence, clusters: Sequence | None) -> float:
     "How frequent something may be that no plate shows: the end of Wilson's interval"
     return 1.96**2 / ((len(values) if clusters is None else len(set(clusters))) + 1.96**2)

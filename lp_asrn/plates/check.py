@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..config import DataError
 from ..files import Fault, quote
 from .corners import LR_SIZE, plate_size, whole
-from .folder import PlateFiles, Table, read_folder, summary
+from .folder import PlateFiles, Table, lacking, read_folder, summary
 from .layouts import SPLITS
 from .public_sets import READERS, recognise
 
@@ -122,7 +122,7 @@ def notes_on(
         )
     return notes
 
-
+# %% ../../nbs/19_plates.check.ipynb #n005
 def check_data(
     root: str | Path,  # data folder, in any form of `READERS`
 ) -> tuple[Table, Sizes]:
@@ -166,7 +166,9 @@ def report(
     "What was found in a data folder, as it is printed"
     rows, layouts = table.rows, sorted({r.layout for r in table.rows})
     pairs, tracks = sum(len(r.pictures) > 1 for r in rows), len({r.track for r in rows if r.track})
-    head = f"{quote(table.root)}: {table.form}, {len(rows)} plates, {pairs} LR/HR pairs, {tracks} tracks{table.lacking}"
+    head = (
+        f"{quote(table.root)}: {table.form}, {len(rows)} plates, {pairs} LR/HR pairs, {tracks} tracks{lacking(table)}"
+    )
     count = Counter((r.split, r.layout) for r in rows)
     cells = [["split", *(quote(x or "unknown") for x in layouts), "plates"]]
     for split in SPLITS:

@@ -204,7 +204,7 @@ def open_split(
         how |= dict(fresh=fresh, font_share=data.font_share, vary=data.vary_share)
     return RenderedPlates(split, getattr(data, f"num_{split}"), data.layouts, config.training.seed, **how)
 
-
+# %% ../../nbs/21_plates.datasets.ipynb #n013
 def check_slots(
     masks: dict[str, str],  # of layouts, by name
     num_slots: int,  # character slots of the recogniser

@@ -174,6 +174,13 @@ def _window(picture: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.nd
     return part, np.float32((corners - low) * (wanted / (high - low)))
 
 
+def _empty(table: Table, split: str | None, aside: int) -> DataError:
+    "No plate can be used; `aside` were left"
+    where, note = f" in split {split!r}" if split else "", f"; {aside} have no text or no HR picture" if aside else ""
+    note += f"; {BY_TEXT}" if split and table.form == "labels.csv" else ""
+    return DataError(f"no plate to use{where}: {summary(table)}{note}")
+
+
 def _plate(row: PlateFiles, pictures: list[np.ndarray | None], scale: int, find: Find | None, name: str) -> Plate:
     "The plate of a row, with what the labels do not say found"
 
@@ -217,16 +224,8 @@ class FilePlates:
             heights.append(plate_size(plate.corners)[0])
         table.rows, self.fingerprint = [r for r in table.rows if r not in faulty], digest.hexdigest()[:16]
         if not self.rows:
-            aside, where = len(wanted) - len(usable), f" in split {split!r}" if split else ""
-            note = f"; {aside} have no text or no HR picture" if aside else ""
-            note += f"; {BY_TEXT}" if split and table.form == "labels.csv" else ""
-            raise DataError(f"no plate to use{where}: {summary(table)}{note}")
-        self.notes = notes_on(self.rows, heights)
-
-    @property
-    def has_hr(self) -> bool:
-        "Every plate has an HR picture"
-        return all(row.image for row in self.rows)
+            raise _empty(table, split, len(wanted) - len(usable))
+        self.notes, self.has_hr = notes_on(self.rows, heights), all(row.image for row in self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
