@@ -16,9 +16,9 @@ from lp_asrn.settings import load_config, presets
 # ---- help
 
 OPTIONS = {
-    "train": "preset stage config data-root save-dir resume overwrite device batch-size tb-port tb-host no-tensorboard "
-    "debug model.num-rrdb-blocks model.use-dcnv4 loss.lambda-embed "
-    "progressive-training.stage4.hard-mining.difficulty-alpha",
+    "train": "preset stage config data-root save-dir resume overwrite device batch-size "
+    "tb-port tb-host no-tensorboard debug "
+    "model.num-rrdb-blocks model.use-dcnv4 loss.lambda-embed progressive-training.stage4.hard-mining.difficulty-alpha",
     "evaluate": "checkpoint data-root severity judge draws num split frames layouts save-dir device",
     "enhance": "checkpoint device",
     "read": "example checkpoint track layouts alternatives max-error json csv evidence submission device",

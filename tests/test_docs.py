@@ -203,3 +203,13 @@ def test_a_stage_says_at_the_top_what_it_adds(stage):
     top = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
     gain, low, high = (100 * v for v in file["gain"])
     assert f"{gain:+.1f} points ({low:+.1f} to {high:+.1f})" in top and f"{100 * file['all']:.1f} %" in top
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
+def test_run_all_starts_nothing_slow(notebook):
+    "A slow cell does nothing unless it was asked for"
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and source.startswith("#| slow"):
+            first, asks = ast.parse(source).body
+            assert isinstance(first, ast.Import) and ast.unparse(asks).startswith("if 'LP_ASRN_SLOW' in os.environ:")

@@ -17,6 +17,7 @@ import torch
 from helpers import TINY, Outcome, command, environment, refused, run
 from specimens import SPECIMENS
 
+import lp_asrn
 from lp_asrn.models.model_set import load_note, load_tensors, save_tensors
 from lp_asrn.plates.datasets import loader
 from lp_asrn.settings import load_config
@@ -268,3 +269,10 @@ def test_workers_need_not_be_forked(method, plates, tmp_path):
 def test_python_runs_the_package_as_the_command(module):
     done = subprocess.run([sys.executable, "-m", module, "trian"], capture_output=True, text=True, env=environment())
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "did you mean 'train'" in done.stderr
+
+
+def test_torchrun_runs_the_package_as_the_command():
+    done = subprocess.run(
+        [*LAUNCH, "1", "-m", "lp_asrn", "--version"], capture_output=True, text=True, env=environment()
+    )
+    assert done.stdout == f"{lp_asrn.__version__}\n", done

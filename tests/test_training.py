@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import FEW, TINY, refused, run
+from helpers import FEW, TINY, quiet_port, refused, run
 
 from lp_asrn.config import (
     Config,
@@ -114,13 +114,17 @@ def test_stages_share_the_charts_of_tensorboard(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for stage in ("0", "lr_reader"):
-        assert run("train", "--debug", "--stage", stage, "--save-dir", tmp_path, "--tb-port", 20345, *TINY).code == 0
+        assert (
+            run("train", "--debug", "--stage", stage, "--save-dir", tmp_path, "--tb-port", quiet_port(), *TINY).code
+            == 0
+        )
     tags = {
         s: set(EventAccumulator(f"{tmp_path}/tensorboard/{s}").Reload().Tags()["scalars"])
         for s in ("stage0", "lr_reader")
     }
     assert {"val/word", "val/char"} <= tags["stage0"] & tags["lr_reader"]
     refused(run("train", "--debug", "--save-dir", tmp_path / "x", "--tb-host", "192.0.2.1", *TINY), "--tb-host")
+    assert not (tmp_path / "x").exists()
 
 
 class Terminal(io.StringIO):

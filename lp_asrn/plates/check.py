@@ -166,9 +166,8 @@ def report(
     "What was found in a data folder, as it is printed"
     rows, layouts = table.rows, sorted({r.layout for r in table.rows})
     pairs, tracks = sum(len(r.pictures) > 1 for r in rows), len({r.track for r in rows if r.track})
-    head = (
-        f"{quote(table.root)}: {table.form}, {len(rows)} plates, {pairs} LR/HR pairs, {tracks} tracks{lacking(table)}"
-    )
+    head = f"{quote(table.root)}: {table.form}, {len(rows)} plates, {pairs} LR/HR pairs, {tracks} tracks"
+    head += lacking(table)
     count = Counter((r.split, r.layout) for r in rows)
     cells = [["split", *(quote(x or "unknown") for x in layouts), "plates"]]
     for split in SPLITS:

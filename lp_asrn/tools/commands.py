@@ -73,16 +73,15 @@ def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
             check_folder(folder, tags, o.resume, o.overwrite)
         run = Run(settings, folder, device, tensorboard=not o.no_tensorboard)
         check_start(run, stages, o.resume)
+        url = stack.enter_context(tensorboard_server(run.logdir, o.tb_port, o.tb_host)) if run.logdir else ""
         if main:
             stack.enter_context(recorded(folder, settings, device))
         batches.gather_list([])  # nothing is deleted before all are ready
         begin()
         if o.overwrite and main:
             clear(folder, tags)
-        if run.logdir:
-            print(
-                f"TensorBoard: {stack.enter_context(tensorboard_server(run.logdir, o.tb_port, o.tb_host))}", flush=True
-            )
+        if url:
+            print(f"TensorBoard: {url}", flush=True)
         batches.gather_list([])
         for k, stage in enumerate(stages):
             later = sum(steps_of(run, s) for s in stages[k + 1 :] if not (o.resume and has_ended(run, s)))
