@@ -197,7 +197,7 @@ def read(
     if any(not r.calibrated for r in found.values()):
         what = "no calibration for some of these, whose confidences are the networks' own"
         print(f"note: the checkpoint has {what}", file=sys.stderr)
-    sys.exit(bool(bad))
+    sys.exit(int(bool(bad)))
 
 # %% ../../nbs/64_tools.read_command.ipynb #c012b
 def enhance(
@@ -221,4 +221,4 @@ def enhance(
         except OSError as e:  # such as a full disk
             bad.append(f"{target}: {e.strerror}")
     _report(bad, len(pictures), f"{len(pictures) - len(bad)} written to {quote(out)}")
-    sys.exit(bool(bad))
+    sys.exit(int(bool(bad)))
