@@ -193,7 +193,7 @@ def check_targets(
 # %% ../nbs/02_files.ipynb #c014
 def write_file(
     path: str | Path,  # of the file; folders are made as needed
-    content: bytes,
+    content: bytes,  # all of it
     sync: bool = False,  # wait until the disk has it, as for weights and states
 ) -> None:
     "Write a file, whole or not at all; a link of that name is replaced, not followed"

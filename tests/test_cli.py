@@ -368,7 +368,7 @@ def test_enhance_takes_any_size_and_suffix(checkpoint, picture, tmp_path):
 def test_enhance_goes_on_past_a_bad_file_and_names_it(checkpoint, picture, text_png, tmp_path):
     picture("notes/good.png")
     outcome = run("enhance", text_png.parent, tmp_path / "out", "--checkpoint", checkpoint)
-    assert outcome.code == 0 and "1 written" in outcome.out and "note.png" in outcome.err
+    assert outcome.code == 1 and "1 written" in outcome.out and "note.png" in outcome.err
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.png"]
 
 

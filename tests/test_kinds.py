@@ -12,6 +12,8 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -355,10 +357,12 @@ def test_records_of_runs(tmp_path, count):
     (run / "stage0").mkdir(parents=True)
     (run / "config.yaml").touch()
     values = [None, 1, "x", [], {}, "\x1b[2J", [None], [1], float("nan"), 10**300]
+    done = 6 * len(values)
     for i, (a, b, c) in enumerate(itertools.product(values, repeat=3)):
         if random.Random(i).random() < 0.1 * MORE:
             (run / "run.json").write_text(json.dumps([{"pid": a, "started": b, "outcome": c}]))
             attack("runs", tmp_path, codes=(0,))
+            done += 1
     for value in values:
         (run / "run.json").write_text(json.dumps(value))
         attack("runs", tmp_path, codes=(0,))
@@ -373,7 +377,59 @@ def test_records_of_runs(tmp_path, count):
             (tmp_path / "results" / "a.json").write_text(json.dumps(content))
             attack("ablate", "--table", "--results", tmp_path / "results", codes=(0, 2))
     shutil.rmtree(tmp_path / "results")
-    count("records", 160)
+    count("records", done)
+
+
+# Permissions
+
+
+@pytest.fixture
+def closed(good):
+    "Files and a folder that may not be opened, and one that may not be written to, for whoever is not root"
+    if not hasattr(os, "setresuid") or os.geteuid():
+        pytest.skip("root alone can become somebody else for the time of a command")
+    place = Path(tempfile.mkdtemp())  # pytest's own are closed to others
+    shutil.copytree(good, place / "in")
+    for name in ("a.yaml", "a.safetensors", "in/b.png"):
+        (place / name).write_bytes(encoded("PNG"))
+        (place / name).chmod(0)
+    (place / "closed").mkdir(0)
+    (place / "full").mkdir(0o755)
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
+
+
+def test_what_may_not_be_opened_is_named_in_one_line(closed, count):
+    before, nobody = contents(closed), 65534
+    commands = (
+        (["read", closed / "in" / "b.png"], (2,)),
+        (["read", closed / "in"], (1,)),
+        (["data", "check", closed / "in"], (1,)),
+        (["read", closed / "closed"], (2,)),
+        (["data", "check", closed / "closed"], (2,)),
+        (["runs", closed / "closed"], (0, 2)),
+        (["read", closed / "in" / "a.png", "--checkpoint", closed / "a.safetensors"], (2,)),
+        (["synth", closed / "full" / "x", "--n", 1], (2,)),
+        (["synth", closed / "x", "--layouts", closed / "a.yaml"], (2,)),
+        (["enhance", closed / "in", closed / "full"], (2,)),
+        (["read", closed / "in", "--evidence", closed / "full" / "x"], (2,)),
+        (["read", closed / "in", "--submission", closed / "full" / "x.zip"], (2,)),
+        (["evaluate", "--checkpoint", "small", "--save-dir", closed / "full" / "x"], (2,)),
+        (["export", closed / "full"], (2,)),
+        (["train", "--save-dir", closed / "full", *LATE], (2,)),
+        (["train", "--config", closed / "a.yaml", "--save-dir", closed / "x", *LATE], (2,)),
+    )
+    attack("read", closed / "in" / "a.png", codes=(0,))  # all modules are there
+    for words, codes in commands:
+        os.setresuid(nobody, nobody, 0)
+        try:
+            found = attack(*words, codes=codes)
+        finally:
+            os.setresuid(0, 0, 0)
+        assert found.code != 2 or str(closed) in found.err, found
+    assert contents(closed) == before
+    count("permissions", len(commands))
 
 
 # Memory

@@ -46,7 +46,7 @@ def test_a_broken_picture_among_others_spoils_neither_json_nor_csv(picture, tmp_
     (tmp_path / "in" / "bad.png").write_text("no picture")
     outcome = run("read", tmp_path / "in", "--checkpoint", checkpoint, "--json")
     assert (
-        outcome.code == 0
+        outcome.code == 1
         and [r["file"] for r in json.loads(outcome.out)] == ["good.png"]
         and "skipped" in outcome.err
         and "bad.png" in outcome.err

@@ -65,7 +65,7 @@ def _silent() -> Iterator[None]:
             os.dup2(shown, 2)
             os.close(shown)
 
-
+# %% ../../nbs/10_plates.pictures.ipynb #c007e
 def _eight_bits(values: np.ndarray, kind: str) -> np.ndarray:
     "Grey values as uint8: whole numbers of 16 bits; real ones from 0 to 1, 255 or 65535, whichever holds them"
     if not np.isfinite(values).all():

@@ -63,8 +63,7 @@ def read_results(
         try:
             content = json.loads(read_bytes(path))
             found[content["variant"], int(content["seed"])] = content
-            if set("".join(content["read"].values())) - set("01"):
-                raise ValueError("what was read is not told by 0 and 1")
+            np.array([*"".join(content["read"].values())], dtype=float)  # digits, all of them
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise UserError(f"{path}: no result of a run ({type(e).__name__}: {e})") from None
     if not found:

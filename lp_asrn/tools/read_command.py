@@ -218,7 +218,7 @@ def read(
     if any(not r.calibrated for r in found.values()):
         what = "no calibration for some of these, whose confidences are the networks' own"
         print(f"note: the checkpoint has {what}", file=sys.stderr)
-    sys.exit(bool(bad))
+    sys.exit(int(bool(bad)))
 
 # %% ../../nbs/64_tools.read_command.ipynb #c012b
 def enhance(
@@ -246,4 +246,4 @@ def enhance(
             bad.append(f"{target}: {e.strerror}")
     shrunk = f"; {large} larger than {CANVAS[1]}x{CANVAS[0]} pixels, and shrunk to that first: this is for small crops"
     _report(bad, len(pictures), f"{len(pictures) - len(bad)} written to {quote(out)}" + shrunk * (large > 0))
-    sys.exit(bool(bad))
+    sys.exit(int(bool(bad)))
