@@ -266,7 +266,7 @@ def test_what_is_no_file_is_not_waited_for(with_picture):
     check(folder, 1, "unreadable: 1", "pipe.png is a pipe")
     (folder / "hr" / "pipe.png").unlink()
     (folder / "hr" / "pipe.png").mkdir()
-    check(folder, 1, "unmatched: 1", "pipe.png")
+    check(folder, 1, "unreadable: 1", "pipe.png is a folder")
 
 
 # ---- broken labels
