@@ -54,7 +54,7 @@ def is_plain_name(
     "True for letters, digits, '-', '_' and '.', a letter or digit first: what cannot lead to another folder"
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text, re.ASCII) is not None
 
-
+# %% ../nbs/03_settings.ipynb #c004cz
 def differences(
     there: Any,  # a settings dataclass
     here: Any,  # another of the same class

@@ -188,7 +188,7 @@ class _Unfilled(TorchFunctionMode):
         drawn = getattr(function, "__module__", "") == "torch.nn.init"
         return (args or list(kwargs.values()))[0] if drawn else function(*args, **(kwargs or {}))
 
-
+# %% ../../nbs/31_models.model_set.ipynb #d006z
 def load_models(
     path: str | Path = "small",  # or the name of weights that come with the package
 ) -> tuple[ModelSet, dict]:  # the models, and the note
