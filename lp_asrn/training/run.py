@@ -176,7 +176,7 @@ def _sum_of(t: Training) -> tuple:
     weights = [float(v.double().sum()) for m in t.modules().values() for v in m.state_dict().values()]
     return t.position, t.psnr_floor, t.config, t.fingerprint, weights
 
-
+# %% ../../nbs/56_training.run.ipynb #c015z
 def train_stage(
     run: Run,
     stage: Stage,

@@ -101,6 +101,19 @@ def take_note(t: Training, found: Validation) -> bool:  # True = the best so far
     p.history.append({"epoch": p.epoch, **found.scalars})
     return better
 
+# %% ../../nbs/55_training.trainer.ipynb #c901z
+def _writer(logdir: Path, done: int):  # SummaryWriter
+    "TensorBoard's writer, from a step on"
+    from torch.utils.tensorboard import SummaryWriter  # takes seconds, which not every run need spend
+
+    return SummaryWriter(str(logdir), purge_step=done, flush_secs=5)
+
+
+def _time_left(todo: int, steps: int, begun: float) -> str:
+    "What all stages still take if each of their steps takes as long as this stage's so far; nothing if not known"
+    seconds = (todo - steps) * (time.monotonic() - begun) / max(1, steps)
+    return f", all stages in about {tqdm.format_interval(seconds)}" if todo and steps else ""
+
 # %% ../../nbs/55_training.trainer.ipynb #c902
 class Monitor:
     "What is seen of a stage while it runs: a bar where it was started, curves and figures in TensorBoard"
@@ -111,15 +124,12 @@ class Monitor:
         logdir: Path | None = None,  # folder of the run's logs; None = no TensorBoard
         later: int | None = None,  # steps of the stages that follow; None = not known
     ):
-        self.t, self.tag, self.epochs, self.writer = t, t.stage.tag, t.settings.epochs, None
+        self.t, self.tag, self.epochs = t, t.stage.tag, t.settings.epochs
         how = dict(total=self.epochs * t.order.steps_per_epoch, initial=t.done, unit="step", dynamic_ncols=True)
         self.bar = tqdm(desc=self.tag, disable=None if is_main() else True, **how)  # None = if stderr is no terminal
         self.begun, self.steps = time.monotonic(), 0
         self.todo = 0 if later is None else how["total"] - t.done + later
-        if logdir is not None:
-            from torch.utils.tensorboard import SummaryWriter  # takes seconds, which not every run need spend
-
-            self.writer = SummaryWriter(str(logdir / self.tag), purge_step=t.done, flush_secs=5)
+        self.writer = None if logdir is None else _writer(logdir / self.tag, t.done)
 
     def step(
         self,
@@ -129,12 +139,7 @@ class Monitor:
         self.steps += 1
         if self.bar.update():  # it was drawn, which it is ten times a second at most
             said = f"epoch {self.t.position.epoch + 1}/{self.epochs}, loss {float(loss):.4g}"
-            self.bar.set_postfix_str(said + self.left())
-
-    def left(self) -> str:
-        "The time that all stages still take if each of their steps takes as long as this stage's so far"
-        seconds = (self.todo - self.steps) * (time.monotonic() - self.begun) / max(1, self.steps)
-        return f", all stages in about {tqdm.format_interval(seconds)}" if self.todo and self.steps else ""
+            self.bar.set_postfix_str(said + _time_left(self.todo, self.steps, self.begun))
 
     def write(
         self,
