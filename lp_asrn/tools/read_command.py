@@ -177,7 +177,7 @@ def _asked(o: ReadOptions) -> tuple[dict[str, list[Path]], dict[str, Path]]:
     check_targets(outputs, sum(tracks.values(), []), o.overwrite)
     return tracks, targets
 
-
+# %% ../../nbs/64_tools.read_command.ipynb #c012a
 def read(
     o: ReadOptions,  # what was asked for
 ) -> None:
