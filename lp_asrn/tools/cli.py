@@ -54,7 +54,7 @@ def _meant(word: str, known: list[str]) -> str:
         found = [f"{a}{{{','.join(k[len(a) : len(k) - len(b)] for k in found)}}}{b}"]
     return f" (did you mean --{found[0]}?)" if found else ""
 
-# %% ../../nbs/60_tools.cli.ipynb #c009z
+# %% ../../nbs/60_tools.cli.ipynb #c009b
 def _one_line(box: str, known: list[str]) -> str:
     "What tyro prints, an error in a frame, as a line"
     lines = [line.strip("│| ") for line in box.splitlines()[1:] if line.strip("─-+╭╮╰╯│| ")]

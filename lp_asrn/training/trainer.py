@@ -27,6 +27,7 @@ from .batches import add_up, gather, gather_list, is_main
 from .checkpoint import Position, Training, learning_rate, save
 from .objectives import Terms, embed_weight, grow, guardrail_scale
 from .stages import Validation
+from .tensorboard import event_writer
 
 
 class Interrupted(Exception):
@@ -101,18 +102,11 @@ def take_note(t: Training, found: Validation) -> bool:  # True = the best so far
     p.history.append({"epoch": p.epoch, **found.scalars})
     return better
 
-# %% ../../nbs/55_training.trainer.ipynb #c901z
-def _writer(logdir: Path, done: int):  # SummaryWriter
-    "TensorBoard's writer, from a step on"
-    from torch.utils.tensorboard import SummaryWriter  # takes seconds, which not every run need spend
-
-    return SummaryWriter(str(logdir), purge_step=done, flush_secs=5)
-
-
-def _time_left(todo: int, steps: int, begun: float) -> str:
-    "What all stages still take if each of their steps takes as long as this stage's so far; nothing if not known"
-    seconds = (todo - steps) * (time.monotonic() - begun) / max(1, steps)
-    return f", all stages in about {tqdm.format_interval(seconds)}" if todo and steps else ""
+# %% ../../nbs/55_training.trainer.ipynb #c902a
+def _left(m: "Monitor") -> str:
+    "The time that all stages still take if each of their steps takes as long as this stage's so far"
+    seconds = (m.todo - m.steps) * (time.monotonic() - m.begun) / max(1, m.steps)
+    return f", all stages in about {tqdm.format_interval(seconds)}" if m.todo and m.steps else ""
 
 # %% ../../nbs/55_training.trainer.ipynb #c902
 class Monitor:
@@ -124,12 +118,11 @@ class Monitor:
         logdir: Path | None = None,  # folder of the run's logs; None = no TensorBoard
         later: int | None = None,  # steps of the stages that follow; None = not known
     ):
-        self.t, self.tag, self.epochs = t, t.stage.tag, t.settings.epochs
+        self.t, self.epochs = t, t.settings.epochs
         how = dict(total=self.epochs * t.order.steps_per_epoch, initial=t.done, unit="step", dynamic_ncols=True)
-        self.bar = tqdm(desc=self.tag, disable=None if is_main() else True, **how)  # None = if stderr is no terminal
-        self.begun, self.steps = time.monotonic(), 0
-        self.todo = 0 if later is None else how["total"] - t.done + later
-        self.writer = None if logdir is None else _writer(logdir / self.tag, t.done)
+        self.bar = tqdm(desc=t.stage.tag, disable=None if is_main() else True, **how)  # None = if stderr is no terminal
+        self.begun, self.steps, self.todo = time.monotonic(), 0, 0 if later is None else how["total"] - t.done + later
+        self.writer = event_writer(logdir / t.stage.tag, t.done) if logdir else None
 
     def step(
         self,
@@ -138,8 +131,7 @@ class Monitor:
         "Tell of a step, before the position counts it"
         self.steps += 1
         if self.bar.update():  # it was drawn, which it is ten times a second at most
-            said = f"epoch {self.t.position.epoch + 1}/{self.epochs}, loss {float(loss):.4g}"
-            self.bar.set_postfix_str(said + _time_left(self.todo, self.steps, self.begun))
+            self.bar.set_postfix_str(f"epoch {self.t.position.epoch + 1}/{self.epochs}, loss {loss:.4g}{_left(self)}")
 
     def write(
         self,
@@ -183,7 +175,7 @@ def _validate(t: Training, folder: Path, monitor: Monitor) -> None:
     if is_main():
         values = "  ".join(f"{name} {value:.4g}" for name, value in found.scalars.items())
         epoch = f"epoch {t.position.epoch}/{t.settings.epochs}"
-        tqdm.write(f"{t.stage.tag} {epoch}  {values}{monitor.left()}", file=sys.stderr)
+        tqdm.write(f"{t.stage.tag} {epoch}  {values}{_left(monitor)}", file=sys.stderr)
 
 # %% ../../nbs/55_training.trainer.ipynb #c011
 @contextmanager
