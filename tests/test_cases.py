@@ -116,7 +116,7 @@ def test_several_pictures_folders_in_folders_and_suffixes(crops, tmp_path):
     assert Image.open(tmp_path / "one.jpg").format == "JPEG"
     assert run("enhance", folder, tmp_path / "all", "--device", "cpu").code == 0
     assert (tmp_path / "all" / "more" / "c.png").is_file()
-    refused(run("enhance", folder / "a.png"), "folder to write to")
+    refused(run("enhance", folder / "a.png"), "last where SR goes")
 
 
 # A disk

@@ -123,7 +123,7 @@ def test_photograph(tmp_path):
     rng = np.random.default_rng(0)
     clouds = cv2.resize(rng.integers(20, 220, (12, 16, 3), dtype=np.uint8), (640, 480), interpolation=cv2.INTER_CUBIC)
     assert cv2.imwrite(str(tmp_path / "photo.png"), clouds)
-    assert "was not found surely" in run("read", tmp_path / "photo.png").out
+    assert "no plate found surely" in run("read", tmp_path / "photo.png").out
     done = run("enhance", tmp_path / "photo.png", tmp_path / "sr.png")
     assert done.code == 0 and "1 larger than 128x64 pixels" in done.out, done
     example = run("read", "--example")

@@ -213,11 +213,11 @@ def read(
         print(json.dumps([{"file": n, **r.to_dict()} for n, r in found.items()], indent=1, allow_nan=False))
     elif o.csv:
         _write_csv(found, sys.stdout)
+    if o.submission:
+        write_submission(o.submission, {n: (r.text, r.confidence) for n, r in found.items()})
     if any(not r.calibrated for r in found.values()):
         what = "no calibration for some of these, whose confidences are the networks' own"
         print(f"note: the checkpoint has {what}", file=sys.stderr)
-    if o.submission:
-        write_submission(o.submission, {n: (r.text, r.confidence) for n, r in found.items()})
     sys.exit(bool(bad))
 
 # %% ../../nbs/64_tools.read_command.ipynb #c012b
