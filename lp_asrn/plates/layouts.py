@@ -11,7 +11,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -182,6 +182,8 @@ def _read_layout(name: str, row: dict, path: Path) -> Layout:
         layout.fonts = {_font(font, path): share for font, share in layout.fonts.items()}
     except (OmegaConfBaseException, AttributeError, TypeError, ValueError) as e:
         reason, key = str(e).splitlines()[0] if str(e) else type(e).__name__, getattr(e, "full_key", None)
+        if is_dataclass(part := getattr(e, "object_type", None)) and " not in " in reason:
+            reason += suggest(str(key).rpartition(".")[2], [f.name for f in fields(part)])
         raise DataError(f"{path}: layout '{name}'{f', {key}' if key else ''}: {reason}") from None
     return layout
 

@@ -218,7 +218,7 @@ def read(
     if any(not r.calibrated for r in found.values()):
         what = "no calibration for some of these, whose confidences are the networks' own"
         print(f"note: the checkpoint has {what}", file=sys.stderr)
-    sys.exit(bool(bad))
+    sys.exit(int(bool(bad)))
 
 # %% ../../nbs/64_tools.read_command.ipynb #c012b
 def enhance(
