@@ -183,7 +183,7 @@ def _read_layout(name: str, row: dict, path: Path) -> Layout:
     except (OmegaConfBaseException, AttributeError, TypeError, ValueError) as e:
         reason, key = str(e).splitlines()[0] if str(e) else type(e).__name__, getattr(e, "full_key", None)
         if is_dataclass(part := getattr(e, "object_type", None)) and " not in " in reason:
-            reason += suggest(str(key).rpartition(".")[2], [f.name for f in fields(part)])
+            reason += f" (known: {', '.join(f.name for f in fields(part))})"
         raise DataError(f"{path}: layout '{name}'{f', {key}' if key else ''}: {reason}") from None
     return layout
 

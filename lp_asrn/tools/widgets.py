@@ -39,7 +39,8 @@ def terminal(
         except SystemExit as e:
             code = e.code or 0
     here = (said.stdout + said.stderr).replace(f"{Path.cwd()}/", "").replace(f"{DATA_DIR}/", "")
-    print(f"$ lp_asrn {line}", re.sub(r", (\d+ s|all stages in about [\d:]+)$", "", here, flags=re.M).rstrip(), sep="\n")
+    timeless = re.sub(r", (\d+ s|all stages in about [\d:]+)$", "", here, flags=re.M).rstrip()
+    print(f"$ lp_asrn {line}", timeless, sep="\n")
     if code:
         print(f"exit code {code}")
     return code
