@@ -224,7 +224,7 @@ def test_processes_with_folders_of_their_own(launch, tmp_path):
 
 
 def test_batches_must_be_shared_evenly(tmp_path, monkeypatch):
-    monkeypatch.setattr("lp_asrn.training.run.world_size", lambda: 2)
+    monkeypatch.setattr("lp_asrn.training.checks.world_size", lambda: 2)
     outcome = run(*TRAIN, "--save-dir", tmp_path, "--batch-size", "5")
     refused(outcome, "training.batch_size: 5 plates cannot be shared evenly by 2 processes")
     assert not any(tmp_path.iterdir())
