@@ -117,7 +117,8 @@ def read_yaml(
         raise DataError(f"no such file: {quote(path)}")
     content = read_bytes(path, MIB)
     try:
-        text = content.decode("utf-8-sig")
+        if "${" in (text := content.decode("utf-8-sig")):
+            raise DataError("'${', which could read the environment, may not occur in it")
         check_values(yaml.safe_load(text))  # an alias may stand for a million values
         found = OmegaConf.to_container(OmegaConf.create(text))
     except DataError as e:

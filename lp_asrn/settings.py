@@ -164,6 +164,8 @@ def load_config(
         key, _, _ = item.partition("=")
         if key not in known:
             raise ConfigError(f"unknown key '{key}'" + suggest(key, known))
+        if "${" in item:
+            raise ConfigError(f"{key}: '${{' may not occur in it")
         merged = merge(merged, OmegaConf.from_dotlist([item]), item)
     return check(OmegaConf.to_object(merged))
 

@@ -1,5 +1,6 @@
 "The verbs as a user types them"
 
+import csv
 import json
 import shutil
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ from helpers import ROOT, TINY, refused, run, run_process
 
 from lp_asrn.config import DATA_DIR
 from lp_asrn.models.model_set import load_models, load_tensors, save_tensors
+from lp_asrn.plates.folder import write_table
 from lp_asrn.plates.layouts import LAYOUTS
 from lp_asrn.settings import load_config, presets
 
@@ -292,6 +294,58 @@ def test_a_run_is_never_overwritten_unasked(trained, tmp_path):
         assert state() == before, wrong
     refused(run(*words, "--resume", "--data.severity", "hard"), "data.severity", "--overwrite")
     assert state() == before
+
+
+def spoil_psnr(folder):
+    path = folder / "stage1_warmup" / "best.safetensors"
+    tensors, note = load_tensors(path)
+    save_tensors(path, tensors, note | {"psnr": "x"})
+
+
+def cut_state(folder):
+    path = folder / "stage2_lcofl" / "last.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def lead_elsewhere(folder):
+    (folder / "stage3_finetune").rename(folder.parent / "mine")
+    (folder / "stage3_finetune").symlink_to(folder.parent / "mine")
+
+
+def be_somebodys(folder):
+    "A folder with files of a run's names, and an empty folder of a stage's"
+    for place in [p for p in folder.iterdir() if p.is_dir()] + [folder / "run.json"]:
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    (folder / "stage3_finetune").mkdir()
+
+
+@pytest.mark.parametrize("spoil, how", [
+    (spoil_psnr, "--overwrite"), (cut_state, "--overwrite"),
+    (lead_elsewhere, "--overwrite"), (be_somebodys, "--resume"),
+])  # fmt: skip
+def test_what_a_stage_takes_over_is_looked_at_before_anything_is_deleted(spoil, how, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    spoil(folder)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    found = run("train", "--no-tensorboard", "--save-dir", folder, "--stage", "3", how, *TINY)
+    refused(found)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before, found
+
+
+def test_a_folder_that_is_read_is_not_written_to(trained, checkpoint, tmp_path):
+    data = tmp_path / "data"
+    assert run("synth", data, "--n", 6).code == 0
+    rows = list(csv.DictReader(open(data / "labels.csv")))
+    (data / rows[0]["image_path"]).rename(data / "samples.png")
+    rows[0] |= {"image_path": "samples.png", "split": "test"}
+    write_table(data, rows)
+    before = {p: p.read_bytes() for p in data.rglob("*") if p.is_file()}
+    words = "--data-root", data, "--save-dir", data, "--overwrite"
+    refused(run("evaluate", "--checkpoint", checkpoint, *words), "its own input")
+    refused(run("train", "--stage", "0", *words, *TINY), "data.data_root")
+    (data / "config.yaml").write_text("# mine\nmodel: {num_channels: 8}\n")
+    refused(run("train", "--config", data / "config.yaml", "--save-dir", data, "--overwrite"), "its own input")
+    assert {p: p.read_bytes() for p in data.rglob("*") if p.is_file() and p.name != "config.yaml"} == before
 
 
 def test_a_file_where_a_folder_should_be(tmp_path, checkpoint, picture):

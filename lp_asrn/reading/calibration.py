@@ -40,8 +40,11 @@ def calibrations_of(
     try:
         found = {kind: from_dict(Calibration, values) for kind, values in note.get("calibration", {}).items()}
         for c in found.values():
-            if max(map(float, c.thresholds), default=0) > 1:
-                raise UserError("a threshold for more than all")
+            shares = [*map(float, c.thresholds), *c.thresholds.values()]
+            powers = [c.frames, c.slope, *c.slots.values(), *c.layouts.values()]
+            fits = all(0 <= x <= 1 for x in shares) and all(0 <= x <= 100 for x in powers) and abs(c.offset) <= 100
+            if not fits:
+                raise UserError("a number beyond reason")
         return found
     except (UserError, AttributeError, TypeError, ValueError) as e:
         raise CheckpointError(f"{path}: its calibration cannot be read: {e}") from None

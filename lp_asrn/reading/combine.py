@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig, UserError
+from ..config import CheckpointError, ModelConfig, UserError
 from ..models.device import autocast
 from ..models.model_set import ModelSet
 from ..models.recognizer import bicubic_resize
@@ -185,6 +185,8 @@ class RectifiedReader(Decoder):
         "Super-resolve and read, crop by crop"
         crop = bicubic_resize(lr, READING_SIZE).clamp(0, 1) if crop is None else crop
         picture, *logits = self.networks.encode(lr, crop)
+        if not all(x.isfinite().all() for x in (picture, *sum(logits, ()))):
+            raise CheckpointError("the networks give values that are not finite: these weights are of no use")
         found = [(a.cpu().log_softmax(-1), b.cpu()[:, self.columns].log_softmax(-1)) for a, b in logits]
         return picture, {e: Posterior(*x) for e, x in zip(EXPERTS, found)}
 

@@ -70,7 +70,7 @@ def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
         if main := batches.is_main():
             if o.resume and o.overwrite:
                 raise UserError("--resume and --overwrite exclude each other")
-            check_folder(folder, tags, o.resume, o.overwrite)
+            check_folder(folder, tags, o.resume, o.overwrite, [Path(o.config)] if o.config else [])
         run = Run(settings, folder, device, tensorboard=not o.no_tensorboard)
         check_start(run, stages, o.resume)
         url = stack.enter_context(tensorboard_server(run.logdir, o.tb_port, o.tb_host)) if run.logdir else ""
@@ -174,12 +174,14 @@ def evaluate(
     path = weights_path(o.checkpoint)
     folder = Path(o.save_dir) if o.save_dir else Path("" if o.checkpoint in PRETRAINED else path.parent, "evaluation")
     files = ("metrics.json", "readings.csv", "report.html", "samples.png")
-    check_targets([folder / name for name in files], overwrite=o.overwrite)
+    check_targets(targets := [folder / name for name in files], overwrite=o.overwrite)
     device, (models, kept) = pick_device(o.device), load_models(o.checkpoint)
     combined = CombinedReader(models.eval().to(device), calibrations_of(kept, o.checkpoint), device=device)
     readers = pick_judges(o.judge, device) | {"recognizer": functools.partial(read, models.recognizer)}
     sizes = models.config.scale, models.config.recognizer.num_slots
     sets, tracks = _plate_sets(o, *sizes, lambda picture: find_plate(models.rectifier, picture))
+    shown = [p for s in sets for row in getattr(s.dataset.source, "rows", ()) for p, _ in row.pictures]
+    check_targets(targets, shown, overwrite=True)
     folder.mkdir(parents=True, exist_ok=True)
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     note = {"checkpoint": path.name, "sha256": checksum, "draws": o.draws, "version": __version__}

@@ -14,7 +14,7 @@ import torch
 
 from ..config import ConfigError, UserError
 from ..evaluation.judges import load_judge
-from ..files import MIB
+from ..files import MIB, quote
 from ..models.model_set import ModelSet, weights_path
 from ..plates.corners import LR_SIZE, READING_SIZE
 from ..plates.folder import summary
@@ -22,11 +22,11 @@ from ..plates.sources import BY_TEXT
 from ..settings import differences, load_config
 from .batches import world_size
 from .objectives import LossWeights
-from .run import Run, has_ended, prepare_kernel, start, start_path, training_set
+from .run import Run, growth, has_ended, prepare_kernel, psnr_floor, start, start_path, training_set
 from .stages import STAGES, Stage
 
 # %% ../../nbs/58_checks.ipynb #h005
-FREE = "data.data_root training.num_workers training.save_every training.max_skipped training.deform_backend".split()
+FREE = "training.num_workers training.save_every training.max_skipped training.deform_backend".split()
 
 
 def check_settings(
@@ -69,7 +69,7 @@ def check_start(
     resume: bool = False,  # the run goes on; a stage that has ended is passed over, and needs no start
 ) -> None:
     "Raise what would keep these stages from starting"
-    t, first = run.config.training, stages[0]
+    t = run.config.training
     if resume:
         check_settings(run)
     if t.batch_size % world_size():
@@ -79,6 +79,8 @@ def check_start(
     if t.start_from and own in Path(os.path.realpath(weights_path(t.start_from))).parents:
         what = f"{t.start_from} lies in the save dir, whose files are replaced: give another --save-dir"
         raise ConfigError(f"training.start_from: {what}")
+    if run.table and own == Path(os.path.realpath(run.table.root)):
+        raise ConfigError(f"data.data_root: {quote(run.folder)} is the save dir as well: give another --save-dir")
     LossWeights(run.config.loss)
     if any(s.draws for s in stages):
         prepare_kernel(run.config, run.device, run.log)
@@ -86,8 +88,8 @@ def check_start(
         _check_models(run)
     left = [s for s in stages if not (resume and has_ended(run, s))]
     _check_room(run, left)
-    if start_path(run, first) and first in left:
-        start(run, first)
+    for s in left[:1]:  # what it takes over from the stages before
+        (start_path(run, s) and start(run, s), psnr_floor(run, s), growth(run, s))
     if run.table:  # the user's folder is read whole; rendered plates need no opening
         found = {split: run.source(split) for split in ("val", "test", "train")}
         train, noted = found["train"], [f"{split}: {line}" for split, plates in found.items() for line in plates.notes]

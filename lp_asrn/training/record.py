@@ -61,13 +61,16 @@ def check_folder(
     tags: Sequence[str],  # of the stages that will be trained
     resume: bool = False,  # a run that has begun there goes on
     overwrite: bool = False,  # what is there may be replaced
+    inputs: Sequence[Path] = (),  # files that will be read
 ) -> None:
-    "Refuse to write over a run, or over files of its names that no run has left there"
+    "Refuse to write over a run, or over files of its names that no run has left there, and through links"
     stages, ways = [folder / tag for tag in tags], "--overwrite to start afresh, or another --save-dir"
-    begun = bool(_starts(folder)) or any(map(os.path.isdir, stages))
+    if link := next(filter(os.path.islink, stages), None):
+        raise UserError(f"{quote(link)} is a link to another folder: remove it, or give another --save-dir")
+    begun = bool(_starts(folder)) or any(map(os.path.isfile, (s / "last.safetensors" for s in stages)))
     files = [] if begun else [folder / name for name in FILES]
     may = overwrite or (resume and begun)
-    check_targets(files, overwrite=may, ways=f"give {'--resume to go on, ' * begun}{ways}", folders=stages)
+    check_targets(files, inputs, may, ways=f"give {'--resume to go on, ' * begun}{ways}", folders=stages)
 
 
 def clear(
@@ -239,7 +242,7 @@ def conclude(run: Run) -> None:
     combined = CombinedReader(models.eval().to(run.device), calibrations_of(note, "best.safetensors"), **how)
     judge, held_out = load_judge()[0].to(run.device), _held_out(run)
     run.log("the judge is frozen and was never trained with a generator")
-    readers, about = readers_of(judge, models.recognizer), {"after": note["stage"]}
+    readers, about = readers_of(judge, models.recognizer), {"after": note.get("stage", "")}
     evaluate_sets(combined, readers, held_out, run.folder, about, log=run.log)
     stages = _stages_reached(run, judge, list(held_out[0].batches(100)))
     write_json(run.folder / "stages.json", stages)
