@@ -196,6 +196,7 @@ def report(
 # %% ../../nbs/19_check.ipynb #c030
 _MARKED = ("image", "corners"), ("lr", "lr_corners")  # columns of a picture, and of its corners
 
+
 def given_corners(
     pictures: Sequence[Path],  # files of crops
 ) -> dict[Path, Corners]:  # of those whose corners are known
