@@ -13,6 +13,7 @@ import io
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -176,17 +177,22 @@ def check_targets(
             raise UserError(f"{quote(t)} would overwrite its own input: choose another output folder")
         above = next(p for p in t.absolute().parents if os.path.lexists(p))
         if not os.path.isdir(above):
-            raise UserError(f"{quote(above)} is a file, not a folder")
+            what = "a file" if os.path.exists(above) else "a link that leads nowhere"
+            raise UserError(f"{quote(above)} is {what}, not a folder")
         if os.path.lexists(t) and not (t.is_dir() if t in folders else t.is_symlink() or t.is_file()):
             raise UserError(
                 f"{quote(t)} is there, and is no {'folder' if t in folders else 'file'}: choose another name"
             )
         if not os.access(above, os.W_OK | os.X_OK):
             raise UserError(f"{quote(above)}: nothing may be written there")
-    if len(set(targets)) < len(targets):
-        raise UserError(
-            f"pictures in {quote(inputs[0].parent)} differ only in their suffix: their PNGs would have one name"
-        )
+    counts = Counter(t.absolute() for t in targets)
+    if twice := [t for t, count in counts.items() if count > 1]:
+        why = "names that differ only in the suffix of a picture become one"
+        raise UserError(f"more than one file would be written to {quote(twice[0])}: rename one ({why})")
+    made = {f.absolute() for f in folders}
+    if below := [(t, p) for t in counts for p in t.parents if p in counts and p not in made]:
+        t, p = map(quote, below[0])
+        raise UserError(f"{p} would be both a file and the folder of {t}: rename one, or choose another folder")
     if not overwrite and (there := [quote(t.name) for t in targets if os.path.lexists(t)]):
         more = f" and {len(there) - 5} more" if len(there) > 5 else ""
         raise UserError(f"{quote(targets[0].parent)} holds {', '.join(there[:5])}{more} already: {ways}")

@@ -446,8 +446,12 @@ def test_marked_corners_are_used(checkpoint, picture, tmp_path):
     marked = json.loads(run("read", crop, "--checkpoint", checkpoint, "--json").out)[0]
     assert found["doubt"] > 0 == marked["doubt"] and marked["corners"] == [corners] != found["corners"]
     assert run("enhance", crop, tmp_path / "marked.png", "--checkpoint", checkpoint).code == 0
-    crop.with_suffix(".json").write_text('{"shapes": []}')
-    refused(run("read", crop, "--checkpoint", checkpoint), "a.json", "four points")
+    for other in ('{"shapes": []}', '{"shapes": "round"}', '{"shapes": [{"points": [[1, 2], [60, 20]]}]}'):
+        crop.with_suffix(".json").write_text(other)
+        assert json.loads(run("read", crop, "--checkpoint", checkpoint, "--json").out)[0] == found, "it marks no plate"
+    for place in (crop.parent, tmp_path):
+        (place / "labels.csv").write_text("file,label\na.png,ABC1234\n")
+        assert json.loads(run("read", crop, "--checkpoint", checkpoint, "--json").out)[0] == found, "not our table"
 
 
 def test_synth_folder_trains_and_evaluates(plates, checkpoint, tmp_path):

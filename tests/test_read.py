@@ -4,11 +4,14 @@ import contextlib
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 import zipfile
 
 import cv2
 import pytest
-from helpers import refused, run
+from helpers import environment, refused, run
 
 from lp_asrn.tools.cli import main
 from lp_asrn.tools.read_command import COLUMNS
@@ -84,6 +87,77 @@ def test_options_may_follow_what_is_enhanced(picture, tmp_path, checkpoint):
         assert run("enhance", *inputs, out, "--checkpoint", checkpoint, "--device", "cpu").code == 0
         assert len(list(out.iterdir())) == len(inputs) + (inputs[0] == tmp_path / "in")
     refused(run("enhance", one, "--checkpoint", checkpoint), "where SR goes")
+
+
+def test_what_is_written_stays_below_the_folder_that_was_named(picture, tmp_path, quick_reader, monkeypatch):
+    "Two folders with the same names, however they are called"
+    for name in ("d1/a.jpg", "d2/a.jpg", "d2/car.17.jpg", "d2/car.18.jpg"):
+        picture(name)
+    before = sorted(p for d in ("d1", "d2") for p in (tmp_path / d).iterdir())
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    for i, inputs in enumerate(([tmp_path / "d1", tmp_path / "d2"], ["../d1", "../d2"], ["../d1", tmp_path / "d2"])):
+        for verb, out in ((["enhance", *inputs], []), (["read", *inputs], ["--evidence"])):
+            where = tmp_path / f"{verb[0]}{i}"
+            assert run(*verb, *out, where).code == 0
+            made = sorted(str(p.relative_to(where)) for p in where.rglob("*.png"))
+            assert made == ["d1/a.png", "d2/a.png", "d2/car.17.png", "d2/car.18.png"]
+    assert before == sorted(p for d in ("d1", "d2") for p in (tmp_path / d).iterdir())
+    for name in ("car.17", "car.18"):  # no suffix of a picture
+        (tmp_path / "d1" / f"{name}.jpg").write_bytes((tmp_path / "d1" / "a.jpg").read_bytes())
+        (tmp_path / "d1" / f"{name}.jpg").rename(tmp_path / "d1" / name)
+    assert run("enhance", "../d1/car.17", "../d1/car.18", "out").code == 0
+    assert sorted(os.listdir("out")) == ["car.17.png", "car.18.png"]
+
+
+def test_outputs_that_cannot_be_are_refused_before_anything_is_read(picture, tmp_path, monkeypatch):
+    "The reader is not even made"
+    monkeypatch.setattr("lp_asrn.tools.read_command.Reader", None)
+    one, two, folder = picture("in/a.jpg"), picture("in/a.png/b.png"), tmp_path / "in"
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    for words, said in (
+        (["enhance", one, two, tmp_path / "c.png"], "must be a folder"),
+        (["enhance", folder, tmp_path / "x.png"], "must be a folder"),
+        (["enhance", folder, tmp_path / "x.pdf"], "must be a folder"),
+        (["enhance", one, tmp_path / "o.gif"], ".png, "),
+        (["enhance", one, tmp_path / "o.PDF"], ".png, "),
+        (["enhance", folder, tmp_path / "out"], "both a file and the folder"),
+        (["enhance", one, tmp_path / "gone" / "out"], "link that leads nowhere"),
+        (["enhance", one, tmp_path / "gone"], "link that leads nowhere"),
+        (["synth", tmp_path / "gone", "--n", 1], "link that leads nowhere"),
+        (["enhance", "--out", "o", one], "the last word"),
+        (["enhance", "--out", "o"], "the last word"),
+        (["export", "o", "--output", "o"], "the last word"),
+        (["enhance", "", tmp_path / "out"], "is empty"),
+        (["enhance", one, ""], "is empty"),
+        (["read", ""], "is empty"),
+        (["synth", ""], "is empty"),
+        (["read", one, "--evidence", ""], "is empty"),
+        (["read", one, "--submission="], "is empty"),
+        (["read", one, "--evidence", tmp_path / "z.zip", "--submission", tmp_path / "z.zip"], "both a file"),
+        (["enhance", "true", tmp_path / "out"], "file or folder: true"),
+        (["read", "--json", "true"], "file or folder: true"),
+    ):
+        refused(run(*words), said)
+    picture("tracks/a,b/1.png")
+    refused(run("read", "--track", tmp_path / "tracks", "--submission", tmp_path / "z.zip"), "a,b", "rename")
+    assert before == sorted(p for p in tmp_path.rglob("*") if "tracks" not in p.parts)
+
+
+def test_a_folder_may_have_any_name(picture, tmp_path, quick_reader):
+    one = picture("in/a.jpg")
+    (tmp_path / "there.gif").mkdir()
+    for out in (tmp_path / "there.gif", tmp_path / "true", tmp_path / "plates.v2"):
+        assert run("enhance", one, out).code == 0 and os.listdir(out) == ["a.png"]
+
+
+def test_closed_outputs_end_in_a_line(tmp_path):
+    for closed, words in ((">&-", "read --example"), (">&- 2>&-", "read --example"), ("2>&-", "read nowhere.png")):
+        how = dict(capture_output=True, text=True, cwd=tmp_path, env=environment())
+        done = subprocess.run(["sh", "-c", f'"$0" -m lp_asrn {words} {closed}', sys.executable], **how)
+        assert done.returncode == 2 and not done.stdout and "Traceback" not in done.stderr, done
+        assert done.stderr.count("\n") == ("2" not in closed), done
 
 
 def test_tracks_are_read_as_one_plate_each(tracks, tmp_path, checkpoint):

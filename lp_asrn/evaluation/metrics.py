@@ -12,7 +12,7 @@ import io
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -213,12 +213,16 @@ def worth_of(
 # %% ../../nbs/34_metrics.ipynb #sc003
 def check_submission(
     path: str | Path,  # of the .zip that is to be written
+    tracks: Iterable[str],  # their names
 ) -> None:
-    "Raise `UserError` if a submission cannot be written there"
+    "Raise `UserError` if a submission of these tracks cannot be written there"
     if Path(path).suffix.lower() != ".zip":
         raise UserError(f"{path}: the submission's name must end in .zip")
     if not os.path.isdir(Path(path).absolute().parent):
         raise UserError(f"{path}: there is no folder {Path(path).parent}")
+    for track in tracks:
+        if set(track) & set(",;") or not track.isprintable():
+            raise UserError(f"the name of track {ascii(track)} cannot stand in a submission: rename it")
 
 
 def write_submission(
@@ -226,10 +230,7 @@ def write_submission(
     readings: dict[str, tuple[str, float]],  # track -> text and confidence in [0, 1]
 ) -> None:
     "Write readings in the form of LRLPR-26: predictions.txt in a zip; the same readings give the same bytes"
-    check_submission(path)
-    for track in readings:
-        if set(track) & set(",;") or not track.isprintable():
-            raise UserError(f"the name of track {ascii(track)} cannot stand in a submission: rename it")
+    check_submission(path, readings)
     lines = "".join(f"{track},{text};{confidence:.4f}\n" for track, (text, confidence) in sorted(readings.items()))
     with zipfile.ZipFile(packed := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as z:
         z.writestr(zipfile.ZipInfo("predictions.txt", (1980, 1, 1, 0, 0, 0)), lines)

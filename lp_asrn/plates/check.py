@@ -4,11 +4,15 @@
 
 # %% auto #0
 __all__ = ['Sizes', 'SMALL', 'FEW', 'drop_repeated', 'leaks', 'hold_back', 'scan', 'read_data', 'notes_on', 'check_data',
-           'count_faults', 'report']
+           'count_faults', 'report', 'given_corners']
 
 # %% ../../nbs/19_check.ipynb #c003
+import csv
+import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -17,9 +21,10 @@ from tqdm import tqdm
 
 from ..config import DataError
 from ..files import Fault, quote
-from .corners import LR_SIZE, plate_size, whole
-from .folder import PlateFiles, Table, lacking, read_folder, summary
+from .corners import LR_SIZE, Corners, parse_corners, plate_size, whole
+from .folder import Pictures, PlateFiles, Table, lacking, read_folder, read_records, summary
 from .layouts import SPLITS
+from .pictures import labelme
 from .public_sets import READERS, recognise
 
 # %% ../../nbs/19_check.ipynb #f013
@@ -187,3 +192,24 @@ def report(
         lines += [f"  ... and {len(found) - len(shown)} more"] if len(shown) < len(found) else []
     faults = count_faults(table)
     return "\n".join(map(quote, [*lines, "", f"{faults} fault{'s' * (faults > 1)}" if faults else "no fault"]))
+
+# %% ../../nbs/19_check.ipynb #c030
+_MARKED = ("image", "corners"), ("lr", "lr_corners")  # columns of a picture, and of its corners
+
+
+def given_corners(
+    pictures: Sequence[Path],  # files of crops
+) -> dict[Path, Corners]:  # of those whose corners are known
+    "Corners that somebody marked: in a labels.csv beside the pictures or above, or in labelme files; raises `Fault`"
+    tables, found = {f for p in pictures for f in (p.parent, p.parent.parent) if (f / "labels.csv").is_file()}, {}
+    asked = {os.path.basename(q).partition(".")[0] for p in pictures for q in (p, os.path.realpath(p))}
+    for f in tables:
+        with suppress(DataError, OSError, csv.Error):  # a table of somebody else's, perhaps
+            here, lines = Pictures(Table(f, [])), read_records(f / "labels.csv")
+            marked = ((line.get(f"{of}_path"), line.get(c)) for line in lines for of, c in _MARKED)
+            for name, given in ((name.strip(), given) for name, given in marked if name and given):
+                if re.split(r"[/\\]", name)[-1].partition(".")[0] in asked:
+                    with suppress(Fault):  # no such picture, or no corners
+                        found[os.path.realpath(here.find(name)[0])] = parse_corners(given)
+    known = {p: found.get(os.path.realpath(p)) or labelme(p, needed=False) for p in pictures}
+    return {p: corners for p, corners in known.items() if corners is not None}

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['SPLIT_NAMES', 'PlateFiles', 'Table', 'lacking', 'summary', 'Pictures', 'read_folder', 'check_label', 'split_named',
-           'read_labels', 'write_table', 'given_corners']
+           'read_records', 'read_labels', 'write_table']
 
 # %% ../../nbs/17_folder.ipynb #c003
 import csv
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -200,8 +200,11 @@ def _row(record: dict, pictures: Pictures) -> PlateFiles:
     return PlateFiles(image, text, layout, split, lr, track, *corners)
 
 # %% ../../nbs/17_folder.ipynb #c009a
-def _records(content: bytes) -> csv.DictReader:
+def read_records(
+    path: str | Path,  # of a table
+) -> csv.DictReader:
     "The lines of a table as spreadsheets write it: any encoding, commas, semicolons or tabs, names in any case"
+    content = read_bytes(path)
     try:
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
@@ -216,7 +219,7 @@ def read_labels(pictures: Pictures) -> None:
     "The generic form: labels.csv"
     table, path = pictures.table, pictures.table.root / "labels.csv"
     try:
-        reader = _records(read_bytes(path))
+        reader = read_records(path)
         columns = reader.fieldnames or []
         for column in ("lr_path" if "lr_path" in columns else "image_path", "plate_text"):
             if column not in columns:
@@ -236,14 +239,3 @@ def write_table(
 ) -> None:
     "Write `labels.csv` in the generic form"
     write_csv(Path(root, "labels.csv"), list(rows[0]), rows)
-
-# %% ../../nbs/17_folder.ipynb #c011g
-def given_corners(
-    pictures: Sequence[Path],  # files of crops
-) -> dict[Path, Corners]:  # of those whose corners are known
-    "Corners that somebody marked: in a labels.csv beside the pictures or above, or in labelme files; raises `Fault`"
-    tables = {f for p in pictures for f in (p.parent, p.parent.parent) if (f / "labels.csv").is_file()}
-    rows = (row for f in tables for row in read_folder(f, "labels.csv", read_labels).rows)
-    found = {os.path.realpath(p): c for row in rows for p, c in row.pictures if c is not None}
-    known = {p: found.get(os.path.realpath(p)) or labelme(p, needed=False) for p in pictures}
-    return {p: corners for p, corners in known.items() if corners is not None}

@@ -202,27 +202,24 @@ def read_json(
 # %% ../../nbs/10_pictures.ipynb #d012
 def labelme(
     image: Path,  # a picture
-    needed: bool = True,  # else there may be no labelme file beside it, and no file or another one is None
+    needed: bool = True,  # else None for no file, another one, and one whose first shape has not four points
 ) -> Corners | None:
     "The corners in the labelme file beside a picture: its first shape, four points in any order; raises `Fault`"
     try:
         note = read_json(image.with_suffix(".json"))
-    except Fault:
-        if needed:
+        quad = np.array(note["shapes"][0]["points"], float).reshape(4, 2)
+    except (Fault, LookupError, TypeError, ValueError, OverflowError) as e:
+        if not needed:
+            return None
+        if isinstance(e, Fault):
             raise
-        return None
-    if not needed and "shapes" not in note:
-        return None
+        raise Fault("mislabelled", f"{image.stem}.json has no shape of four points") from None
     said = note.get("imageWidth"), note.get("imageHeight")
     if said != (None, None):
         with _decoding(image) as opened:
             there = opened.size
         if said != there:
             raise Fault("mislabelled", f"{image.stem}.json speaks of a picture of {said}; {image.name} has {there}")
-    try:
-        quad = np.array(note["shapes"][0]["points"], float).reshape(4, 2)
-    except (LookupError, TypeError, ValueError, OverflowError):
-        raise Fault("mislabelled", f"{image.stem}.json has no shape of four points") from None
     x, y = (quad - quad.mean(axis=0)).T
     quad = quad[np.argsort(np.arctan2(y, x))]  # clockwise, as y points down
     return check_corners(np.roll(quad, -int(quad.sum(axis=1).argmin()), axis=0))

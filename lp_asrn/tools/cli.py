@@ -31,13 +31,13 @@ from .options import TrainOptions
 ALSO = {"lr": "learning-rate", "gpu": "device", "cuda": "device"}  # another word for the last part of an option
 
 
-def _names(options: type, prefix: str = "") -> Iterator[str]:
-    "Names of the options in a dataclass, those of settings with dots"
+def _names(options: type, prefix: str = "", kind: type | None = None) -> Iterator[str]:
+    "Names of the options in a dataclass (of one type, if it is given), those of settings with dots"
     for f in fields(options):
         inner, marks = (*get_args(f.type), f.type)[0], getattr(f.type, "__metadata__", ())
         if is_dataclass(inner):
-            yield from _names(inner, f"{prefix}{f.name}.")
-        elif not any(mark is conf.Positional for mark in marks):
+            yield from _names(inner, f"{prefix}{f.name}.", kind)
+        elif kind in (None, inner) and not any(mark is conf.Positional for mark in marks):
             yield f"{prefix}{f.name}".replace("_", "-")
 
 
@@ -55,18 +55,24 @@ def _meant(word: str, known: list[str]) -> str:
     return f" (did you mean --{found[0]}?)" if found else ""
 
 # %% ../../nbs/60_cli.ipynb #c009b
-def _one_line(box: str, known: list[str]) -> str:
+def _one_line(box: str, options: type) -> str:
     "What tyro prints, an error in a frame, as a line"
+    known, last = list(_names(options)), {"paths", "output"} & {f.name for f in fields(options)}
     lines = [line.strip("│| ") for line in box.splitlines()[1:] if line.strip("─-+╭╮╰╯│| ")]
     text = re.split(r"For full helptext|Argument helptext:|Perhaps you|Similar opt", " ".join(lines))[0].strip()
     if unknown := re.match(r"Unrecognized options: (\S+?)(,|$)", text):
-        return f"unknown {'option' if unknown[1][0] == '-' else 'word'} {unknown[1]}{_meant(unknown[1], known)}"
+        hint = " (the last word says where it goes)" if last and re.match("-+o(ut|$)", unknown[1]) else ""
+        return f"unknown {'option' if unknown[1][0] == '-' else 'word'} {unknown[1]}{hint or _meant(unknown[1], known)}"
     return text
 
 
 def _parse(options: type, args: Sequence[str], verb: str, default: Any = None) -> Any:
     "Parse the words after a verb into its options; raises `UserError` in one line"
-    args = [a.capitalize() if a.lower() in ("true", "false") else a for a in args]
+    switches = {f"--{name}" for name in _names(options, kind=bool) if "." in name}  # others take no value
+    follows = [before.replace("_", "-") in switches for before in ("", *args)]
+    args = [a.capitalize() if a.lower() in ("true", "false") and f else a for a, f in zip(args, follows)]
+    if "" in args or any(re.fullmatch("--[^=]+=", a) for a in args):
+        raise UserError(f"a word after '{verb}' is empty: give a name or value there, or leave its option out")
     said, how = io.StringIO(), {} if default is None else {"default": default}
     how |= dict(prog=f"lp_asrn {verb}", config=(conf.FlagCreatePairsOff,))
     try:
@@ -75,7 +81,7 @@ def _parse(options: type, args: Sequence[str], verb: str, default: Any = None) -
     except SystemExit as e:
         if not e.code:
             raise
-        raise UserError(_one_line(said.getvalue(), list(_names(options)))) from None
+        raise UserError(_one_line(said.getvalue(), options)) from None
     check_bounds((f"--{f.name.replace('_', '-')}", getattr(found, f.name), f.metadata) for f in fields(found))
     return found
 
@@ -127,10 +133,13 @@ def main(
     args: Sequence[str] | None = None,  # words of the command line; None = those of this process
 ) -> None:
     "Exit code 0, 1 (`data check` found a fault), 2 (the user can put it right, one line says how) or 130 (interrupted)"
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # closed, as by 2>&-
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # not a file, as in a test
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
+        if sys.stdout is None:  # the next file that is opened would take its place
+            raise UserError("the standard output is closed: send it to a file, or to /dev/null")
         return _do(list(sys.argv[1:] if args is None else args))
     except UserError as e:
         code, said = 2, f"lp_asrn: error: {quote(e)}"

@@ -212,6 +212,7 @@ def synth(
     if not o.layouts:
         raise UserError("--layouts names no layout")
     out, progress = Path(o.output), functools.partial(tqdm, leave=False, disable=None)
+    check_targets([out / "labels.csv"], ways="choose another folder")
     written = write_synthetic(out, o.n, o.layouts, get_severity(o.severity), o.seed, o.unrectified, o.frames, progress)
     what = f"{written} frames of {o.n} plates" if o.frames > 1 else f"{written} plates"
     print(f"{what} written to {quote(out)}; use them with --data-root {quote(out)}")

@@ -4,15 +4,21 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_DIR', 'Dir', 'File', 'Name', 'TrainOptions', 'EvaluateOptions', 'EnhanceOptions', 'ReadOptions',
-           'ExportOptions', 'SynthOptions', 'DataOptions', 'RunsOptions', 'BenchOptions', 'AblateOptions']
+           'ExportOptions', 'SynthOptions', 'DataOptions', 'RunsOptions', 'BenchOptions', 'AblateOptions',
+           'find_pictures', 'find_frames', 'png_of']
 
 # %% ../../nbs/59_options.ipynb #c003
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro import conf
 
-from ..config import Config, DataConfig, ModelConfig, TrainingConfig, bounded
+from ..config import Config, DataConfig, ModelConfig, TrainingConfig, UserError, bounded
+from ..files import SUFFIXES, list_images
 
 DEFAULT_DIR = "checkpoints/lp_asrn"  # where train writes unless told otherwise
 Dir, File, Name = (Annotated[str | None, conf.arg(metavar=metavar)] for metavar in ("DIR", "FILE", "NAME"))
@@ -158,3 +164,42 @@ class AblateOptions:
     results: Dir = "nbs/evidence/ablation"  # where each run leaves a small text file
     device: str = "auto"  # auto, cpu, cuda, ...
     table: bool = False  # print the table of what is there, name the runs that are left, and train nothing
+
+# %% ../../nbs/59_options.ipynb #c020
+def find_pictures(
+    inputs: Sequence[str],  # pictures, and folders of pictures and of folders
+) -> dict[str, Path]:  # a picture that is named twice is there once
+    "Pictures by the names that are shown: below what was named or, if two would have one name, below what all share"
+    found = [(p, Path(i)) for i in inputs for p in list_images(i, deep=True)]
+    names = [str(p.relative_to(root)) if p != root else p.name for p, root in found]
+    if len(set(names)) < len(names):
+        whole = [os.path.join(os.path.realpath(p.parent), p.name) for p, _ in found]
+        shared = os.path.commonpath([os.path.dirname(p) for p in whole])
+        names = [os.path.relpath(p, shared) for p in whole]
+    return dict(zip(names, (p for p, _ in found)))
+
+
+def find_frames(
+    folder: str | Path,  # of frames, or of such folders
+) -> dict[str, list[Path]]:  # track -> its frames
+    "The tracks of a folder; where there are `lr-*` pictures, as in UFPR-SR-Plates and LRLPR-26, only those are frames"
+    root, found = Path(os.path.realpath(folder)), {}  # "." has no name
+    if not os.path.isdir(root):
+        raise UserError(f"--track wants a folder of frames, or a folder of such folders: {root} is none")
+    for own in [root, *sorted(p for p in root.iterdir() if p.is_dir())]:
+        with suppress(UserError):  # no pictures in it
+            pictures = list_images(own)
+            found[own.name] = [p for p in pictures if p.name.lower().startswith("lr-")] or pictures
+            if own == root:  # it is a track itself
+                break
+    if not found:
+        raise UserError(f"no pictures in {root}, nor in the folders in it")
+    return found
+
+
+def png_of(
+    name: str,  # of a picture
+) -> str:
+    "The name of what is written for it: a suffix of pictures (that of car.17 is none) gives way to .png"
+    stem, suffix = os.path.splitext(name)
+    return f"{stem if suffix.lower() in SUFFIXES else name}.png"

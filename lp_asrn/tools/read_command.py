@@ -6,12 +6,12 @@
 __all__ = ['CHUNK', 'Frames', 'COLUMNS', 'UNSURE', 'TALL', 'HEADING', 'read', 'enhance']
 
 # %% ../../nbs/64_read_command.ipynb #c003
-import contextlib
 import csv
 import json
+import mimetypes
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -22,41 +22,17 @@ from tqdm import tqdm
 from ..config import DATA_DIR, UserError
 from ..evaluation.figures import evidence_figure, to_png
 from ..evaluation.metrics import check_submission, write_submission
-from ..files import check_targets, list_images, quote, write_file
+from ..files import SUFFIXES, check_targets, quote, write_file
+from ..plates.check import given_corners
 from ..plates.corners import CANVAS, Corners, format_corners, plate_size
-from ..plates.folder import given_corners
 from ..plates.layouts import LAYOUTS, get_layouts, layout_of
 from ..plates.pictures import WRITTEN, read_image, to_pictures, write_image
 from ..reading.evidence import weigh
 from ..reading.reader import PlateReading, Reader, lr_consistency
-from .options import EnhanceOptions, ReadOptions
+from .options import EnhanceOptions, ReadOptions, find_frames, find_pictures, png_of
 
 CHUNK = 64  # plates read at once
 Frames = list[tuple[Path, np.ndarray]]  # files of a track, and their pictures
-
-# %% ../../nbs/64_read_command.ipynb #c005
-def _find_pictures(inputs: Sequence[str]) -> dict[str, Path]:
-    "Pictures by the names that are shown: below the folder that was named; whole paths, if two would have one name"
-    found = [(p, Path(i)) for i in inputs for p in list_images(i, deep=True)]
-    names = [str(p.relative_to(root)) if p != root else p.name for p, root in found]
-    names = names if len(set(names)) == len(names) else [str(p) for p, _ in found]
-    return dict(zip(names, (p for p, _ in found)))
-
-
-def _find_frames(folder: str) -> dict[str, list[Path]]:
-    "The tracks of a folder; where there are `lr-*` pictures, as in UFPR-SR-Plates and LRLPR-26, only those are frames"
-    root, found = Path(os.path.realpath(folder)), {}  # "." has no name
-    if not os.path.isdir(root):
-        raise UserError(f"--track wants a folder of frames, or a folder of such folders: {root} is none")
-    for own in [root, *sorted(p for p in root.iterdir() if p.is_dir())]:
-        with contextlib.suppress(UserError):  # no pictures in it
-            pictures = list_images(own)
-            found[own.name] = [p for p in pictures if p.name.lower().startswith("lr-")] or pictures
-            if own == root:  # it is a track itself
-                break
-    if not found:
-        raise UserError(f"no pictures in {root}, nor in the folders in it")
-    return found
 
 # %% ../../nbs/64_read_command.ipynb #c006
 def _open(tracks: dict[str, list[Path]]) -> tuple[dict[str, Frames], list[str]]:
@@ -176,12 +152,11 @@ def _asked(o: ReadOptions) -> tuple[dict[str, list[Path]], dict[str, Path]]:
         raise UserError("--track wants one folder: of frames, or of such folders")
     if o.json and o.csv:
         raise UserError("--json and --csv exclude each other")
-    if o.submission:
-        check_submission(o.submission)
     places = [str(DATA_DIR / "examples")] if o.example else o.input
-    tracks = _find_frames(places[0]) if o.track else {n: [p] for n, p in _find_pictures(places).items()}
-    targets = {n: Path(o.evidence, n if o.track else Path(n).with_suffix("")) for n in tracks} if o.evidence else {}
-    targets = {n: t.with_name(f"{t.name}.png") for n, t in targets.items()}
+    tracks = find_frames(places[0]) if o.track else {n: [p] for n, p in find_pictures(places).items()}
+    if o.submission:
+        check_submission(o.submission, tracks)
+    targets = {n: Path(o.evidence, f"{n}.png" if o.track else png_of(n)) for n in tracks} if o.evidence else {}
     outputs = [*targets.values(), *map(Path, filter(None, [o.submission]))]
     check_targets(outputs, sum(tracks.values(), []), o.overwrite)
     return tracks, targets
@@ -221,6 +196,19 @@ def read(
     sys.exit(int(bool(bad)))
 
 # %% ../../nbs/64_read_command.ipynb #c012b
+def _targets(names: Iterable[str], out: Path, single: bool) -> list[Path]:
+    "Where SR goes: a file for a single picture, if its suffix says so, else a folder, which has no suffix of a picture"
+    suffix = out.suffix.lower()
+    if single and suffix in WRITTEN:
+        return [out]
+    kind = mimetypes.guess_type(f"a{suffix}")[0] or ""
+    if (suffix in SUFFIXES or kind.startswith("image/") or kind == "application/pdf") and not out.is_dir():
+        if single:
+            raise UserError(f"{out}: no picture is written with this suffix, but with {', '.join(WRITTEN)}")
+        raise UserError(f"{out}: the last word says where SR goes, and of several pictures that must be a folder")
+    return [out / png_of(name) for name in names]
+
+
 def enhance(
     o: EnhanceOptions,  # what was asked for
 ) -> None:
@@ -228,10 +216,8 @@ def enhance(
     if len(o.paths) < 2:
         raise UserError("give pictures or folders of them, and last where SR goes: a folder, or a file for one picture")
     *inputs, output = o.paths
-    named, out = _find_pictures(inputs), Path(output)
-    pictures = list(named.values())
-    single = len(inputs) == 1 and not os.path.isdir(inputs[0]) and out.suffix.lower() in WRITTEN
-    targets = [out] if single else [out / Path(name).with_suffix(".png") for name in named]
+    named, out = find_pictures(inputs), Path(output)
+    pictures, targets = list(named.values()), _targets(named, out, len(inputs) == 1 and not os.path.isdir(inputs[0]))
     check_targets(targets, pictures, o.overwrite)
     reader, marked = Reader(o.checkpoint, o.device, rectify=not o.no_rectify), given_corners(pictures)
     bad, large = [], 0
