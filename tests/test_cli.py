@@ -251,6 +251,13 @@ def test_bad_evaluate_options(words, fragments, checkpoint):
     refused(run("evaluate", "--checkpoint", checkpoint, *words.split()), *fragments)
 
 
+@pytest.mark.parametrize(
+    "words", ["read x.png --checkpoint", "evaluate --checkpoint", "train --save-dir", "ablate --results"]
+)
+def test_none_is_no_value(words):
+    refused(run(*words.split(), "None"), words.split()[-1], "leave it out")
+
+
 def test_bad_verb_and_bad_synth(tmp_path, plates):
     refused(run_process("trian"), "trian", "train")
     refused(run("synth", tmp_path / "new", "--layouts", "french"), "french")

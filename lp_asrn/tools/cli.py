@@ -82,6 +82,9 @@ def _parse(options: type, args: Sequence[str], verb: str, default: Any = None) -
         if not e.code:
             raise
         raise UserError(_one_line(said.getvalue(), options)) from None
+    for f in fields(found):
+        if getattr(found, f.name) is None and isinstance(f.default, str):
+            raise UserError(f"--{f.name.replace('_', '-')}: 'None' is no value of it: leave it out for {f.default}")
     check_bounds((f"--{f.name.replace('_', '-')}", getattr(found, f.name), f.metadata) for f in fields(found))
     return found
 
