@@ -177,7 +177,6 @@ def save_models(
     path: str | Path,  # where the file goes; folders are made as needed
     models: ModelSet,
     dtype: torch.dtype = torch.float32,  # of the tensors in the file; they are loaded as float32 whatever it is
-    /,  # a note may have any name
     **note,  # JSON-able, kept beside the architecture
 ) -> None:
     "Write all of them with their architecture"
@@ -199,6 +198,7 @@ def load_models(
     "Read what `save_models` wrote; strict"
     path = weights_path(path)
     tensors, note = load_tensors(path)
+    note = {k: v for k, v in note.items() if k not in ("path", "models", "dtype")}  # words of `save_models`
     config = architecture_of(note, path)
     with torch.device("meta"), _Unfilled():  # a note may ask for more memory than there is
         wanted = sum(v.numel() for v in build_generator(config).state_dict().values())
