@@ -20,6 +20,7 @@ Corners = tuple[tuple[float, float], ...]  # four (x, y) in pixels: top-left, to
 
 def check_corners(
     points: Sequence,  # four (x, y) in pixels, numbers or their text
+    picture: np.ndarray | None = None,  # (H, W, ...), if it is at hand: the plate lies in it, or little outside
 ) -> Corners:
     "Four points as numbers; raises `Fault` unless they go once around a plate, clockwise from the top left"
     try:
@@ -36,6 +37,11 @@ def check_corners(
         raise Fault("mislabelled", f"the corners cross, lie on a line, or are not in the order {order}")
     if np.hypot(*side.T).min() < 2:
         raise Fault("mislabelled", "the corners are less than 2 pixels apart")
+    if picture is not None:
+        size, slack = np.array(picture.shape[1::-1]), 0.25 * np.ptp(quad, axis=0)  # a quarter of the plate
+        for x, y in quad[((quad < -slack) | (quad > size + slack)).any(axis=1)]:
+            reason = f"the corner ({x:g}, {y:g}) lies outside the picture of {size[0]} x {size[1]} pixels"
+            raise Fault("mislabelled", reason)
     return tuple((float(x), float(y)) for x, y in quad)
 
 
