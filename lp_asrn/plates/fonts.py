@@ -92,7 +92,7 @@ def _draw(char: str, path: Path) -> np.ndarray:  # (100*FINE, width*FINE) uint8 
 def _typeset(char: str, path: Path) -> np.ndarray:  # uint8, larger than a mask, 255 = ink
     "A character from a font, about as large as a drawn one"
     try:
-        font = ImageFont.truetype(io.BytesIO(read_bytes(path)), 140 * FINE)  # capitals, 0.7 of it, are as high as drawn ones
+        font = ImageFont.truetype(io.BytesIO(read_bytes(path)), 140 * FINE)  # capitals are 0.7 of it, as drawn ones
         left, top, right, bottom = font.getbbox(char)
         if max(right - left, bottom - top) > 1000 * FINE:
             raise ValueError("characters ten times as large as the font's size")

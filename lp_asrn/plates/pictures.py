@@ -152,7 +152,6 @@ def as_picture(
     except Exception as e:  # of a ragged list, a tensor with a gradient, a file that is closed or cut off, ...
         raise UserError(f"a crop must be a picture: an array (H, W, 3) or a path ({_reason(e)})") from None
 
-
 # %% ../../nbs/10_pictures.ipynb #t002
 def to_tensor(
     pictures: Sequence[np.ndarray],  # each (H, W, 3) uint8, all of one size

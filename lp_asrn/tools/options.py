@@ -55,7 +55,9 @@ class EvaluateOptions:
     draws: int = bounded(1, least=1)  # degradations of each HR-only crop; intervals stay clustered by plate
     num: int = bounded(1000, least=1)  # rendered plates of a set
     split: Name = None  # train, val or test, by commas; default: test, and all of a data folder without splits
-    frames: int | None = bounded(None, least=1, most=1000)  # also rendered tracks of so many; of a folder's, at most so many (5)
+    frames: int | None = bounded(
+        None, least=1, most=1000
+    )  # also rendered tracks of so many; of a folder's, at most so many (5)
     layouts: list[str] = field(default_factory=list)  # names or YAML files; default: brazilian mercosur-br
     save_dir: Dir = None  # for the report; default: 'evaluation' beside the checkpoint, or here for packaged weights
     overwrite: bool = False  # replace files of a report that are there
