@@ -71,6 +71,7 @@ def test_any_form_of_a_crop_is_read_alike_or_refused():
     rgb = np.asarray(Image.open(path).convert("RGB"))
     same = {
         "array": rgb, "path": path, "text": str(path), "Pillow": Image.open(path), "real": rgb / 255.0,
+        "real, to 255": rgb * 1.0,
         "float32": (rgb / 255).astype(np.float32), "uint16": rgb.astype(np.uint16) * 257, "int64": rgb.astype(int),
         "RGBA": np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)]),
     }  # fmt: skip
@@ -86,7 +87,7 @@ def test_any_form_of_a_crop_is_read_alike_or_refused():
         np.zeros((0, 5, 3)),
         "none.png",
         rgb[None],
-        rgb.astype(float),
+        -rgb.astype(float),
         np.full((9, 9), np.nan),
         "text",
         7,

@@ -482,7 +482,8 @@ def test_synth_writes_tracks(tmp_path):
     assert outcome.code == 0 and "30 frames of 10 plates" in outcome.out
     report = run("data", "check", tmp_path / "tracks")
     assert report.code == 0 and "30 plates, 30 LR/HR pairs, 10 tracks" in report.out, report
-    refused(run("synth", tmp_path / "none", "--frames", 0), "--frames")
+    for frames in (0, 1001, 10**5):
+        refused(run("synth", tmp_path / "none", "--frames", frames), "--frames")
 
 
 COUNTRY = """

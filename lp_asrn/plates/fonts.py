@@ -7,6 +7,7 @@ __all__ = ['FONTS', 'PLATE_FONTS', 'FREE_FONTS', 'TRAIN_FONTS', 'TEST_FONTS', 'V
            'WEIGHTS', 'PEN', 'RIM', 'glyph', 'GlyphStyle', 'styled']
 
 # %% ../../nbs/12_fonts.ipynb #c003
+import io
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..config import DATA_DIR, ConfigError, DataError, suggest
-from ..files import read_yaml
+from ..files import read_bytes, read_yaml
 from .layouts import ALPHABET, FONT_FILES
 
 _HERE, _TYPE = DATA_DIR / "fonts", Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -90,10 +91,15 @@ def _draw(char: str, path: Path) -> np.ndarray:  # (100*FINE, width*FINE) uint8 
 # %% ../../nbs/12_fonts.ipynb #c014
 def _typeset(char: str, path: Path) -> np.ndarray:  # uint8, larger than a mask, 255 = ink
     "A character from a font, about as large as a drawn one"
-    font = ImageFont.truetype(str(path), 140 * FINE)  # capitals, about 0.7 of it, are as high as drawn ones
-    left, top, right, bottom = font.getbbox(char)
-    picture = Image.new("L", (right - left + 2, bottom - top + 2))
-    ImageDraw.Draw(picture).text((1 - left, 1 - top), char, fill=255, font=font)
+    try:
+        font = ImageFont.truetype(io.BytesIO(read_bytes(path)), 140 * FINE)  # capitals are 0.7 of it, as drawn ones
+        left, top, right, bottom = font.getbbox(char)
+        if max(right - left, bottom - top) > 1000 * FINE:
+            raise ValueError("characters ten times as large as the font's size")
+        picture = Image.new("L", (right - left + 2, bottom - top + 2))
+        ImageDraw.Draw(picture).text((1 - left, 1 - top), char, fill=255, font=font)
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path}: not a font that can be read, at {char} ({e})") from None
     return np.array(picture)
 
 
@@ -110,7 +116,10 @@ def _shape(char: str, font: str) -> np.ndarray:  # (about 100*FINE, w) bool
     path = FONTS.get(font, Path(font))
     if path.suffix.lower() not in FONT_FILES or not path.is_file():
         raise ConfigError(f"font '{font}' does not exist{suggest(font, FONTS)}; your own is a .yaml, .ttf or .otf file")
-    return _cut((_draw if path.suffix.lower() == ".yaml" else _typeset)(char, path)) > 127
+    shape = _cut((_draw if path.suffix.lower() == ".yaml" else _typeset)(char, path)) > 127
+    if not shape.any():
+        raise DataError(f"{path}: a font in which {char} has no ink")
+    return shape
 
 # %% ../../nbs/12_fonts.ipynb #c014b
 def _distance(ink: np.ndarray) -> np.ndarray:
@@ -142,8 +151,7 @@ _STEPS = 256  # of a field for each pixel of distance
 @cache
 def _field(char: str, font: str) -> np.ndarray:  # (GLYPH_HEIGHT + 2 RIM, w + 2 RIM) int16; read-only
     "How far each place is from the edge of a character, in 1/256 pixel, negative inside the ink"
-    ink = _shape(char, font)
-    h, w = ink.shape
+    h, w = (ink := _shape(char, font)).shape
     width, rim = max(1, round(w * GLYPH_HEIGHT / h)), round(RIM * h / GLYPH_HEIGHT)
     size = width + 2 * RIM, GLYPH_HEIGHT + 2 * RIM
     away = _distance(np.pad(ink, rim))  # to the next pixel of the other kind, whose edge is half a pixel nearer

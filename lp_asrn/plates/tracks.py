@@ -65,9 +65,9 @@ def render_track(
     def rectified() -> np.ndarray:
         return resample(shot(), nudge(flat.corners, rng), height, 3 * height)
 
-    track = []
+    track, pace = [], min(1, 20 / frames)  # a long track is as long a way, in smaller steps
     for k in range(frames):
-        moment = _vary(camera, growth ** (k - (frames - 1) / 2), rng)
+        moment = _vary(camera, growth ** (pace * (k - (frames - 1) / 2)), rng)
         if unrectified:
             picture, here = shot(), _move(view, rng)
             lr, corners = capture(picture, flat.corners, here, moment, rng), here.corners

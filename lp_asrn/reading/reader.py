@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from ..config import UserError, suggest
+from ..files import is_number, quote
 from ..models.device import pick_device
 from ..models.model_set import load_models
-from ..plates.corners import ASPECT, TOLERANCE, Corners, whole
+from ..plates.corners import ASPECT, TOLERANCE, Corners, check_marked, pair_corners, whole
 from ..plates.layouts import LAYOUTS
 from ..plates.pictures import as_picture, to_pictures
 from .calibration import calibrations_of
@@ -111,8 +112,18 @@ class PlateReading:
         return {**asdict(self), "agrees": self.agrees, "marked": self.marked}
 
 # %% ../../nbs/40_reader.ipynb #c005
+def _take(name: str, value: Any, fits: bool, needed: str) -> None:
+    "Raises `UserError` for an argument that does not fit"
+    if not fits:
+        raise UserError(f"{name} must be {needed}, not {quote(repr(value))[:100]}")
+
+
 def _open_reader(checkpoint: str | Path, device: str, precision: str, layouts: Sequence[str] | None) -> CombinedReader:
     "The reader of a checkpoint or of a graph, as of `Reader`"
+    _take("the checkpoint", checkpoint, isinstance(checkpoint, str | Path), "a name or a path")
+    names = isinstance(layouts, list | tuple) and len(layouts) and all(isinstance(n, str) for n in layouts)
+    _take("layouts", layouts, layouts is None or bool(names), "a list of names, or None")
+    device, precision = str(device), str(precision)
     if precision not in ("auto", "bf16", "fp32"):
         raise UserError(f"precision '{precision}' does not exist" + suggest(precision, ("auto", "bf16", "fp32")))
     if Path(checkpoint).suffix == ".onnx":
@@ -142,11 +153,11 @@ class Enhancer:
         max_error: float | None = None,  # abstain: on average this share of accepted readings is wrong, in (0, 1)
         rectify: bool = True,  # find the plate in the crop; False = the whole crop is the plate
     ):
+        fits = max_error is None or (is_number(max_error) and 0 < max_error < 1)
+        _take("the error rate", max_error, fits, "a number between 0 and 1")
         self.combined = _open_reader(checkpoint, device, precision, layouts)
         self.device, self.scale = self.combined.device, self.combined.scale
         self.max_error, self.rectify = max_error, rectify
-        if max_error is not None and not 0 < max_error < 1:
-            raise UserError(f"the error rate must lie between 0 and 1, not at {max_error:g}")
 
     def encode(
         self,
@@ -173,7 +184,9 @@ def _plate_reading(found: Decoded, lr_text: str, encoded: Encoded, sizes: list, 
 def _read_frames(reader: Enhancer, tracks: Sequence, alternatives: int, corners: Sequence | None) -> list[PlateReading]:
     "Encode all frames at once, decode each track by both experts and by the LR reader alone"
     combined, lengths, crops = reader.combined, [len(t) for t in tracks], [f for t in tracks for f in t]
-    encoded = reader.encode(crops, None if corners is None else [c for some in corners for c in some])
+    if corners is not None:
+        corners = [c for track, some in pair_corners(tracks, corners) for _, c in pair_corners(track, some)]
+    encoded = reader.encode(crops, None if corners is None else check_marked(crops, corners))
     both, lr = (pool(d, encoded.experts, lengths) for d in (combined, alone(combined, "lr_reader")))
     together = Posterior(torch.cat([both.slots, lr.slots]), torch.cat([both.layouts, lr.layouts]))
     found = decode_plates(together, combined.grammar, alternatives + 1)  # at once: half the time
@@ -196,7 +209,8 @@ class Reader(Enhancer):
         corners: Corners | None = None,  # of the plate in it; None = they are found
     ) -> np.ndarray:  # (16 scale, W, 3) uint8, as wide as the layout that is read in it
         "The plate, upright and super-resolved, or as it is, if sharper"
-        encoded = self.encode([crop], None if corners is None else [corners])
+        crops = [as_picture(crop)]
+        encoded = self.encode(crops, None if corners is None else check_marked(crops, [corners]))
         (read,), picture = self.combined.decode(encoded.experts, count=1), to_pictures(encoded.sr)[0]
         aspect = LAYOUTS[read.layout].aspect if read.layout in LAYOUTS else ASPECT
         if abs(aspect - ASPECT) <= TOLERANCE:
@@ -206,20 +220,23 @@ class Reader(Enhancer):
     def read(
         self,
         crops: Sequence,  # pictures as of `as_picture`, each a plate of its own
-        alternatives: int = 3,  # next-best texts of each
+        alternatives: int = 3,  # next-best texts of each, at most 100
         corners: Sequence[Corners] | None = None,  # of the plate in each; None = they are found
     ) -> list[PlateReading]:  # one for each
         "Read crops"
-        return self.read_tracks([[c] for c in _several(crops)], alternatives, corners and [[c] for c in corners])
+        each = None if corners is None else [[c] for _, c in pair_corners(_several(crops), corners)]
+        return self.read_tracks([[c] for c in _several(crops)], alternatives, each)
 
     def read_tracks(
         self,
         tracks: Sequence[Sequence],  # the frames of each, one or more: pictures as of `as_picture`
-        alternatives: int = 3,  # next-best texts of each
+        alternatives: int = 3,  # next-best texts of each, at most 100
         corners: Sequence[Sequence[Corners]] | None = None,  # of the plate in each frame; None = they are found
     ) -> list[PlateReading]:  # one for each
         "Read tracks, each by the product of its frames' posteriors"
-        if not all(len(_several(frames)) for frames in tracks):
+        fits = isinstance(alternatives, int | np.integer) and 0 <= alternatives <= 100
+        _take("alternatives", alternatives, fits, "a whole number from 0 to 100")
+        if not all(len(_several(frames)) for frames in _several(tracks)):
             raise UserError("a track has no frames")
         opened = [[as_picture(f) for f in frames] for frames in tracks]
         return _read_frames(self, opened, alternatives, corners) if len(tracks) else []

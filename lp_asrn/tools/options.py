@@ -61,7 +61,9 @@ class EvaluateOptions:
     draws: int = bounded(1, least=1)  # degradations of each HR-only crop; intervals stay clustered by plate
     num: int = bounded(1000, least=1)  # rendered plates of a set
     split: Name = None  # train, val or test, by commas; default: test, and all of a data folder without splits
-    frames: int | None = bounded(None, least=1)  # also rendered tracks of so many; of a folder's, at most so many (5)
+    frames: int | None = bounded(
+        None, least=1, most=1000
+    )  # also rendered tracks of so many; of a folder's, at most so many (5)
     layouts: list[str] = field(default_factory=list)  # names or YAML files; default: brazilian mercosur-br
     save_dir: Dir = None  # for the report; default: 'evaluation' beside the checkpoint, or here for packaged weights
     overwrite: bool = False  # replace files of a report that are there
@@ -121,7 +123,7 @@ class SynthOptions:
     severity: str = "medium"  # of LR: clean, medium, hard, surveillance, sampled, soft, plain, paper, mixture
     layouts: list[str] = field(default_factory=lambda: ["brazilian", "mercosur-br"])  # in turn: names, or YAML files
     unrectified: bool = False  # LR as it comes: askew in crops of 33 to 56 pixels, the plate's corners in the table
-    frames: int = bounded(1, least=1)  # of each plate; more than one make a track, as of a car that passes
+    frames: int = bounded(1, least=1, most=1000)  # of each plate; more than one make a track, as of a car that passes
     seed: int = bounded(0, least=0)  # another seed, other plates
 
 
