@@ -252,3 +252,14 @@ def test_evaluate_writes_a_report_and_the_same_numbers_twice(tmp_path, checkpoin
     assert "http" not in (tmp_path / "a" / "report.html").read_text().replace("http://www.w3.org", "")
     refused(run("evaluate", "--checkpoint", checkpoint, "--split", "exam"), "exam", "test")
     refused(run("evaluate", "--checkpoint", checkpoint, "--frames", 0), "--frames")
+
+
+def test_corners_outside_are_named_with_their_picture(picture, tmp_path):
+    for name, corners in (("a", "2,2 46,2 46,14 2,14"), ("b", "500,1 590,1 590,30 500,30")):
+        picture(f"{name}.png")
+        with open(tmp_path / "labels.csv", "a") as f:
+            f.write(("image_path,plate_text,corners\n" if name == "a" else "") + f'{name}.png,ABC1D23,"{corners}"\n')
+    found = run("read", tmp_path / "a.png", tmp_path / "b.png")
+    assert found.code == 1 and "b.png" in found.err and "outside" in found.err and found.out.startswith("a.png"), found
+    assert run("enhance", tmp_path / "a.png", tmp_path / "b.png", tmp_path / "out").code == 1
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]

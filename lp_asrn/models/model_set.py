@@ -91,7 +91,7 @@ def load_module(
     module.load_state_dict(own)
     return module
 
-
+# %% ../../nbs/31_model_set.ipynb #d003z
 def named_tensors(
     module: nn.Module,  # whose weights are named, not copied
     prefix: str,  # first part of every name, without the dot
@@ -103,7 +103,9 @@ def named_tensors(
 def weights_path(
     name: str | Path = "small",  # a name in `PRETRAINED`, or the path of one's own file
 ) -> Path:
-    "Where weights are; raises `CheckpointError` for a graph"
+    "Where weights are; raises `CheckpointError` for a graph, and for what is no name"
+    if not isinstance(name, str | Path):
+        raise CheckpointError(f"weights are named by a text or a path, not by {type(name).__name__}")
     if str(name).endswith(".onnx"):
         what = "is a graph, by which read and enhance work; what is asked for needs the best.safetensors it was made of"
         raise CheckpointError(f"{name} {what}")

@@ -45,7 +45,7 @@ def check_corners(
             raise Fault("mislabelled", reason)
     return tuple((float(x), float(y)) for x, y in quad)
 
-
+# %% ../../nbs/09_corners.ipynb #c013z
 def pair_corners(
     pictures: Sequence,  # or tracks, which are sequences of them
     corners: Sequence,  # of the plate in each

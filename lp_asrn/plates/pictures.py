@@ -93,7 +93,7 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
         picture = Image.alpha_composite(ground, picture.convert("RGBA"))
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
-
+# %% ../../nbs/10_pictures.ipynb #c007ez
 def open_image(
     path: Path,  # of a picture file in one of `FORMATS`
     corners: Corners | None = None,  # of a plate, which must lie in it
@@ -116,10 +116,11 @@ def open_image(
 # %% ../../nbs/10_pictures.ipynb #c007a
 def read_image(
     path: str | Path,  # of a picture file in one of `FORMATS`
+    corners: Corners | None = None,  # of a plate, which must lie in it
 ) -> np.ndarray:  # (H, W, 3) uint8 RGB
     "As `open_image`; raises `DataError` naming the file"
     try:
-        return open_image(Path(path))
+        return open_image(Path(path), corners)
     except Fault as e:
         raise DataError(f"{quote(path)}: {e}") from None
 

@@ -35,12 +35,12 @@ CHUNK = 64  # plates read at once
 Frames = list[tuple[Path, np.ndarray]]  # files of a track, and their pictures
 
 # %% ../../nbs/64_read_command.ipynb #c006
-def _open(tracks: dict[str, list[Path]]) -> tuple[dict[str, Frames], list[str]]:
+def _open(tracks: dict[str, list[Path]], marked: dict[Path, Corners]) -> tuple[dict[str, Frames], list[str]]:
     "What can be read of each track, and a line for each picture that cannot"
     found, bad = {}, []
     for name, path in ((name, path) for name, paths in tracks.items() for path in paths):
         try:
-            found.setdefault(name, []).append((path, read_image(path)))
+            found.setdefault(name, []).append((path, read_image(path, marked.get(path))))
         except UserError as e:
             bad.append(str(e))
     return {name: frames for name, frames in found.items() if frames}, bad
@@ -127,9 +127,9 @@ def _write_evidence(
     return f"{quote(name)}\tevidence: " + ", ".join(f"{h.text} {h.likelihood:.2f}" for h in weighed)
 
 # %% ../../nbs/64_read_command.ipynb #c011
-def _read(reader: Reader, tracks: dict[str, Frames], alternatives: int) -> dict[str, PlateReading]:
+def _read(reader: Reader, tracks: dict[str, Frames], alternatives: int, marked: dict) -> dict[str, PlateReading]:
     "Tracks read by the corners that are marked, and the others by those that are found"
-    marked, out = given_corners([path for frames in tracks.values() for path, _ in frames]), {}
+    out = {}
     for known in (True, False):
         some = {n: frames for n, frames in tracks.items() if all(p in marked for p, _ in frames) == known}
         corners = [[marked[p] for p, _ in frames] for frames in some.values()] if known else None
@@ -168,14 +168,15 @@ def read(
     "lp_asrn read"
     tracks, targets = _asked(o)
     reader, names, found, bad = _reader(o), list(tracks), {}, []
+    marked = given_corners(sum(tracks.values(), []))
     for_people, most, wide = not (o.json or o.csv), max(o.alternatives, 2 if o.evidence else 0), 0
     if for_people and sys.stdout.isatty():
         wide = max(len(quote(name)) for name in names)
         print("\t".join([HEADING[0].ljust(wide), *HEADING[1:]]))
     for i in range(0, len(names), CHUNK):
-        opened, faults = _open({n: tracks[n] for n in names[i : i + CHUNK]})
+        opened, faults = _open({n: tracks[n] for n in names[i : i + CHUNK]}, marked)
         bad += faults
-        for name, r in _read(reader, opened, most).items():
+        for name, r in _read(reader, opened, most, marked).items():
             found[name] = replace(r, alternatives=r.alternatives[: o.alternatives])
             if for_people:
                 print(_line_of(name, found[name], wide), flush=True)
@@ -223,7 +224,7 @@ def enhance(
     bad, large = [], 0
     for path, target in tqdm(list(zip(pictures, targets)), "enhance", disable=None):
         try:
-            crop = read_image(path)
+            crop = read_image(path, marked.get(path))
             write_image(target, reader.enhance(crop, marked.get(path)))
             large += crop.shape[0] > CANVAS[0] or crop.shape[1] > CANVAS[1]
         except UserError as e:
