@@ -266,7 +266,7 @@ def test_bad_verb_and_bad_synth(tmp_path, plates):
     refused(run("synth", tmp_path / "new", "--seed", -1), "--seed")
     refused(run("synth", tmp_path / "new", "--layouts"), "--layouts")
     assert not (tmp_path / "new").exists()
-    refused(run("synth", plates, "--n", 5), "not empty")
+    refused(run("synth", plates, "--n", 5), "holds labels.csv already")
 
 
 def test_stage_without_the_one_before(tmp_path):
