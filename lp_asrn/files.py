@@ -120,8 +120,9 @@ def read_yaml(
     try:
         if "${" in (text := content.decode("utf-8-sig")):
             raise DataError("'${', which could read the environment, may not occur in it")
-        check_values(yaml.safe_load(text))  # an alias may stand for a million values
-        found = OmegaConf.to_container(OmegaConf.create(text))
+        if "*" in text:
+            check_values(yaml.safe_load(text))  # an alias may stand for a million values
+        check_values(found := OmegaConf.to_container(OmegaConf.create(text)))
     except DataError as e:
         raise DataError(f"{quote(path)}: {e}") from None
     except Exception as e:  # YAML's own errors, and a file that is not text

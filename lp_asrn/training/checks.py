@@ -26,6 +26,7 @@ from .run import Run, growth, has_ended, prepare_kernel, psnr_floor, start, star
 from .stages import STAGES, Stage
 
 # %% ../../nbs/58_checks.ipynb #h005
+# settings that no number depends on
 FREE = "training.num_workers training.save_every training.max_skipped training.deform_backend".split()
 
 
@@ -43,20 +44,20 @@ def check_settings(
             raise ConfigError(f"{said}: a run goes on as it began; put that back, or give {how} or another --save-dir")
 
 # %% ../../nbs/58_checks.ipynb #h007
-def _check_models(run: Run) -> None:
+def _check_models(run: Run, models: ModelSet) -> None:
     "Raise `ConfigError` for a generator that gives pictures of another size"
     want = 1, 3, *(run.config.model.scale * n for n in LR_SIZE)
     inputs = torch.zeros(1, 3, *LR_SIZE), torch.zeros(1, 3, *READING_SIZE)
-    sr = ModelSet.build(run.config.model).super_resolve(*inputs)
+    sr = models.super_resolve(*inputs)
     if sr.shape != want:
         made = f"makes pictures of shape {tuple(sr.shape)}; needed is {want}"
         raise ConfigError(f"model.generator: '{run.config.model.generator}' {made}")
 
 
-def _check_room(run: Run, stages: list[Stage]) -> None:
+def _check_room(run: Run, models: ModelSet, stages: list[Stage]) -> None:
     "Raise `UserError` if the disk has no room for the states of these stages"
-    models = ModelSet.build(run.config.model).modules().values()
-    needed = 4 * 5 * (len(stages) + 1) * sum(v.numel() for m in models for v in m.state_dict().values())
+    weights = sum(v.numel() for m in models.modules().values() for v in m.state_dict().values())
+    needed = 4 * 5 * (len(stages) + 1) * weights
     place = next(p for p in (run.folder.absolute(), *run.folder.absolute().parents) if p.exists())
     if (free := shutil.disk_usage(place).free) < needed:
         what = f"some {needed / MIB:.0f} MiB are needed, {free / MIB:.0f} are free"
@@ -82,14 +83,16 @@ def check_start(
     if run.table and own == Path(os.path.realpath(run.table.root)):
         raise ConfigError(f"data.data_root: {quote(run.folder)} is the save dir as well: give another --save-dir")
     LossWeights(run.config.loss)
+    models, left = ModelSet.build(run.config.model), [s for s in stages if not (resume and has_ended(run, s))]
     if any(s.draws for s in stages):
         prepare_kernel(run.config, run.device, run.log)
         load_judge()
-        _check_models(run)
-    left = [s for s in stages if not (resume and has_ended(run, s))]
-    _check_room(run, left)
-    for s in left[:1]:  # what it takes over from the stages before
-        (start_path(run, s) and start(run, s), psnr_floor(run, s), growth(run, s))
+        _check_models(run, models)
+    _check_room(run, models, left)
+    if left:  # what the first one takes over from the stages before
+        if start_path(run, left[0]):
+            start(run, left[0])
+        psnr_floor(run, left[0]), growth(run, left[0])
     if run.table:  # the user's folder is read whole; rendered plates need no opening
         found = {split: run.source(split) for split in ("val", "test", "train")}
         train, noted = found["train"], [f"{split}: {line}" for split, plates in found.items() for line in plates.notes]
@@ -98,5 +101,5 @@ def check_start(
         if not any(train.draw(i).registered for i in range(len(train))):
             what = "no LR picture has the size of its HR / scale"
             run.log(f"{what}: the L1 warm-up (stage 1) has nothing to learn from these pairs")
-    for s in left[:1]:  # severity, slots and whatever else a plate needs
-        training_set(run, s)[0, 0]
+    if left:  # severity, slots and whatever else a plate needs
+        training_set(run, left[0])[0, 0]
