@@ -125,17 +125,14 @@ def from_dict(
     values: dict,  # nested plain values, as of `to_dict`
 ) -> Any:  # an instance of `cls`
     "Strict inverse of `to_dict`; an interpolation (`${...}`, which could read the environment) raises `ConfigError`"
+    if not isinstance(values, dict):
+        raise ConfigError(f"{cls.__name__}: a mapping is needed, not {type(values).__name__}")
     try:
         check_values(values)
     except DataError as e:
         raise ConfigError(f"{cls.__name__}: {e}") from None
-    if not isinstance(values, dict) or "${" in str(values):
-        what = (
-            f"a mapping is needed, not {type(values).__name__}"
-            if not isinstance(values, dict)
-            else "'${' may not occur in it"
-        )
-        raise ConfigError(f"{cls.__name__}: {what}")
+    if "${" in str(values):
+        raise ConfigError(f"{cls.__name__}: '${{' may not occur in it")
     return OmegaConf.to_object(merge(OmegaConf.structured(cls), OmegaConf.create(values), cls.__name__))
 
 # %% ../nbs/03_settings.ipynb #c005
