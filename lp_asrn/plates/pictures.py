@@ -32,7 +32,7 @@ GREY = 127  # colour of padding, of transparent pixels and of what lies outside 
 FORMATS = "PNG JPEG BMP GIF WEBP TIFF PPM JPEG2000".split()  # of Pillow's; others start programs, such as EPS
 ROOM = 300 * MIB  # that a picture may take while it is opened
 WHITES = 1, 255, 1023, 4095, 16383, 65535  # values that may stand for white
-TAKES = 12, 28  # bytes for each pixel of that: of RGB and grey; of others, which are converted in several steps
+TAKES = 12, 32  # bytes for each pixel of that: of RGB and grey; of others, which are converted in several steps
 
 # %% ../../nbs/10_pictures.ipynb #c007
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it has to say is in the errors that it raises
@@ -90,7 +90,7 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
         picture = Image.fromarray(_eight_bits(np.asarray(picture)))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         ground = Image.new("RGBA", picture.size, (GREY, GREY, GREY, 255))
-        picture = Image.alpha_composite(ground, picture.convert("RGBA"))
+        picture = Image.alpha_composite(ground, picture if picture.mode == "RGBA" else picture.convert("RGBA"))
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 # %% ../../nbs/10_pictures.ipynb #c007ez
