@@ -9,6 +9,7 @@ __all__ = ['DATA_DIR', 'MASKS', 'SHARE', 'WIDTHS', 'UserError', 'ConfigError', '
 
 # %% ../nbs/01_config.ipynb #c003
 import difflib
+import textwrap
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -49,7 +50,8 @@ def suggest(
 ) -> str:  # " (did you mean 'x'?)", or the list of what exists
     "A hint for a misspelt name"
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" (did you mean '{near[0]}'?)" if near else f" (known: {', '.join(known)})"
+    known = textwrap.shorten(", ".join(known), 300, placeholder=" ...")
+    return f" (did you mean '{near[0]}'?)" if near else f" (known: {known})"
 
 # %% ../nbs/01_config.ipynb #c009b
 def bounded(

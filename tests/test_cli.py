@@ -3,11 +3,13 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import cv2
 import pytest
-from helpers import ROOT, TINY, refused, run, run_process
+from helpers import ROOT, TINY, Outcome, environment, refused, run, run_process
 
 from lp_asrn.config import DATA_DIR
 from lp_asrn.models.model_set import load_models, load_tensors, save_tensors
@@ -506,6 +508,13 @@ def test_a_country_and_a_font_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the font is looked for beside the file, wherever the command runs
     outcome = run("synth", "out", "--layouts", "files/nowhere.yaml", "--n", 10)
     assert outcome.code == 0 and len(list((tmp_path / "out" / "hr").glob("*.png"))) == 10, outcome
+
+
+def test_a_working_folder_that_has_been_deleted(tmp_path):
+    words = 'mkdir gone; cd gone; rmdir ../gone; "$0" -m lp_asrn runs'
+    where = environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", words, sys.executable], capture_output=True, text=True, cwd=tmp_path, env=where)
+    refused(Outcome(done.returncode, done.stdout, done.stderr), "has been deleted")
 
 
 def test_pictures_may_lie_outside_the_data_folder(checkpoint, picture, tmp_path):

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -176,6 +177,11 @@ def test_tracks_are_read_as_one_plate_each(tracks, tmp_path, checkpoint):
         one.code == 0 and one.out.startswith("track_00001\t" + found["track_00001"]["marked"]) and "3 frames" in one.out
     )
     refused(run("read", "--track", tracks / "track_00002" / "a.png", "--checkpoint", checkpoint), "--track", "folder")
+    (tracks / ".ipynb_checkpoints").mkdir()
+    shutil.copy(tracks / "track_00002" / "a.png", tracks / ".ipynb_checkpoints")
+    assert run("read", "--track", tracks, "--checkpoint", checkpoint).out.count("\n") == 2
+    shutil.copy(tracks / "track_00002" / "a.png", tracks)
+    refused(run("read", "--track", tracks, "--checkpoint", checkpoint), "--track", "so do folders in it")
     refused(
         run("read", tracks / "track_00002", "--checkpoint", checkpoint, "--submission", tmp_path / "out.txt"), ".zip"
     )

@@ -173,7 +173,10 @@ def _font(font: str, path: Path) -> str:
 def _read_layout(name: str, row: dict, path: Path) -> Layout:
     "One layout of a file; raises `DataError`"
     try:
-        for style in row.get("styles", {}).values():
+        styles = row.get("styles", {}) if isinstance(row, dict) else None
+        if not isinstance(styles, dict) or not all(isinstance(s, dict) for s in styles.values()):
+            raise TypeError("it must be a mapping of fields, and styles a mapping of mappings")
+        for style in styles.values():
             style |= {k: list(bytes.fromhex(v[1:])) for k, v in style.items() if str(v).startswith("#")}
         layout = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Layout), {"name": name}, row))
         for holds, words in _rules(layout):

@@ -98,7 +98,7 @@ def open_image(
     path: Path,  # of a picture file in one of `FORMATS`
     corners: Corners | None = None,  # of a plate, which must lie in it
 ) -> np.ndarray:  # (H, W, 3) uint8 RGB
-    "Read a picture of any kind (grey, 16 bit, palette, alpha, CMYK, EXIF-rotated); raises `Fault`"
+    "Read a picture of any kind (grey, 16 bit, palette, alpha, CMYK, EXIF-rotated, first of several); raises `Fault`"
     if not os.path.lexists(path):
         raise Fault("unmatched", "no such file")
     with _decoding(path) as opened:

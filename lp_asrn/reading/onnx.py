@@ -50,7 +50,7 @@ def _open(path: Path):  # onnxruntime.InferenceSession
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or PyTorch's threads wait: 7 to 48 ms
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as e:  # it raises many kinds, none of them documented
         why, new = "is not an ONNX graph, or it is damaged", "IR version" in str(e) or "opset version" in str(e)
         why = f"is too new for onnxruntime {onnxruntime.__version__}: pip install -U onnxruntime" if new else why

@@ -94,7 +94,10 @@ def _train_options(args: Sequence[str]) -> TrainOptions:
     first = _parse(TrainOptions, [a for a in args if a not in ("-h", "--help")], "train")
     kept, afresh = Path(first.save_dir) / "config.yaml", first.overwrite and first.stage == "all"
     go_on = kept.is_file() and not (first.preset or first.config or afresh)
-    settings = load_config("full", kept) if go_on else load_config(first.preset or "demo", first.config)
+    try:
+        settings = load_config("full", kept) if go_on else load_config(first.preset or "demo", first.config)
+    except ConfigError as e:
+        raise ConfigError(f"{e} (settings of the save dir; give --preset to pass over them)" if go_on else e) from None
     default = TrainOptions(**{f.name: getattr(settings, f.name) for f in fields(settings)})
     return _parse(TrainOptions, args, "train", default)
 
@@ -143,6 +146,10 @@ def main(
     try:
         if sys.stdout is None:  # the next file that is opened would take its place
             raise UserError("the standard output is closed: send it to a file, or to /dev/null")
+        try:
+            os.getcwd()
+        except FileNotFoundError:  # PyTorch would end with a message of another library
+            raise UserError("the folder in which this was started has been deleted: go to another one") from None
         return _do(list(sys.argv[1:] if args is None else args))
     except UserError as e:
         code, said = 2, f"lp_asrn: error: {quote(e)}"

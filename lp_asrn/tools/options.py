@@ -188,15 +188,16 @@ def find_frames(
     root, found = Path(os.path.realpath(folder)), {}  # "." has no name
     if not os.path.isdir(root):
         raise UserError(f"--track wants a folder of frames, or a folder of such folders: {root} is none")
-    for own in [root, *sorted(p for p in root.iterdir() if p.is_dir())]:
+    inner = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX")))
+    for own in (root, *inner):
         with suppress(UserError):  # no pictures in it
             pictures = list_images(own)
-            found[own.name] = [p for p in pictures if p.name.lower().startswith("lr-")] or pictures
-            if own == root:  # it is a track itself
-                break
+            found[own] = [p for p in pictures if p.name.lower().startswith("lr-")] or pictures
+    if root in found and len(found) > 1:
+        raise UserError(f"--track: {root} holds pictures, and so do folders in it: name the folder that is meant")
     if not found:
         raise UserError(f"no pictures in {root}, nor in the folders in it")
-    return found
+    return {own.name: frames for own, frames in found.items()}
 
 
 def png_of(
