@@ -205,16 +205,13 @@ def _row(record: dict, pictures: Pictures) -> PlateFiles:
     return PlateFiles(image, text, layout, split, lr, track, *corners)
 
 # %% ../../nbs/17_folder.ipynb #c009a
-_ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\0": "utf-16-le"}  # by how a file begins; else UTF-8
-
-
 def read_records(
     path: str | Path,  # of a table
 ) -> csv.DictReader:
     "The lines of a table as spreadsheets write it: any encoding, commas, semicolons or tabs, names in any case"
     content = read_bytes(path)
     try:
-        text = content.decode(_ENCODINGS.get(content[:2], _ENCODINGS.get(content[1:2], "utf-8-sig")))
+        text = content.decode("utf-16" if b"\0" in content[:4] else "utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("cp1252", "replace")
     lines = (line for line in text.splitlines() if line.strip() and not line.lower().startswith("sep="))
@@ -224,13 +221,12 @@ def read_records(
     reader.fieldnames = [name.strip().lower() for name in next(begun, ())]
     return reader
 
-
+# %% ../../nbs/17_folder.ipynb #c009az
 def read_labels(pictures: Pictures) -> None:
     "The generic form: labels.csv"
     table, path = pictures.table, pictures.table.root / "labels.csv"
     try:
-        reader = read_records(path)
-        columns = reader.fieldnames or []
+        columns = (reader := read_records(path)).fieldnames
         for column in set(columns) - set(COLUMNS):
             if near := difflib.get_close_matches(column, set(COLUMNS) - set(columns), 1, 0.8):
                 raise DataError(f"{path} has a column '{quote(column)}': is '{near[0]}' meant? (if not, rename it)")
