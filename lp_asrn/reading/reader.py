@@ -20,13 +20,13 @@ from ..config import UserError, suggest
 from ..files import is_number, quote
 from ..models.device import pick_device
 from ..models.model_set import load_models
-from ..plates.corners import ASPECT, TOLERANCE, Corners, check_marked, pair_corners, whole
-from ..plates.layouts import LAYOUTS
+from ..plates.corners import Corners, check_marked, pair_corners, whole
 from ..plates.pictures import as_picture, to_pictures
 from .calibration import calibrations_of
 from .combine import SHARP, CombinedReader, Encoded, alone, detail, pool
 from .decoding import Decoded, Posterior, calibrated, decode_plates, threshold
 from .onnx import OnnxReader
+from .track_sr import Drawn, as_wide, draw_track
 
 # %% ../../nbs/40_reader.ipynb #ec005
 _BLURS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.6)  # sigma, in px of a 32x96 SR crop
@@ -211,11 +211,19 @@ class Reader(Enhancer):
         "The plate, upright and super-resolved, or as it is, if sharper"
         crops = [as_picture(crop)]
         encoded = self.encode(crops, None if corners is None else check_marked(crops, [corners]))
-        (read,), picture = self.combined.decode(encoded.experts, count=1), to_pictures(encoded.sr)[0]
-        aspect = LAYOUTS[read.layout].aspect if read.layout in LAYOUTS else ASPECT
-        if abs(aspect - ASPECT) <= TOLERANCE:
-            return picture
-        return cv2.resize(picture, (round(aspect * len(picture)), len(picture)), interpolation=cv2.INTER_AREA)
+        (read,) = self.combined.decode(encoded.experts, count=1)
+        return as_wide(to_pictures(encoded.sr)[0], read.layout)
+
+    def enhance_track(
+        self,
+        frames: Sequence,  # of one plate, one or more: pictures as of `as_picture`
+        corners: Sequence[Corners] | None = None,  # of the plate in each; None = they are found
+    ) -> list[Drawn]:  # one or two, the best text first
+        "SR drawn from all that a track shows; a second one where the next-best text is likely"
+        crops = [as_picture(f) for f in _several(frames)]
+        if not crops:
+            raise UserError("a track has no frames")
+        return draw_track(self.combined, self.encode(crops, None if corners is None else check_marked(crops, corners)))
 
     def read(
         self,
