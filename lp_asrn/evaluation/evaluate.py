@@ -191,8 +191,9 @@ def _read_tracks(run: _Evaluation, s: TrackSet) -> None:
     rows = sum((run.add(o, f"{s.name}, {o.frames} frames", s, several[0]) for o in several), [])
     rows = [r for r in rows if r.layout == "all"]
     run.log(table(rows))
-    for r in (r for r in rows if r.direct):
-        run.log(f"SR of {r.frames} frames, read by {r.judge}, against the LR reader on one: {r.direct}")
+    for r in (r for r in rows if r.direct and r.judge in run.readers):
+        what = f"SR of {r.frames} frame{'s' * (r.frames > 1)}, read by {r.judge}"
+        run.log(f"{what}, against LR of one read directly: {r.direct}")
 
 # %% ../../nbs/47_evaluate.ipynb #sd003
 def evaluate_sets(
