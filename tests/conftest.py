@@ -111,7 +111,8 @@ def quick_reader(monkeypatch, untrained):
     def reader(name="small", device="auto", layouts=None, **how):
         return kept(untrained if name == "small" else name, device, layouts and tuple(layouts), **how)
 
-    monkeypatch.setattr("lp_asrn.tools.read_command.Reader", reader)
+    for verb in ("read", "enhance"):
+        monkeypatch.setattr(f"lp_asrn.tools.{verb}_command.Reader", reader)
 
 
 def pytest_terminal_summary(terminalreporter):

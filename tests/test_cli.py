@@ -24,7 +24,7 @@ OPTIONS = {
     "tb-port tb-host no-tensorboard debug "
     "model.num-rrdb-blocks model.use-dcnv4 loss.lambda-embed progressive-training.stage4.hard-mining.difficulty-alpha",
     "evaluate": "checkpoint data-root severity judge draws num split frames layouts save-dir device",
-    "enhance": "checkpoint device",
+    "enhance": "track overwrite checkpoint no-rectify device",
     "read": "example checkpoint track layouts alternatives max-error json csv evidence submission device",
     "export": "checkpoint overwrite",
     "synth": "n severity layouts frames seed",

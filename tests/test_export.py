@@ -54,6 +54,8 @@ def test_mistakes_are_one_line(graphs, checkpoint, picture, tmp_path):
     crop = picture("crop.png")
     refused(run("read", crop, "--checkpoint", graphs / "generator.onnx"), "reader.onnx")
     refused(run("read", crop, "--checkpoint", graphs / "none.onnx"), "no such graph")
+    words = ["enhance", "--track", crop.parent, tmp_path / "sr.png", "--checkpoint", graphs / "reader.onnx"]
+    refused(run(*words), "single crops", "best.safetensors")
     refused(run("read", crop, "--checkpoint", graphs / "reader.onnx", "--device", "cuda"), "CPU")
     shutil.copytree(graphs, tmp_path / "few")
     for name in ("recognizer.onnx", "rectifier.onnx"):

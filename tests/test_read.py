@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -113,7 +114,8 @@ def test_what_is_written_stays_below_the_folder_that_was_named(picture, tmp_path
 
 def test_outputs_that_cannot_be_are_refused_before_anything_is_read(picture, tmp_path, monkeypatch):
     "The reader is not even made"
-    monkeypatch.setattr("lp_asrn.tools.read_command.Reader", None)
+    for verb in ("read", "enhance"):
+        monkeypatch.setattr(f"lp_asrn.tools.{verb}_command.Reader", None)
     one, two, folder = picture("in/a.jpg"), picture("in/a.png/b.png"), tmp_path / "in"
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     before = sorted(tmp_path.rglob("*"))
@@ -190,6 +192,34 @@ def test_tracks_are_read_as_one_plate_each(tracks, tmp_path, checkpoint):
         "no folder",
         "gone",
     )
+
+
+def test_a_track_is_drawn_from_its_text_and_from_the_next(tracks, tmp_path, untrained):
+    "Of untrained models the next-best text is always likely"
+    how, out = ["--checkpoint", untrained, "--device", "cpu"], tmp_path / "out"
+    done = run("enhance", "--track", tracks, out, *how)
+    *lines, last = done.out.splitlines()
+    assert done.code == 0 and last == f"2 written to {out}", done
+    for name, line in zip(("track_00001", "track_00002"), lines, strict=True):
+        said = re.fullmatch(rf"{name}.png from (\w+) 0.\d+; or ({name}.or-(\w+).png) from (\w+) 0.\d+", line)
+        assert said and said[3] == said[4] != said[1], line
+        pictures = [cv2.imread(str(out / n)) for n in (f"{name}.png", said[2])]
+        assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any()
+    made = {p.name: p.read_bytes() for p in out.iterdir()}
+    assert len(made) == 4
+    refused(run("enhance", "--track", tracks, out, *how), "--overwrite")
+    for name in ("track_00001", "track_00002"):  # the one beside it is in the way
+        (out / f"{name}.png").unlink()
+    refused(run("enhance", "--track", tracks, out, *how), ".or-", "--overwrite", "and 1 other")
+    assert sorted(os.listdir(out)) == sorted(n for n in made if ".or-" in n)
+    assert run("enhance", "--track", tracks, out, *how, "--overwrite").code == 0
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == made
+    (tracks / "track_00001" / "lr-004.png").write_text("no picture")
+    one = run("enhance", "--track", tracks / "track_00001", tmp_path / "sr.jpg", *how)
+    assert one.code == 1 and "lr-004.png" in one.err and one.out.startswith("sr.jpg from "), "drawn from the others"
+    assert len(list(tmp_path.glob("sr.or-*.jpg"))) == 1
+    refused(run("enhance", "--track", tracks, tmp_path / "sr.png", *how), "must be a folder")
+    refused(run("enhance", "--track", tracks / "track_00001", tracks / "track_00002", out, *how), "one folder")
 
 
 def test_an_error_rate_that_cannot_be_promised_is_refused(picture, checkpoint):

@@ -105,7 +105,7 @@ def _train_options(args: Sequence[str]) -> TrainOptions:
 VERBS = {  # name -> its options; the module of `lp_asrn.tools` that has a function of that name
     "train": (options.TrainOptions, "commands"),
     "evaluate": (options.EvaluateOptions, "commands"),
-    "enhance": (options.EnhanceOptions, "read_command"),
+    "enhance": (options.EnhanceOptions, "enhance_command"),
     "read": (options.ReadOptions, "read_command"),
     "export": (options.ExportOptions, "commands"),
     "synth": (options.SynthOptions, "commands"),

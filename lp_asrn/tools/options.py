@@ -77,6 +77,9 @@ class EnhanceOptions:
     # pictures, or folders of pictures and of folders; last, a folder for PNGs of the same names, or, for one picture, a
     # file such as sr.png
     paths: conf.Positional[list[str]]
+    # one folder, of frames of one plate or of such folders: a picture a track, drawn from the text that all its frames
+    # say; where another text is likely, a second one beside it, NAME.or-TEXT.png
+    track: bool = False
     overwrite: bool = False  # replace pictures that are there (never those that are read)
     checkpoint: File = "small"  # models: small, best.safetensors of a run, or reader.onnx of an export
     no_rectify: bool = False  # take the whole crop for the plate, and do not look for it
