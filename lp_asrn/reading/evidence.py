@@ -72,7 +72,7 @@ def _settle(crop: Crop, guesses: Sequence[Guess], steps: int) -> tuple[Tensor, l
     return rest.square().sum(1), [replace(g, place=p) for g, p in zip(guesses, places)]
 
 # %% ../../nbs/38_evidence.ipynb #c019
-_INDEPENDENT = 0.15  # part of the pixels that counts as independent; measured below
+_INDEPENDENT = 0.32  # part of the pixels that counts as independent; measured below
 _WEIGHTS, _STRETCHES = (0.8, 1.0, 1.25), (0.93, 1.0, 1.07)  # stroke widths and widths of characters that are tried
 _KEPT = 4  # guesses that are followed up
 

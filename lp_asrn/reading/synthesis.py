@@ -8,7 +8,6 @@ __all__ = ['Lettering', 'BLURS', 'BOX', 'Guess', 'Crop', 'draw', 'look']
 # %% ../../nbs/37_synthesis.ipynb #s003
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
