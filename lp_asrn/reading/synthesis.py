@@ -67,11 +67,11 @@ def _squeeze(x: np.ndarray, size: int, start: float, step: float) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=20_000)
-def _ink(name: str, lettering: Lettering, slot: int, char: str, fine: int = 1) -> tuple[int, np.ndarray]:
-    "Of a character in a slot of a layout: its first column on the flat plate, and its cover (H, w)"
+def _ink(name: str, lettering: Lettering, count: int, slot: int, char: str, fine: int) -> tuple[int, np.ndarray]:
+    "Of a character in one of `count` slots of a layout: its first column on the flat plate, and its cover (H, w)"
     layout, (font, weight, stretch), flat = get_layout(name), lettering, fine * _FLAT
     shape, (_, top, _, bottom) = glyph(char, font, weight) / np.float32(255), layout.characters.box
-    centres, cell = cells(layout.mask, layout, round(layout.aspect * flat))
+    centres, cell = cells(count * "0", layout, round(layout.aspect * flat))
     high = (bottom - top) * flat
     wide = min(shape.shape[1] / shape.shape[0] * high * layout.characters.stretch * stretch, 0.97 * cell)
     left = centres[slot] - wide / 2
@@ -85,7 +85,7 @@ def _cover(name: str, text: str, lettering: Lettering, fine: int = 1) -> Tensor:
     "The ink of a text on a flat plate"
     ink = np.zeros(_ground(name, fine).shape[1:], np.float32)
     for slot, char in enumerate(text):
-        first, cover = _ink(name, lettering, slot, char, fine)
+        first, cover = _ink(name, lettering, len(text), slot, char, fine)
         ink[:, first : first + cover.shape[1]] += cover
     return torch.from_numpy(ink.clip(0, 1))
 
@@ -98,13 +98,8 @@ _HALO = 2.0  # width of the second blur of the ink, which sharpening or a wide l
 @functools.lru_cache(maxsize=2000)
 def _gauss(size: int, sigma: float) -> Tensor:  # (size, size)
     "A Gaussian blur as a matrix; the border goes on"
-    at = torch.arange(-size, 2 * size, dtype=torch.float32)
-    kernel = (-0.5 * ((at[size : 2 * size, None] - at) / sigma) ** 2).exp()
-    kernel /= kernel.sum(1, keepdim=True)
-    folded = kernel[:, size : 2 * size].clone()
-    folded[:, 0] += kernel[:, :size].sum(1)
-    folded[:, -1] += kernel[:, 2 * size :].sum(1)
-    return folded
+    window, one = (1, 2 * math.ceil(4 * sigma) + 1), np.eye(size, dtype=np.float32)
+    return torch.from_numpy(cv2.GaussianBlur(one, window, sigma, borderType=cv2.BORDER_REPLICATE))
 
 
 @functools.lru_cache(maxsize=64)
