@@ -212,6 +212,7 @@ def test_a_track_is_drawn_from_its_text_and_from_the_next(tracks, tmp_path, untr
         (out / f"{name}.png").unlink()
     refused(run("enhance", "--track", tracks, out, *how), ".or-", "--overwrite", "and 1 other")
     assert sorted(os.listdir(out)) == sorted(n for n in made if ".or-" in n)
+    (out / "track_00001.or-XYZ9876.png").write_text("of an earlier text")
     assert run("enhance", "--track", tracks, out, *how, "--overwrite").code == 0
     assert {p.name: p.read_bytes() for p in out.iterdir()} == made
     (tracks / "track_00001" / "lr-004.png").write_text("no picture")

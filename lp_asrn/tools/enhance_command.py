@@ -6,6 +6,7 @@
 __all__ = ['enhance']
 
 # %% ../../nbs/67_enhance_command.ipynb #c003
+import glob
 import mimetypes
 import os
 import sys
@@ -58,6 +59,10 @@ def _write_track(reader: Reader, frames: Frames, marked: dict, target: Path, ove
     drawn, parts = reader.enhance_track(crops, corners), []
     targets = [target] + [target.with_name(f"{target.stem}.or-{d.text}{target.suffix}") for d in drawn[1:]]
     check_targets(targets[1:], paths, overwrite)
+    beside, mine = f"{glob.escape(target.stem)}.or-*{target.suffix}", {os.path.realpath(p) for p in paths}
+    for old in target.parent.glob(beside) if overwrite else ():  # of a text that may no longer be likely
+        if os.path.realpath(old) not in mine:
+            old.unlink()
     for path, d in zip(targets, drawn):
         write_image(path, d.picture)
         parts.append(f"{quote(path.name)} from {d.text} {d.confidence:.3f}")
