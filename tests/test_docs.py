@@ -166,6 +166,14 @@ def test_results_of_the_readme_are_those_of_the_files():
         assert line in page, line
 
 
+def test_what_the_readme_says_of_tracks_is_in_the_file():
+    found = json.loads((ROOT / "nbs" / "evidence" / "tracks.json").read_text(encoding="utf-8"))["read"]["hard"]
+    track, lr, sr = (100 * found[k].count("1") / len(found[k]) for k in ("SR of five", "LR of one", "SR of one"))
+    said = f"the judge reads it in {track:.1f} % of rendered"
+    page = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert said in page and f"LR reading of one frame has {lr:.1f} % and its SR {sr:.1f} %" in page
+
+
 @pytest.mark.parametrize("notebook", [n for n in NOTEBOOKS if "widgets" in n.name], ids=lambda n: n.stem)
 def test_a_panel_has_a_figure_for_pages_without_a_kernel(notebook):
     outputs = [
