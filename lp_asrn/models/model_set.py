@@ -9,7 +9,7 @@ __all__ = ['PRETRAINED', 'WEIGHTS', 'REAL', 'save_tensors', 'load_tensors', 'loa
 
 # %% ../../nbs/31_model_set.ipynb #c003
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -144,17 +144,21 @@ class ModelSet:
     embedder: Embedder
     lr_reader: Recognizer  # reads LR
     rectifier: Rectifier  # finds the plate in a crop as it comes
+    second_reader: Recognizer | None = None  # reads LR too; None = the configuration has none
 
     @classmethod
     def build(cls, config: ModelConfig) -> "ModelSet":
         "Untrained models and the package's rectifier, in channels_last memory; nothing is downloaded"
         readers = Recognizer(config.recognizer), Embedder(config.embedder), Recognizer(config.recognizer)
-        made = build_generator(config), *readers, load_rectifier()
+        made = [build_generator(config), *readers, load_rectifier()]
+        if config.use_second_reader:
+            made.append(Recognizer(replace(config.recognizer, **to_dict(config.second_reader))))
         return cls(config, *(m.to(memory_format=torch.channels_last) for m in made))
 
     def modules(self) -> dict[str, nn.Module]:
-        "All of them, by name"
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "config"}
+        "All that there are, by name"
+        named = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "config")
+        return {name: module for name, module in named if module is not None}
 
     def eval(self) -> "ModelSet":
         "For use, not training"

@@ -26,13 +26,13 @@ from ..files import check_file, write_file
 from ..models.deform import DeformConv
 from ..models.model_set import WEIGHTS, ModelSet, architecture_of
 from ..models.recognizer import RecognizerOutput, to_reading_size
-from ..models.rectifier import WHOLE, Rectifier, warp
+from ..models.rectifier import WHOLE, Rectifier, pictures_of, warp
 from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
 from ..plates.layouts import ALPHABET, LAYOUTS
 from ..plates.sources import RenderedPlates
 from .calibration import calibration_note, calibrations_of
-from .combine import CombinedReader, Decoder, Logits, pictures_of
+from .combine import CombinedReader, Decoder, Logits
 from .decoding import Calibration
 from ..settings import to_dict
 

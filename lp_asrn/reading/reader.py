@@ -18,14 +18,14 @@ from ..config import UserError, suggest
 from ..files import is_number, quote
 from ..models.device import pick_device
 from ..models.model_set import load_models
+from ..models.rectifier import SHARP, detail
 from ..plates.corners import Corners, check_marked, pair_corners, whole
 from ..plates.pictures import as_picture, to_pictures
 from .calibration import calibrations_of
-from .combine import SHARP, CombinedReader, Encoded, alone, detail, pool
-from .consistency import lr_consistency
+from .combine import CombinedReader, Encoded, alone, pool
 from .decoding import Decoded, Posterior, calibrated, decode_plates, threshold
 from .onnx import OnnxReader
-from .track_sr import Drawn, as_wide, draw_track
+from .track_sr import Drawn, as_wide, draw_track, lr_consistency
 
 # %% ../../nbs/49_reader.ipynb #c004
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ from ..plates.check import given_corners
 from ..plates.corners import Corners, format_corners, plate_size
 from ..plates.layouts import LAYOUTS, get_layouts, layout_of
 from ..plates.pictures import read_image, to_pictures
-from ..reading.consistency import lr_consistency
 from ..reading.evidence import weigh
 from ..reading.reader import PlateReading, Reader
+from ..reading.track_sr import lr_consistency
 from .options import ReadOptions, find_frames, find_pictures, png_of
 
 CHUNK = 64  # plates read at once

@@ -14,7 +14,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 from tqdm import tqdm
 
 from ..config import CheckpointError, Config, UserError
@@ -35,9 +36,10 @@ from ..plates.datasets import PlateBatch, Source, in_order, make_dataset, open_s
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates
 from ..plates.tracks import FileTracks, RenderedTracks, Track
-from ..reading.calibration import calibration_note, calibrations_of, fit_calibration, fit_tracks
-from ..reading.combine import CombinedReader
+from ..reading.calibration import calibration_note, calibrations_of, fit_calibration, fit_tracks, join
+from ..reading.combine import EXPERTS, CombinedReader, Encoded
 from ..reading.decoding import Calibration, Posterior, middle_frames
+from ..reading.thorough import fit_again
 from .batches import first_line, world_size
 from .checkpoint import Position, position_of
 from .run import Run
@@ -148,12 +150,6 @@ READINGS, TRACKS = 4000, 500  # fitted on so many, if there are
 shown = functools.partial(tqdm, leave=False, disable=None)  # progress: on a terminal, and gone at the end
 
 
-def _join(views: list[dict[str, Posterior]]) -> dict[str, Posterior]:
-    "Views of batches, one after the other"
-    parts = {name: [v[name] for v in views] for name in views[0]}
-    return {k: Posterior(torch.cat([p.slots for p in v]), torch.cat([p.layouts for p in v])) for k, v in parts.items()}
-
-
 def _validation_tracks(run: Run, source: Source) -> list[Track]:
     "Tracks of validation plates; none if the user's data has none"
     c, d = run.config, run.config.data
@@ -165,39 +161,58 @@ def _validation_tracks(run: Run, source: Source) -> list[Track]:
     return [t for t in (tracks[i] for i in range(min(TRACKS, len(tracks)))) if len(t.lr) > 1]
 
 
-def _fit_tracks(combined: CombinedReader, single: Calibration, tracks: list[Track]) -> Calibration:
-    "The calibration of tracks, on two, three and five of their frames; each frame is encoded once"
+def _seen(combined: CombinedReader, views: Iterable[Encoded]) -> tuple[dict[str, Posterior], Tensor]:
+    "What all experts find in crops, and their LR"
+    found, lr = zip(*((v.experts | combined.look_again(v.crop), v.lr.cpu()) for v in views))
+    return join(found), torch.cat(lr)
+
+
+def _fit_tracks(combined: CombinedReader, tracks: list[Track]) -> None:
+    "The calibrations of tracks, on two, three and five of their frames; each frame is encoded once"
     lengths, index, counts, texts = [len(t.lr) for t in tracks], [], [], []
     parts = [[f for t in tracks[i : i + 20] for f in t.lr] for i in range(0, len(tracks), 20)]
-    seen = _join([combined.encode_crops(frames).experts for frames in shown(parts, "calibrate tracks")])
+    views = map(combined.encode_crops, shown(parts, "calibrate tracks"))
+    seen, lr = _seen(combined, views)
     for most in (2, 3, 5):
         some = [min(most, n) for n in lengths]
         index, counts, texts = index + middle_frames(lengths, some), counts + some, texts + [t.text for t in tracks]
-    return fit_tracks(single, {v: p[index] for v, p in seen.items()}, counts, texts, combined.grammar)
+    seen, fitted = {v: p[index] for v, p in seen.items()}, combined.calibrations
+    fitted["tracks"] = fit_tracks(fitted["lr"], seen, counts, texts, combined.grammar)
+    if again := fit_again(combined, seen, texts, lr, counts):
+        fitted["thorough_tracks"] = again
 
 # %% ../../nbs/57_record.ipynb #c011
-def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks
+def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks, and of a second look
     "Fit the run's calibrations and keep them in its best.safetensors"
     path = run.folder / "best.safetensors"
     models, note = load_models(path)
     combined = CombinedReader(models.eval().to(run.device), device=run.device, precision=run.config.training.precision)
     many = replace(run.config, data=replace(run.config.data, num_val=READINGS))
     source = open_split(many, "val", run.table, find=run.find, alone=True)  # as many as wanted if they are rendered
-    plates, views, texts = make_dataset(run.config, source, train=False), [], []
+    plates, texts = make_dataset(run.config, source, train=False), []
     own = run.table and all(source.draw(i).lr is not None for i in range(len(source)))  # the same LR in each draw
     draws, size = range(1 if own else 8), -(-len(plates) // 100)
     batches, most = (b for draw in draws for b in in_order(plates, 100, draw)), -(-READINGS // 100)
-    for batch in shown(itertools.islice(batches, most), "calibrate", min(most, len(draws) * size)):
-        batch = batch.to(run.device)
-        views.append(combined.encode_native(batch.native, batch.size).experts)
-        texts += batch.texts
-    fitted = {"lr": fit_calibration(_join(views), texts, combined.grammar)}
+
+    def views() -> Iterator[Encoded]:
+        for batch in shown(itertools.islice(batches, most), "calibrate", min(most, len(draws) * size)):
+            texts.extend(batch.texts)
+            yield combined.encode_native(batch.native.to(run.device), batch.size.to(run.device))
+
+    experts, lr = _seen(combined, views())
+    fitted = combined.calibrations
+    fitted["lr"] = fit_calibration({e: experts[e] for e in EXPERTS}, texts, combined.grammar)
+    if again := fit_again(combined, experts, texts, lr, most=READINGS // 13):
+        fitted["thorough"] = again
     if tracks := _validation_tracks(run, source):
-        fitted["tracks"] = _fit_tracks(combined, fitted["lr"], tracks)
+        _fit_tracks(combined, tracks)
+    else:
+        del fitted["tracks"]
     note = {k: v for k, v in note.items() if k not in ("kind", "model", "calibration")}
     save_models(path, models, **note, **calibration_note(fitted))
     also = f" and {fitted['tracks'].readings} of tracks" if tracks else ""
-    run.log(f"calibrated on {fitted['lr'].readings} readings of validation plates{also}")
+    again = f"; a second look on {again.readings}" if again else ""
+    run.log(f"calibrated on {fitted['lr'].readings} readings of validation plates{also}{again}")
     return fitted
 
 # %% ../../nbs/57_record.ipynb #c013
