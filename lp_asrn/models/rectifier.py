@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..plates.corners import LR_SIZE, READING_SIZE
 from .recognizer import bicubic_resize
+from ..plates.corners import LR_SIZE, READING_SIZE
 from ..plates.pictures import to_canvas, to_tensor
 
 # %% ../../nbs/28_rectifier.ipynb #d005

@@ -33,7 +33,6 @@ DOUBTFUL = 3.0  # pixels of 32x96: the rectifier's doubt from which the whole cr
 Logits = tuple[Tensor, Tensor]  # of characters (N, K, 36) and layouts (N, L)
 
 
-
 class _TorchNetworks:
     "The networks of a run, as a reader needs them"
 

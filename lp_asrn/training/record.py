@@ -14,7 +14,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 from tqdm import tqdm
 
 from ..config import CheckpointError, Config, UserError
@@ -36,10 +35,10 @@ from ..plates.datasets import PlateBatch, Source, in_order, make_dataset, open_s
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates
 from ..plates.tracks import FileTracks, RenderedTracks, Track
-from ..reading.calibration import calibration_note, calibrations_of, fit_calibration, fit_tracks, join
-from ..reading.combine import EXPERTS, CombinedReader, Encoded
-from ..reading.decoding import Calibration, Posterior, middle_frames
-from ..reading.thorough import fit_again
+from ..reading.calibration import calibration_note, calibrations_of
+from ..reading.combine import CombinedReader, Encoded
+from ..reading.decoding import Calibration
+from ..reading.thorough import fit_on_crops, fit_on_tracks
 from .batches import first_line, world_size
 from .checkpoint import Position, position_of
 from .run import Run
@@ -160,27 +159,6 @@ def _validation_tracks(run: Run, source: Source) -> list[Track]:
         tracks = RenderedTracks(source, severity, scale=c.model.scale, unrectified=found)
     return [t for t in (tracks[i] for i in range(min(TRACKS, len(tracks)))) if len(t.lr) > 1]
 
-
-def _seen(combined: CombinedReader, views: Iterable[Encoded]) -> tuple[dict[str, Posterior], Tensor]:
-    "What all experts find in crops, and their LR"
-    found, lr = zip(*((v.experts | combined.look_again(v.crop), v.lr.cpu()) for v in views))
-    return join(found), torch.cat(lr)
-
-
-def _fit_tracks(combined: CombinedReader, tracks: list[Track]) -> None:
-    "The calibrations of tracks, on two, three and five of their frames; each frame is encoded once"
-    lengths, index, counts, texts = [len(t.lr) for t in tracks], [], [], []
-    parts = [[f for t in tracks[i : i + 20] for f in t.lr] for i in range(0, len(tracks), 20)]
-    views = map(combined.encode_crops, shown(parts, "calibrate tracks"))
-    seen, lr = _seen(combined, views)
-    for most in (2, 3, 5):
-        some = [min(most, n) for n in lengths]
-        index, counts, texts = index + middle_frames(lengths, some), counts + some, texts + [t.text for t in tracks]
-    seen, fitted = {v: p[index] for v, p in seen.items()}, combined.calibrations
-    fitted["tracks"] = fit_tracks(fitted["lr"], seen, counts, texts, combined.grammar)
-    if again := fit_again(combined, seen, texts, lr, counts):
-        fitted["thorough_tracks"] = again
-
 # %% ../../nbs/57_record.ipynb #c011
 def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks, and of a second look
     "Fit the run's calibrations and keep them in its best.safetensors"
@@ -199,19 +177,18 @@ def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks, and o
             texts.extend(batch.texts)
             yield combined.encode_native(batch.native.to(run.device), batch.size.to(run.device))
 
-    experts, lr = _seen(combined, views())
+    fit_on_crops(combined, views(), texts, READINGS // 13)
     fitted = combined.calibrations
-    fitted["lr"] = fit_calibration({e: experts[e] for e in EXPERTS}, texts, combined.grammar)
-    if again := fit_again(combined, experts, texts, lr, most=READINGS // 13):
-        fitted["thorough"] = again
     if tracks := _validation_tracks(run, source):
-        _fit_tracks(combined, tracks)
+        parts = [[f for t in tracks[i : i + 20] for f in t.lr] for i in range(0, len(tracks), 20)]
+        frames = map(combined.encode_crops, shown(parts, "calibrate tracks"))
+        fit_on_tracks(combined, frames, [t.text for t in tracks], [len(t.lr) for t in tracks])
     else:
         del fitted["tracks"]
     note = {k: v for k, v in note.items() if k not in ("kind", "model", "calibration")}
     save_models(path, models, **note, **calibration_note(fitted))
     also = f" and {fitted['tracks'].readings} of tracks" if tracks else ""
-    again = f"; a second look on {again.readings}" if again else ""
+    again = f"; a second look on {fitted['thorough'].readings}" if "thorough" in fitted else ""
     run.log(f"calibrated on {fitted['lr'].readings} readings of validation plates{also}{again}")
     return fitted
 

@@ -107,15 +107,15 @@ def validate_readers(models: ModelSet, plates: ValidationPlates) -> Validation:
 
 # %% ../../nbs/53_stages.ipynb #c010
 @torch.no_grad()
-def validate_lr_reader(models: ModelSet, plates: ValidationPlates) -> Validation:
-    "The LR reader on what the rectifier finds, and how far off its corners are, in pixels of 32x96"
+def validate_lr_reader(models: ModelSet, plates: ValidationPlates, name: str = "lr_reader") -> Validation:
+    "A reader of LR on what the rectifier finds, and how far off its corners are, in pixels of 32x96"
     truth, texts, far = [], [], []
     for batch in plates:
         found = models.rectifier(batch.native, batch.size).corners
         off = (96 * (found - batch.corners)).div(found.new_tensor([1, 3]))
         far += off.norm(dim=-1).mean(1).tolist()
         with plates.autocast():
-            texts += [r.text for r in read(models.lr_reader, warp(batch.native, batch.size, found))]
+            texts += [r.text for r in read(models.modules()[name], warp(batch.native, batch.size, found))]
         truth += batch.texts
     scalars, figures = _read(gather_list(truth), gather_list(texts))
     scalars["corners"] = float(np.median(gather_list(far)))
@@ -159,6 +159,7 @@ class Stage:
     build: Callable[[ModelConfig], ModelSet] = ModelSet.build  # untrained models
     save: Callable[..., None] = save_models  # (path, models, **note)
     settings: str = ""  # its key in `progressive_training`; "" = `key`
+    optional: str = ""  # setting of the model without which there is nothing to train; "" = none
 
     @property
     def draws(self) -> bool:
@@ -200,6 +201,10 @@ STAGES = {
             validate_generator, also=("4", "hard_mining"), after="stage3", continues=True, mines=True, **_REFINES,
         ),
         Stage(
+            "second_reader", "second_reader", "second reading", ("second_reader",), objectives.second_reader_objective,
+            lambda *found: validate_lr_reader(*found, "second_reader"), after="stage4", optional="use_second_reader",
+        ),
+        Stage(
             "judge", "judge", "judge", ("judge",), objectives.judge_objective, validate_judge,
             softened=True, apart=True, seed=7919, build=JudgeAlone.build, save=_save_judge,
         ),
@@ -209,13 +214,17 @@ STAGES = {
 # %% ../../nbs/53_stages.ipynb #c015
 def parse_stages(
     text: str,  # "all" (but those apart), or one: stage2, 2, lcofl, stage2_lcofl
+    model: ModelConfig | None = None,  # of "all", what it has no use for is left out; None = a full one
 ) -> list[Stage]:  # in order
-    "The stages a user means; raises `ConfigError` with the nearest name"
+    "The stages a user means; raises `ConfigError` with the nearest name, or for one that trains nothing"
+    lacking = [s for s in STAGES.values() if s.optional and model and not getattr(model, s.optional)]
     if text == "all":
-        return [s for s in STAGES.values() if not s.apart]
+        return [s for s in STAGES.values() if not s.apart and s not in lacking]
     names = {name: s for s in STAGES.values() for name in (s.key, *s.also, s.tag)}
     if text not in names:
         raise ConfigError(f"unknown stage '{text}'" + suggest(text, ["all", *names]))
+    if names[text] in lacking:
+        raise ConfigError(f"stage '{text}' trains nothing: model.{names[text].optional} is false")
     return [names[text]]
 
 
