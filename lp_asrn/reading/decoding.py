@@ -157,8 +157,7 @@ class Calibration:
         experts: Sequence[str],  # names
     ) -> "Calibration":
         "Equal exponents that sum to one"
-        equal = {e: 1 / len(experts) for e in experts}
-        return cls(equal, dict(equal))
+        return cls(*(dict.fromkeys(experts, 1 / len(experts)) for _ in range(2)))
 
     def pool(
         self,

@@ -175,7 +175,7 @@ def _accepted(reader: Encoder, read: Decoded, frames: int, again: bool) -> bool 
         return False
     return read.probability >= least
 
-
+# %% ../../nbs/49_reader.ipynb #d001z
 def _read_frames(
     reader: Encoder, tracks: Sequence, alternatives: int, corners: Sequence | None, thorough: bool
 ) -> list[PlateReading]:

@@ -186,7 +186,8 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     note = {"checkpoint": path.name, "sha256": checksum, "draws": o.draws, "version": __version__}
-    evaluate_sets(combined, readers, sets, folder, note, tracks, log=functools.partial(print, flush=True))
+    how = dict(log=functools.partial(print, flush=True), thorough=o.thorough)
+    evaluate_sets(combined, readers, sets, folder, note, tracks, **how)
     print(f"written: {quote(folder / 'report.html')}, metrics.json, readings.csv, samples.png")
 
 # %% ../../nbs/65_commands.ipynb #c010

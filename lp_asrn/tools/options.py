@@ -65,6 +65,7 @@ class EvaluateOptions:
         None, least=1, most=1000
     )  # also rendered tracks of so many; of a folder's, at most so many (5)
     layouts: list[str] = field(default_factory=list)  # names or YAML files; default: brazilian mercosur-br
+    thorough: bool = False  # also what is read after a second look at what is not sure, as for a few crops: 0.2 s each
     save_dir: Dir = None  # for the report; default: 'evaluation' beside the checkpoint, or here for packaged weights
     overwrite: bool = False  # replace files of a report that are there
     device: str = "auto"  # auto, cpu, cuda, ...

@@ -45,6 +45,7 @@ from .run import Run
 from .stages import STAGES
 from .trainer import Interrupted
 
+# %% ../../nbs/57_record.ipynb #t002
 # of a run, beside the folders of its stages
 FILES = "config.yaml run.json best.safetensors stages.json metrics.json readings.csv report.html samples.png".split()
 
