@@ -195,16 +195,18 @@ def reweigh(
 def fit_thorough(
     experts: dict[str, Posterior],  # what each expert finds in N validation pictures that are not read surely
     texts: Sequence[str],  # the N true texts
+    first: Calibration,  # of all pictures, by which the layouts are told
     grammar: Grammar,
     weigh: Callable[[int, Decoded], Evidence],  # evidence for a reading of the picture of that index
     most: int,  # pictures that evidence is asked for
 ) -> Calibration:
     "Exponents of experts and evidence, and a confidence after both"
     kept = [i for i, t in enumerate(texts) if any(grammar.fits(t))]
-    fitted = fit_calibration(experts, texts, grammar)
-    some = kept[:: max(1, len(kept) // most)][:most]
+    some, layouts = kept[:: max(1, len(kept) // most)][:most], dict.fromkeys(experts, 0.0) | first.layouts
     if not some:
-        return fitted
+        return replace(Calibration.unfitted(list(experts)), layouts=layouts, prior=first.prior)
+    fitted = _fit_exponents({e: p[kept] for e, p in experts.items()}, [texts[i] for i in kept], grammar)
+    fitted = replace(fitted, layouts=layouts, prior=first.prior)
     pooled, texts = fitted.pool({e: p[some] for e, p in experts.items()}, grammar), [texts[i] for i in some]
     found = decode_plates(pooled, grammar, TEXTS)
     evidence = [weigh(i, r) for i, r in zip(some, found)]

@@ -77,7 +77,7 @@ def fit_on_crops(
 ) -> None:
     "Calibrate a reader of single crops, with its second look"
     experts, lr = _seen(reader, views)
-    reader.calibrations["lr"] = fit_calibration({e: experts[e] for e in EXPERTS}, texts, reader.grammar)
+    reader.calibrations["lr"] = first = fit_calibration({e: experts[e] for e in EXPERTS}, texts, reader.grammar)
     again, _ = _unsure(reader.decode(experts, count=1), [1] * len(texts))
     if again:
         some, own = {e: p[again] for e, p in experts.items()}, [texts[k] for k in again]
@@ -85,7 +85,7 @@ def fit_on_crops(
         def weigh(i: int, found: Decoded) -> list[tuple[str, float]]:
             return weigh_crop(reader, lr[again[i]], found)
 
-        reader.calibrations["thorough"] = fit_thorough(some, own, reader.grammar, weigh, most)
+        reader.calibrations["thorough"] = fit_thorough(some, own, first, reader.grammar, weigh, most)
 
 # %% ../../nbs/47_thorough.ipynb #c008
 def fit_on_tracks(

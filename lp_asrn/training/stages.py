@@ -214,16 +214,16 @@ STAGES = {
 # %% ../../nbs/53_stages.ipynb #c015
 def parse_stages(
     text: str,  # "all" (but those apart), or one: stage2, 2, lcofl, stage2_lcofl
-    model: ModelConfig | None = None,  # of "all", what it has no use for is left out; None = a full one
+    model: ModelConfig | None = None,  # which may have parts that only some models have; None = it has none
 ) -> list[Stage]:  # in order
     "The stages a user means; raises `ConfigError` with the nearest name, or for one that trains nothing"
-    lacking = [s for s in STAGES.values() if s.optional and model and not getattr(model, s.optional)]
+    lacking = [s for s in STAGES.values() if s.optional and not getattr(model, s.optional, False)]
     if text == "all":
         return [s for s in STAGES.values() if not s.apart and s not in lacking]
     names = {name: s for s in STAGES.values() for name in (s.key, *s.also, s.tag)}
     if text not in names:
         raise ConfigError(f"unknown stage '{text}'" + suggest(text, ["all", *names]))
-    if names[text] in lacking:
+    if model and names[text] in lacking:
         raise ConfigError(f"stage '{text}' trains nothing: model.{names[text].optional} is false")
     return [names[text]]
 
