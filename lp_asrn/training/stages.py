@@ -243,9 +243,7 @@ def dependents(
 
 def insert(stage: Stage) -> None:
     "Put a stage of one's own behind the one it starts from; what started from that one starts from it"
-    old = dict(STAGES)
-    STAGES.clear()
-    for s in old.values():
+    for s in [STAGES.pop(key) for key in [*STAGES]]:
         STAGES[s.key] = replace(s, after=stage.key) if s.after == stage.after else s
         if s.key == stage.after:
             STAGES[stage.key] = stage
