@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['DATA_DIR', 'MASKS', 'SHARE', 'WIDTHS', 'UserError', 'ConfigError', 'DataError', 'TrainingError', 'CheckpointError',
-           'suggest', 'bounded', 'DataConfig', 'RecognizerConfig', 'EmbedderConfig', 'ModelConfig', 'LossConfig',
-           'StageConfig', 'HardMiningConfig', 'MiningStageConfig', 'ProgressiveConfig', 'TrainingConfig', 'Config']
+           'suggest', 'bounded', 'DataConfig', 'RecognizerConfig', 'SecondReaderConfig', 'EmbedderConfig',
+           'ModelConfig', 'LossConfig', 'StageConfig', 'HardMiningConfig', 'MiningStageConfig', 'ProgressiveConfig',
+           'TrainingConfig', 'Config']
 
 # %% ../nbs/01_config.ipynb #c003
 import difflib
@@ -88,7 +89,19 @@ class RecognizerConfig:
     num_slots: int = bounded(7, least=1, most=32)  # character slots read in parallel: the longest plate text
     channels: list[int] = bounded([32, 64, 128], **WIDTHS)  # widths of the three stages of its trunk
     hidden: int = bounded(256, least=1, most=2048)  # width of the classifier's hidden layer
+    blocks: int = bounded(1, least=1, most=4)  # residual blocks in each stage of its trunk
+    layers: int = bounded(1, least=1, most=4)  # transformer layers over its columns
     layouts: dict[str, str] = field(default_factory=lambda: dict(MASKS))  # that it tells apart, and their masks
+
+
+@dataclass(slots=True)
+class SecondReaderConfig:
+    "A larger reader of LR, for plates that are not read surely; slots and layouts are those of the recogniser"
+
+    channels: list[int] = bounded([64, 128, 256], **WIDTHS)  # as of the recogniser
+    hidden: int = bounded(256, least=1, most=2048)  # as of the recogniser
+    blocks: int = bounded(2, least=1, most=4)  # as of the recogniser
+    layers: int = bounded(2, least=1, most=4)  # as of the recogniser
 
 
 @dataclass(slots=True)
@@ -122,6 +135,8 @@ class ModelConfig:
     prior_channels: int = bounded(64, least=1, most=2048)  # channels in which the text prior is drawn
     recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+    use_second_reader: bool = False  # a second, larger LR reader for plates that are not read surely
+    second_reader: SecondReaderConfig = field(default_factory=SecondReaderConfig)
 
 # %% ../nbs/01_config.ipynb #c009h
 @dataclass(slots=True)
@@ -184,6 +199,7 @@ class ProgressiveConfig:
     stage3: StageConfig = field(default_factory=lambda: StageConfig(150, 1e-5))  # generator and recogniser jointly
     stage4: MiningStageConfig = field(default_factory=lambda: MiningStageConfig(50, 5e-6))  # hard mining
     lr_reader: StageConfig = field(default_factory=lambda: StageConfig(530, 1e-3, 0.05, "cosine"))  # reads LR itself
+    second_reader: StageConfig = field(default_factory=lambda: StageConfig(530, 1e-3, 0.05, "cosine"))  # reads LR too
     judge: StageConfig = field(default_factory=lambda: StageConfig(20, 2e-3, 0.01, "cosine"))  # frozen, trained apart
 
 # %% ../nbs/01_config.ipynb #c009l

@@ -30,27 +30,35 @@ from ..plates.corners import LR_SIZE
 from ..plates.datasets import PlateBatch, PlateDataset, collate, in_order
 from ..plates.pictures import to_pictures
 from ..plates.tracks import FileTracks, RenderedTracks
-from ..reading.combine import CombinedReader
+from ..reading.combine import EXPERTS, CombinedReader, Encoded
+from ..reading.decoding import Calibration
+from ..reading.thorough import read_again
 
 UNSEEN = "rendered, unseen font"  # name of the rendered test plates whose font training never sees
 INPUTS = ("bicubic", "sr", "hr")  # read by each reader
 TRUSTED = (("both", "reader"), ("hr", "reader"), ("both", "product"))  # readings with calibrated confidences
 
 # %% ../../nbs/48_evaluate.ipynb #c005
-def _combined(combined: CombinedReader, batch: PlateBatch, found: bool, hr: bool) -> tuple[Tensor, Tensor, dict]:
+def _combined(
+    combined: CombinedReader, batch: PlateBatch, found: bool, hr: bool, thorough: bool
+) -> tuple[Tensor, Tensor, dict]:
     "SR, the crops that it was made of, and what a user reads, by input and reader"
     if found:
         got = combined.encode_native(batch.native, batch.size)
-        sr, crop, experts = got.sr, got.crop, got.experts
     else:
-        crop, (sr, experts) = batch.crop, combined.encode(batch.lr, batch.crop)
+        sr, experts = combined.encode(batch.lr, batch.crop)
+        got = Encoded(batch.corners, batch.corners.new_zeros(len(sr)), batch.lr, batch.crop, sr, experts)
     with autocast(combined.device, combined.precision):
-        readings = {("lr_reader", "lr_reader"): read(combined.models.lr_reader, crop)}
-    readings["both", "reader"] = plain(combined.decode(experts))
+        readings = {("lr_reader", "lr_reader"): read(combined.models.lr_reader, got.crop)}
+    first = combined.decode(got.experts)
+    readings["both", "reader"] = plain(first)
+    if thorough:
+        again = read_again(combined, got, first, [1] * len(first))
+        readings["thorough", "reader"] = plain([again.get(k, r) for k, r in enumerate(first)])
     if hr:
         small, whole = F.interpolate(batch.hr, LR_SIZE, mode="area"), to_reading_size(batch.hr)
         readings["hr", "reader"] = plain(combined.decode(combined.encode(small, whole)[1]))
-    return sr, crop, readings
+    return got.sr, got.crop, readings
 
 # %% ../../nbs/48_evaluate.ipynb #d002
 @torch.no_grad()
@@ -63,6 +71,7 @@ def read_set(
     inputs: Iterable[str] = INPUTS,  # bicubic and HR never change: a validation may skip them
     combined: CombinedReader | None = None,  # adds the reading of LR, and the reading that a user gets
     found: bool = False,  # the rectifier finds the plates; needs `combined`
+    thorough: bool = False,  # adds the reading after a second look; needs `combined`
 ) -> Outcome:
     "Read every plate in every input with every reader"
     out = Outcome()
@@ -70,7 +79,7 @@ def read_set(
         batch, readings = batch.to(device), {}
         out.truth, out.id, out.layout = out.truth + batch.texts, out.id + batch.id, out.layout + batch.layout
         if combined is not None:  # not under autocast: crops are resampled in float32
-            sr, crop, readings = _combined(combined, batch, found, "hr" in inputs)
+            sr, crop, readings = _combined(combined, batch, found, "hr" in inputs, thorough)
         with autocast(device, precision):
             if combined is None:
                 sr, crop = models.super_resolve(batch.lr, batch.crop).clamp(0, 1), batch.crop
@@ -145,8 +154,10 @@ def _examples(o: Outcome, judge: str, s: PlateSet, combined: CombinedReader, cou
 class _Evaluation:
     "Rows, outcomes and what the report shows, set by set"
 
-    def __init__(self, combined: CombinedReader, readers: dict[str, ReadFn], log: Callable[[str], None]):
-        self.combined, self.readers, self.log = combined, readers, log
+    def __init__(
+        self, combined: CombinedReader, readers: dict[str, ReadFn], log: Callable[[str], None], thorough: bool
+    ):
+        self.combined, self.readers, self.log, self.thorough = combined, readers, log, thorough
         self.rows, self.outcomes, self.examples, self.figures = [], {}, {}, {}
 
     def add(self, o: Outcome, name: str, s: PlateSet | TrackSet, base: Outcome | None = None) -> list[Row]:
@@ -156,6 +167,8 @@ class _Evaluation:
         for r in rows:
             if r.layout == "all" and (r.input, r.judge) in TRUSTED:
                 r.trust = trust_of(o, (r.input, r.judge), self.combined.calibration_of(o.frames))
+            if r.layout == "all" and r.input == "thorough":  # by two calibrations, with thresholds of their own
+                r.trust = trust_of(o, (r.input, r.judge), Calibration.unfitted(EXPERTS))
         self.rows += rows
         return rows
 
@@ -165,7 +178,8 @@ class _Evaluation:
         steps = s.draws * -(-len(s.dataset) // batch_size)
         progress = tqdm(s.batches(batch_size), s.severity, steps, leave=False, disable=None)
         inputs = INPUTS[: 2 + s.has_hr]
-        o = read_set(c.models, self.readers, progress, c.device, c.precision, inputs, combined=c, found=s.found)
+        how = dict(combined=c, found=s.found, thorough=self.thorough)
+        o = read_set(c.models, self.readers, progress, c.device, c.precision, inputs, **how)
         self.log(f"\n{s.name}: {len(s.dataset)} plates x {s.draws} draws, severity {s.severity}")
         rows = self.add(o, s.name, s)
         self.log(table([r for r in rows if r.layout == "all"]))
@@ -205,9 +219,10 @@ def evaluate_sets(
     tracks: Sequence[TrackSet] = (),  # tracks to read, frame by frame and together
     batch_size: int = 100,  # plates read at once
     log: Callable[[str], None] = print,  # takes text, a line or several
+    thorough: bool = False,  # a row more: plates that are not read surely are looked at again, 0.2 s each
 ) -> dict[tuple[str, str], Outcome]:  # by data set and severity
     "Read everything, print tables, write the four files"
-    run = _Evaluation(combined, readers, log)
+    run = _Evaluation(combined, readers, log, thorough)
     for s in sets:
         run.read_plates(s, batch_size, max(1, min(6, 12 // len(sets))))
     for s in tracks:

@@ -27,7 +27,14 @@ from ..files import quote, write_file
 from ..plates.layouts import ALPHABET
 
 # inputs, in the order of a page
-NAMES = {"bicubic": "bicubic", "lr_reader": "LR directly", "sr": "SR", "both": "combined", "hr": "HR"}
+NAMES = {
+    "bicubic": "bicubic",
+    "lr_reader": "LR directly",
+    "sr": "SR",
+    "both": "combined",
+    "thorough": "looked at again",
+    "hr": "HR",
+}
 
 # %% ../../nbs/45_report.ipynb #fpc005
 @dataclass(frozen=True, slots=True)

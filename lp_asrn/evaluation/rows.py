@@ -124,7 +124,7 @@ class Row:
     split: str
     layout: str  # or all
     frames: int  # of each plate
-    input: str  # bicubic, lr_reader, sr, both or hr
+    input: str  # bicubic, lr_reader, sr, both, thorough or hr
     judge: str  # who read it
     score: Score
     all_ci: tuple[float, float]  # 95 % interval of the plates without an error
@@ -177,12 +177,14 @@ def rows_of(
         head = dataset, severity, o.split, layout, o.frames
         for key, reader in o.readings:
             if one is None:
-                other = first if key in ("lr_reader", "both") or reader == "reader" else reader
+                other = first if key in ("lr_reader", "both", "thorough") or reader == "reader" else reader
                 against, name = o.readings.get(("bicubic", other)), "bicubic"
             else:
                 against, name = one.readings.get((key, reader), one.readings.get((key, "product"))), "one frame"
             direct = o.readings.get(DIRECT) if one is None else one.readings.get((DIRECT[0], "product"))
-            rows.append(_row(o, head, (key, reader), (against, direct if key in ("sr", "both") else None), name))
+            rows.append(
+                _row(o, head, (key, reader), (against, direct if key in ("sr", "both", "thorough") else None), name)
+            )
     return rows
 
 # %% ../../nbs/44_rows.ipynb #d003

@@ -9,7 +9,7 @@ __all__ = ['PRETRAINED', 'WEIGHTS', 'REAL', 'save_tensors', 'load_tensors', 'loa
 
 # %% ../../nbs/31_model_set.ipynb #c003
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -133,6 +133,13 @@ def load_rectifier(
     path = weights_path(path)
     return load_module(Rectifier(), load_tensors(path, "rectifier.")[0], "rectifier", path)
 
+# %% ../../nbs/31_model_set.ipynb #t001
+def _second_reader(config: ModelConfig) -> list[Recognizer]:
+    "The second reader, if there is one"
+    if not config.use_second_reader:
+        return []
+    return [Recognizer(replace(config.recognizer, **to_dict(config.second_reader)))]
+
 # %% ../../nbs/31_model_set.ipynb #d005
 @dataclass(slots=True)
 class ModelSet:
@@ -144,17 +151,18 @@ class ModelSet:
     embedder: Embedder
     lr_reader: Recognizer  # reads LR
     rectifier: Rectifier  # finds the plate in a crop as it comes
+    second_reader: Recognizer | None = None  # reads LR too; None = the configuration has none
 
     @classmethod
     def build(cls, config: ModelConfig) -> "ModelSet":
         "Untrained models and the package's rectifier, in channels_last memory; nothing is downloaded"
         readers = Recognizer(config.recognizer), Embedder(config.embedder), Recognizer(config.recognizer)
-        made = build_generator(config), *readers, load_rectifier()
+        made = build_generator(config), *readers, load_rectifier(), *_second_reader(config)
         return cls(config, *(m.to(memory_format=torch.channels_last) for m in made))
 
     def modules(self) -> dict[str, nn.Module]:
-        "All of them, by name"
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "config"}
+        "All that there are, by name"
+        return {f.name: m for f in fields(self)[1:] if (m := getattr(self, f.name)) is not None}
 
     def eval(self) -> "ModelSet":
         "For use, not training"

@@ -72,12 +72,17 @@ class ResidualBlock(nn.Module):
 class Trunk(nn.Module):
     "(N, 3, 32, 96) to (N, channels[-1], 4, 24)"
 
-    def __init__(self, channels: Sequence[int]):  # widths of the three stages
+    def __init__(
+        self,
+        channels: Sequence[int],  # widths of the three stages
+        blocks: int = 1,  # residual blocks in each
+    ):
         super().__init__()
         stages = []
         for before, after, stride in zip([3, *channels], channels, (2, 2, (2, 1))):
             conv = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
-            stages.append(nn.Sequential(conv, nn.GroupNorm(1, after), nn.SiLU(), ResidualBlock(after)))
+            residual = (ResidualBlock(after) for _ in range(blocks))
+            stages.append(nn.Sequential(conv, nn.GroupNorm(1, after), nn.SiLU(), *residual))
         self.fine, self.coarse = nn.Sequential(*stages[:2]), stages[2]
 
     def forward(
@@ -129,11 +134,12 @@ class Recognizer(nn.Module):
         super().__init__()
         self.config, self.layouts = config, list(config.layouts)
         hidden, slots = config.hidden, config.num_slots
-        self.trunk = Trunk(config.channels)
+        self.trunk = Trunk(config.channels, config.blocks)
         self.column = nn.Linear(4 * config.channels[-1], hidden)
         self.column_place = nn.Parameter(torch.zeros(READING_SIZE[1] // 4, hidden))
         how = dict(dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
-        self.mix = nn.TransformerEncoderLayer(hidden, 4, 2 * hidden, **how)
+        layers = (nn.TransformerEncoderLayer(hidden, 4, 2 * hidden, **how) for _ in range(config.layers))
+        self.mix = nn.Sequential(*layers)
         self.attention = SlotAttention(hidden, slots)
         self.context = nn.Linear(hidden, hidden)
         self.place = nn.Parameter(torch.zeros(slots, hidden))

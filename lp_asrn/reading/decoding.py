@@ -149,6 +149,7 @@ class Calibration:
     frames: float = 1.0  # gamma: of T frames, summed log-probabilities are divided by T ** gamma
     readings: int = 0  # it was fitted on so many; 0 = not fitted
     thresholds: dict[str, float] = field(default_factory=dict)  # error rate that can be had -> least confidence
+    evidence: float = 0.0  # exponent of the evidence by synthesis; 0 = it does not count
 
     @classmethod
     def unfitted(
@@ -156,17 +157,16 @@ class Calibration:
         experts: Sequence[str],  # names
     ) -> "Calibration":
         "Equal exponents that sum to one"
-        equal = {e: 1 / len(experts) for e in experts}
-        return cls(equal, dict(equal))
+        return cls(*(dict.fromkeys(experts, 1 / len(experts)) for _ in range(2)))
 
     def pool(
         self,
-        experts: dict[str, Posterior],  # what each expert finds in N pictures
+        experts: dict[str, Posterior],  # what each expert finds in N pictures; others than its own do not count
         grammar: Grammar,  # of these layouts
     ) -> Posterior:
         "One posterior of N pictures"
-        slots = sum(self.slots[e] * found.slots for e, found in experts.items())
-        layouts = sum(self.layouts[e] * found.layouts for e, found in experts.items())
+        slots = sum(share * experts[e].slots for e, share in self.slots.items())
+        layouts = sum(share * experts[e].layouts for e, share in self.layouts.items())
         prior = torch.stack([torch.as_tensor(self.prior.get(name, 0.0), dtype=torch.float32) for name in grammar.names])
         return Posterior(slots.log_softmax(-1), (layouts + prior).log_softmax(-1))
 

@@ -26,13 +26,13 @@ from ..files import check_file, write_file
 from ..models.deform import DeformConv
 from ..models.model_set import WEIGHTS, ModelSet, architecture_of
 from ..models.recognizer import RecognizerOutput, to_reading_size
-from ..models.rectifier import WHOLE, Rectifier, warp
+from ..models.rectifier import WHOLE, Rectifier, pictures_of, warp
 from ..plates.datasets import PlateBatch, PlateDataset, in_order
 from ..plates.degrade import get_severity
 from ..plates.layouts import ALPHABET, LAYOUTS
 from ..plates.sources import RenderedPlates
 from .calibration import calibration_note, calibrations_of
-from .combine import CombinedReader, Decoder, Logits, pictures_of
+from .combine import CombinedReader, Decoder, Logits
 from .decoding import Calibration
 from ..settings import to_dict
 
@@ -71,31 +71,21 @@ def _run(graph, *inputs: Tensor) -> list[Tensor]:
     return list(map(torch.from_numpy, found))
 
 # %% ../../nbs/40_onnx.ipynb #d000
-class _GraphRectifier(Rectifier):
-    "The rectifier, each of whose passes is a graph's"
-
-    def __init__(self, graph):
-        nn.Module.__init__(self)
-        self._graph = graph
-
-    def find(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return tuple(_run(self._graph, x))
-
-
 class _GraphNetworks:
-    "`reader.onnx`, and `recognizer.onnx` and `rectifier.onnx` beside it, as a reader needs them"
+    "`reader.onnx`, and the other graphs beside it, as a reader needs them"
 
     def __init__(self, path: Path):
         self._reader = _open(path)
-        self.note, beside = _note_of(self._reader), []
+        self.note, beside = _note_of(self._reader), {}
         if self.note.get("graph") != "reader":
             raise CheckpointError(f"{path} is no reader of LP-ASRN: give the reader.onnx that 'lp_asrn export' wrote")
-        for name in ("recognizer", "rectifier"):
-            beside.append(_open(other := path.with_name(f"{name}.onnx")))
-            if _note_of(beside[-1]) != {**self.note, "graph": name}:
-                raise CheckpointError(f"{other} is not of the same export as {path.name} beside it")
-        self._recognizer, self.rectifier = beside[0], _GraphRectifier(beside[1])
         self.config = architecture_of({**self.note, "kind": "reader"}, path, "reader")
+        for name in ("recognizer", "rectifier", *["second_reader"] * self.config.use_second_reader):
+            beside[name] = _open(other := path.with_name(f"{name}.onnx"))
+            if _note_of(beside[name]) != {**self.note, "graph": name}:
+                raise CheckpointError(f"{other} is not of the same export as {path.name} beside it")
+        self._beside, self.rectifier = beside, Rectifier()
+        self.rectifier.find = lambda picture: tuple(_run(beside["rectifier"], picture))  # each of its passes
 
     @torch.inference_mode()
     def encode(self, lr: Tensor, crop: Tensor) -> tuple[Tensor, Logits, Logits]:
@@ -103,8 +93,11 @@ class _GraphNetworks:
         (picture, *found), (own, sharp) = _run(self._reader, lr, crop), pictures_of(crop, self.config.scale)
         if sharp.any():
             picture[sharp] = own[sharp]
-            found[0][sharp], found[1][sharp] = _run(self._recognizer, to_reading_size(own[sharp]))
+            found[0][sharp], found[1][sharp] = _run(self._beside["recognizer"], to_reading_size(own[sharp]))
         return picture, tuple(found[:2]), tuple(found[2:])
+
+    def second(self, crop: Tensor) -> Logits:
+        return tuple(_run(self._beside["second_reader"], crop))
 
 # %% ../../nbs/40_onnx.ipynb #d002r
 class OnnxReader(CombinedReader):
@@ -146,7 +139,8 @@ class _FindPlate(_Graph):
 
 class _ReadPicture(_Graph):
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        return _logs(self.recognizer.encode(picture))
+        (reader,) = self.children()
+        return _logs(reader.encode(picture))
 
 
 class _ReadCrop(_Graph):
@@ -160,6 +154,7 @@ TOLERANCE = 1e-3  # largest difference of an output
 OUTPUTS = {
     "generator": ("sr",),
     "recognizer": ("log_characters", "log_layouts"),
+    "second_reader": ("log_characters", "log_layouts"),
     "rectifier": ("corners", "log_doubt"),
     "reader": ("sr", "sr_log_characters", "sr_log_layouts", "direct_log_characters", "direct_log_layouts"),
 }
@@ -196,12 +191,14 @@ def _graphs(models: ModelSet, batch: PlateBatch) -> dict[str, tuple[nn.Module, d
     resized = [(F.interpolate(batch.lr[:3], size, mode="bilinear"),) for size in ((24, 70), (14, 42))]
     whole = warp(batch.native, batch.size, torch.tensor(WHOLE).expand(len(batch.lr), 4, 2))
     networks = "generator", "recognizer", "lr_reader"
-    return {
+    found = {
         "generator": (_SuperResolve(models, "generator", "lr_reader"), {"lr": free}, parts(batch.lr) + resized),
         "recognizer": (_ReadPicture(models, "recognizer"), {"picture": n}, parts(to_reading_size(batch.hr))),
         "rectifier": (_FindPlate(models, "rectifier"), {"picture": n}, parts(whole)),
+        "second_reader": (_ReadPicture(models, "second_reader"), {"picture": n}, parts(batch.crop)),
         "reader": (_ReadCrop(models, *networks), {"lr": n, "crop": n}, parts(batch.lr, batch.crop)),
     }
+    return {name: made for name, made in found.items() if name != "second_reader" or models.second_reader}
 
 # %% ../../nbs/40_onnx.ipynb #ed005
 def _difference(module: nn.Module, path: Path, inputs: list[tuple[Tensor, ...]]) -> float:
@@ -217,7 +214,7 @@ def _difference(module: nn.Module, path: Path, inputs: list[tuple[Tensor, ...]])
 def export_onnx(
     models: ModelSet,  # in eval mode, on the CPU
     calibrations: dict[str, Calibration],  # as of `calibrations_of`; may be empty
-    folder: str | Path,  # gets the four .onnx; existing ones are replaced
+    folder: str | Path,  # gets the .onnx, four or five; existing ones are replaced
 ) -> list[dict]:  # one for each graph: file, MiB, difference, readings compared
     "Write the graphs; raises `UserError`, and writes nothing, if one does not agree with PyTorch"
     models = ModelSet(models.config, *(copy.deepcopy(m) for m in models.modules().values()))  # their backend is changed

@@ -36,7 +36,7 @@ from ..plates.public_sets import recognise
 from ..plates.tracks import FileTracks, RenderedTracks, write_synthetic
 from ..reading.calibration import calibrations_of
 from ..reading.combine import CombinedReader
-from ..reading.onnx import export_onnx
+from ..reading.onnx import OUTPUTS, export_onnx
 from ..settings import check
 from .options import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, SynthOptions, TrainOptions
 from ..training import batches
@@ -63,7 +63,8 @@ def _settings_of(o: TrainOptions) -> Config:
 # %% ../../nbs/65_commands.ipynb #c004
 def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
     "The stages one after the other; `begin` is called when nothing can be refused any more"
-    stages, folder, settings = parse_stages(o.stage), Path(o.save_dir), _settings_of(o)
+    folder, settings = Path(o.save_dir), _settings_of(o)
+    stages = parse_stages(o.stage, settings.model)
     tags = [s.tag for s in [*stages, *dependents(stages)]]
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as group:
         device = group.enter_context(batches.connected(o.device))
@@ -185,7 +186,8 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     note = {"checkpoint": path.name, "sha256": checksum, "draws": o.draws, "version": __version__}
-    evaluate_sets(combined, readers, sets, folder, note, tracks, log=functools.partial(print, flush=True))
+    how = dict(log=functools.partial(print, flush=True), thorough=o.thorough)
+    evaluate_sets(combined, readers, sets, folder, note, tracks, **how)
     print(f"written: {quote(folder / 'report.html')}, metrics.json, readings.csv, samples.png")
 
 # %% ../../nbs/65_commands.ipynb #c010
@@ -194,7 +196,7 @@ def export(
 ) -> None:
     "lp_asrn export"
     folder = Path(o.output)
-    graphs = [folder / f"{name}.onnx" for name in ("generator", "reader", "recognizer", "rectifier")]
+    graphs = [folder / f"{name}.onnx" for name in OUTPUTS]
     check_targets(graphs, overwrite=o.overwrite)
     models, note = load_models(o.checkpoint)
     print("exporting and comparing with PyTorch (a minute)", flush=True)

@@ -31,7 +31,7 @@ class TrainOptions(Config):
     data: conf.FlagConversionOff[DataConfig] = field(default_factory=DataConfig)
     model: conf.FlagConversionOff[ModelConfig] = field(default_factory=ModelConfig)
     training: conf.FlagConversionOff[TrainingConfig] = field(default_factory=TrainingConfig)
-    stage: str = "all"  # all; 0 to 4, or their names (warmup, lcofl, finetune, hard_mining); lr_reader; or judge
+    stage: str = "all"  # all; 0 to 4 or warmup, lcofl, finetune, hard_mining; lr_reader; second_reader; or judge
     preset: Name = None  # demo, small, paper or full; default: the settings in the save dir if it has any, else demo
     config: File = None  # YAML file of settings that differ from the preset
     data_root: Dir = None  # plates to train on, in a form that `lp_asrn data check` knows; default: rendered ones
@@ -65,6 +65,7 @@ class EvaluateOptions:
         None, least=1, most=1000
     )  # also rendered tracks of so many; of a folder's, at most so many (5)
     layouts: list[str] = field(default_factory=list)  # names or YAML files; default: brazilian mercosur-br
+    thorough: bool = False  # also what is read after a second look at what is not sure, as for a few crops: 0.2 s each
     save_dir: Dir = None  # for the report; default: 'evaluation' beside the checkpoint, or here for packaged weights
     overwrite: bool = False  # replace files of a report that are there
     device: str = "auto"  # auto, cpu, cuda, ...
@@ -99,6 +100,8 @@ class ReadOptions:
     track: bool = False  # the pictures of a folder are frames of one plate, and are read together
     layouts: list[str] = field(default_factory=list)  # that may occur: names or YAML files; default: all known ones
     alternatives: int = bounded(3, least=0, most=100)  # next-best texts to name
+    thorough: bool = False  # look again at what is not read surely, however many crops there are: 0.2 s each
+    no_thorough: bool = False  # do not look again; default: it is done where there are less than a hundred crops
     max_error: float | None = None  # withhold what is not sure enough for this rate of errors among the accepted: 0.01
     json: bool = False  # print everything that is known, as JSON
     csv: bool = False  # the same as CSV
@@ -110,7 +113,7 @@ class ReadOptions:
 
 @dataclass
 class ExportOptions:
-    "Write ONNX graphs (generator, recognizer, rectifier, and reader: LR in, SR and probabilities out), checked."
+    "Write ONNX graphs (generator, recognizer, rectifier, second_reader if there is one, and reader), checked."
 
     output: conf.Positional[str]  # folder for the graphs
     checkpoint: File = "small"  # models: small (the weights of the package), or best.safetensors of a run

@@ -23,9 +23,9 @@ from ..plates.check import given_corners
 from ..plates.corners import Corners, format_corners, plate_size
 from ..plates.layouts import LAYOUTS, get_layouts, layout_of
 from ..plates.pictures import read_image, to_pictures
-from ..reading.consistency import lr_consistency
 from ..reading.evidence import Hypothesis, weigh
-from ..reading.reader import PlateReading, Reader
+from ..reading.reader import FEW, PlateReading, Reader
+from ..reading.track_sr import lr_consistency
 from .options import ReadOptions, find_frames, find_pictures, png_of
 
 CHUNK = 64  # plates read at once
@@ -62,7 +62,7 @@ def report_skipped(
 # %% ../../nbs/64_read_command.ipynb #c007
 COLUMNS = (  # of the CSV
     "file text confidence accepted layout marked characters alternatives lr_text agrees lr_consistency frames"
-    " super_resolved calibrated corners doubt"
+    " super_resolved calibrated corners doubt thorough"
 ).split()
 
 
@@ -89,6 +89,7 @@ def _line_of(name: str, r: PlateReading, wide: int = 0) -> str:
         f"LR: {r.lr_text}": not r.agrees,
         f"SR-LR {r.lr_consistency or 0:.1f}": r.lr_consistency is not None,
         "sharp": not r.super_resolved,
+        "thorough": r.thorough,
         f"no plate found surely ({r.doubt:.1f} px): it should fill the picture": _unsure(r),
         f"{r.frames} frames": r.frames > 1,
     }
@@ -137,14 +138,16 @@ def _write_evidence(
     return f"{quote(name)}\tevidence: {_said(weighed)}"
 
 # %% ../../nbs/64_read_command.ipynb #c011
-def _read(reader: Reader, tracks: dict[str, Frames], alternatives: int, marked: dict) -> dict[str, PlateReading]:
+def _read(
+    reader: Reader, tracks: dict[str, Frames], alternatives: int, marked: dict, thorough: bool
+) -> dict[str, PlateReading]:
     "Tracks read by the corners that are marked, and the others by those that are found"
     out = {}
     for known in (True, False):
         some = {n: frames for n, frames in tracks.items() if all(p in marked for p, _ in frames) == known}
         corners = [[marked[p] for p, _ in frames] for frames in some.values()] if known else None
         crops = [[crop for _, crop in frames] for frames in some.values()]
-        out |= zip(some, reader.read_tracks(crops, alternatives, corners))
+        out |= zip(some, reader.read_tracks(crops, alternatives, corners, thorough))
     return {name: out[name] for name in tracks}
 
 
@@ -160,8 +163,9 @@ def _asked(o: ReadOptions) -> tuple[dict[str, list[Path]], dict[str, Path]]:
         raise UserError("give pictures or folders of pictures, or --example" + (", not both" if o.example else ""))
     if o.track and len(o.input) > 1:
         raise UserError("--track wants one folder: of frames, or of such folders")
-    if o.json and o.csv:
-        raise UserError("--json and --csv exclude each other")
+    for one, other in (("json", "csv"), ("thorough", "no-thorough")):
+        if getattr(o, one) and getattr(o, other.replace("-", "_")):
+            raise UserError(f"--{one} and --{other} exclude each other")
     places = [str(DATA_DIR / "examples")] if o.example else o.input
     tracks = find_frames(places[0]) if o.track else {n: [p] for n, p in find_pictures(places).items()}
     if o.submission:
@@ -178,7 +182,8 @@ def read(
     "lp_asrn read"
     tracks, targets = _asked(o)
     reader, names, found, bad = _reader(o), list(tracks), {}, []
-    marked = given_corners(sum(tracks.values(), []))
+    marked = given_corners(pictures := sum(tracks.values(), []))
+    thorough = o.thorough or (len(pictures) < FEW and not o.no_thorough)
     for_people, most, wide = not (o.json or o.csv), max(o.alternatives, 2 if o.evidence else 0), 0
     if for_people and sys.stdout.isatty():
         wide = max(len(quote(name)) for name in names)
@@ -186,7 +191,7 @@ def read(
     for i in range(0, len(names), CHUNK):
         opened, faults = open_frames({n: tracks[n] for n in names[i : i + CHUNK]}, marked)
         bad += faults
-        for name, r in _read(reader, opened, most, marked).items():
+        for name, r in _read(reader, opened, most, marked, thorough).items():
             found[name] = replace(r, alternatives=r.alternatives[: o.alternatives])
             if for_people:
                 print(_line_of(name, found[name], wide), flush=True)

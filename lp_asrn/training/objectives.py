@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'LAYOUT_SHARE', 'ocr_objective', 'pixel_objective', 'lcofl_objective', 'joint_objective', 'CORNER_SHARE',
-           'lr_reader_objective', 'judge_objective', 'grow', 'embed_weight', 'guardrail_scale', 'LossWeights', 'Terms',
-           'Objective', 'frozen']
+           'lr_reader_objective', 'second_reader_objective', 'judge_objective', 'grow', 'embed_weight',
+           'guardrail_scale', 'LossWeights', 'Terms', 'Objective', 'frozen']
 
 # %% ../../nbs/52_objectives.ipynb #c003
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -133,9 +134,8 @@ def _reading(recognizer: Recognizer, pictures: Tensor, batch: PlateBatch) -> Mad
 
 def _reading_loss(made: Made) -> Tensor:
     "Cross-entropy of characters and layout"
-    return losses.character_loss(made["read"], made["text"]) + LAYOUT_SHARE * F.cross_entropy(
-        made["layout"], made["name"]
-    )
+    layout = F.cross_entropy(made["layout"], made["name"])
+    return losses.character_loss(made["read"], made["text"]) + LAYOUT_SHARE * layout
 
 # %% ../../nbs/52_objectives.ipynb #c900
 def _ocr_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
@@ -224,13 +224,12 @@ joint_objective = Objective(_joint_forward, _joint_loss)
 CORNER_SHARE = 0.25  # weight of the corners, in pixels of 32x96, beside the characters
 
 
-def _lr_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
+def _lr_forward(name: str, models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
     passes = models.rectifier.passes(batch.native, batch.size)
     mine = batch.target.sum(1) % 2 == 0  # every other text, however the batch is shared by processes
     crop = torch.where(mine[:, None, None, None], warp(batch.native, batch.size, passes[-1][0]), batch.crop)
-    corners, doubts = (torch.stack(x, 1) for x in zip(*passes))  # (N, passes, ...)
-    made = _reading(models.lr_reader, crop, batch)
-    return made | {"corners": corners, "doubts": doubts, "marked": batch.corners}
+    found = zip(("corners", "doubts"), (torch.stack(x, 1) for x in zip(*passes)))  # (N, passes, ...)
+    return _reading(models.modules()[name], crop, batch) | dict(found, marked=batch.corners)
 
 
 def _lr_loss(made: Made, weights: LossWeights) -> Terms:
@@ -246,5 +245,6 @@ def _judge_loss(made: Made, weights: LossWeights) -> Terms:
     return Terms({"ocr": losses.judge_loss(made["read"], made["text"])})
 
 
-lr_reader_objective = Objective(_lr_forward, _lr_loss)
+lr_reader_objective = Objective(partial(_lr_forward, "lr_reader"), _lr_loss)
+second_reader_objective = Objective(partial(_lr_forward, "second_reader"), _lr_loss)
 judge_objective = Objective(_judge_forward, _judge_loss)

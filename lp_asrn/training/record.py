@@ -35,15 +35,17 @@ from ..plates.datasets import PlateBatch, Source, in_order, make_dataset, open_s
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates
 from ..plates.tracks import FileTracks, RenderedTracks, Track
-from ..reading.calibration import calibration_note, calibrations_of, fit_calibration, fit_tracks
-from ..reading.combine import CombinedReader
-from ..reading.decoding import Calibration, Posterior, middle_frames
+from ..reading.calibration import calibration_note, calibrations_of
+from ..reading.combine import CombinedReader, Encoded
+from ..reading.decoding import Calibration
+from ..reading.thorough import fit_on_crops, fit_on_tracks
 from .batches import first_line, world_size
 from .checkpoint import Position, position_of
 from .run import Run
 from .stages import STAGES
 from .trainer import Interrupted
 
+# %% ../../nbs/57_record.ipynb #t002
 # of a run, beside the folders of its stages
 FILES = "config.yaml run.json best.safetensors stages.json metrics.json readings.csv report.html samples.png".split()
 
@@ -148,12 +150,6 @@ READINGS, TRACKS = 4000, 500  # fitted on so many, if there are
 shown = functools.partial(tqdm, leave=False, disable=None)  # progress: on a terminal, and gone at the end
 
 
-def _join(views: list[dict[str, Posterior]]) -> dict[str, Posterior]:
-    "Views of batches, one after the other"
-    parts = {name: [v[name] for v in views] for name in views[0]}
-    return {k: Posterior(torch.cat([p.slots for p in v]), torch.cat([p.layouts for p in v])) for k, v in parts.items()}
-
-
 def _validation_tracks(run: Run, source: Source) -> list[Track]:
     "Tracks of validation plates; none if the user's data has none"
     c, d = run.config, run.config.data
@@ -164,40 +160,37 @@ def _validation_tracks(run: Run, source: Source) -> list[Track]:
         tracks = RenderedTracks(source, severity, scale=c.model.scale, unrectified=found)
     return [t for t in (tracks[i] for i in range(min(TRACKS, len(tracks)))) if len(t.lr) > 1]
 
-
-def _fit_tracks(combined: CombinedReader, single: Calibration, tracks: list[Track]) -> Calibration:
-    "The calibration of tracks, on two, three and five of their frames; each frame is encoded once"
-    lengths, index, counts, texts = [len(t.lr) for t in tracks], [], [], []
-    parts = [[f for t in tracks[i : i + 20] for f in t.lr] for i in range(0, len(tracks), 20)]
-    seen = _join([combined.encode_crops(frames).experts for frames in shown(parts, "calibrate tracks")])
-    for most in (2, 3, 5):
-        some = [min(most, n) for n in lengths]
-        index, counts, texts = index + middle_frames(lengths, some), counts + some, texts + [t.text for t in tracks]
-    return fit_tracks(single, {v: p[index] for v, p in seen.items()}, counts, texts, combined.grammar)
-
 # %% ../../nbs/57_record.ipynb #c011
-def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks
+def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks, and of a second look
     "Fit the run's calibrations and keep them in its best.safetensors"
     path = run.folder / "best.safetensors"
     models, note = load_models(path)
     combined = CombinedReader(models.eval().to(run.device), device=run.device, precision=run.config.training.precision)
     many = replace(run.config, data=replace(run.config.data, num_val=READINGS))
     source = open_split(many, "val", run.table, find=run.find, alone=True)  # as many as wanted if they are rendered
-    plates, views, texts = make_dataset(run.config, source, train=False), [], []
+    plates, texts = make_dataset(run.config, source, train=False), []
     own = run.table and all(source.draw(i).lr is not None for i in range(len(source)))  # the same LR in each draw
     draws, size = range(1 if own else 8), -(-len(plates) // 100)
     batches, most = (b for draw in draws for b in in_order(plates, 100, draw)), -(-READINGS // 100)
-    for batch in shown(itertools.islice(batches, most), "calibrate", min(most, len(draws) * size)):
-        batch = batch.to(run.device)
-        views.append(combined.encode_native(batch.native, batch.size).experts)
-        texts += batch.texts
-    fitted = {"lr": fit_calibration(_join(views), texts, combined.grammar)}
+
+    def views() -> Iterator[Encoded]:
+        for batch in shown(itertools.islice(batches, most), "calibrate", min(most, len(draws) * size)):
+            texts.extend(batch.texts)
+            yield combined.encode_native(batch.native.to(run.device), batch.size.to(run.device))
+
+    fit_on_crops(combined, views(), texts, READINGS // 13)
+    fitted = combined.calibrations
     if tracks := _validation_tracks(run, source):
-        fitted["tracks"] = _fit_tracks(combined, fitted["lr"], tracks)
+        parts = [[f for t in tracks[i : i + 20] for f in t.lr] for i in range(0, len(tracks), 20)]
+        frames = map(combined.encode_crops, shown(parts, "calibrate tracks"))
+        fit_on_tracks(combined, frames, [t.text for t in tracks], [len(t.lr) for t in tracks])
+    else:
+        del fitted["tracks"]
     note = {k: v for k, v in note.items() if k not in ("kind", "model", "calibration")}
     save_models(path, models, **note, **calibration_note(fitted))
     also = f" and {fitted['tracks'].readings} of tracks" if tracks else ""
-    run.log(f"calibrated on {fitted['lr'].readings} readings of validation plates{also}")
+    again = f"; a second look on {fitted['thorough'].readings}" if "thorough" in fitted else ""
+    run.log(f"calibrated on {fitted['lr'].readings} readings of validation plates{also}{again}")
     return fitted
 
 # %% ../../nbs/57_record.ipynb #c013
