@@ -68,7 +68,7 @@ def _write_track(reader: Reader, frames: Frames, marked: dict, target: Path, ove
         parts.append(f"{quote(path.name)} from {d.text} {d.confidence:.3f}")
     return "; or ".join(parts)
 
-
+# %% ../../nbs/67_enhance_command.ipynb #c006e
 def enhance(
     o: EnhanceOptions,  # what was asked for
 ) -> None:
