@@ -60,6 +60,10 @@ class RenderedTexts:
     def __len__(self) -> int:
         return self.num
 
+    @property
+    def ids(self) -> list[str]:  # of the plates of the first epoch, in order
+        return [f"{self.split}/{i:06d}" for i in range(self.num)]
+
     def _number(self, index: int, epoch: int) -> int:
         "Number of the draw"
         return index + epoch * self.num * self.fresh
@@ -109,9 +113,10 @@ class RenderedPlates(RenderedTexts):
         self,
         index: int,  # of the plate, from 0
         epoch: int = 0,  # only fresh plates change with it
+        wide: bool = True,  # with the surroundings of a crop as it comes, if the source has them
     ) -> Plate:
         "Draw plate `index` of an epoch, in its surroundings"
-        text, layout, margin = self.text(index, epoch), self.layout(index), WIDE_MARGIN if self.wide else NEAR
+        text, layout, margin = self.text(index, epoch), self.layout(index), WIDE_MARGIN if self.wide and wide else NEAR
         scene = draw_scene(text, layout, self._rng(index, epoch, 1), self.height, margin, **self._look)
         name = f"{self.split}/{self._number(index, epoch):06d}"
         return Plate(name, text, layout.name, scene.picture, scene.corners, aspect=layout.aspect)
@@ -208,14 +213,15 @@ class FilePlates:
         find: Find | None = None,  # finds plates whose corners are not known; None = the picture is the plate
         alone: bool = False,  # also plates that have LR alone: they can be read, and nothing can be learned from them
     ):
-        self.table, self.scale, self.rows, self._plates, digest = table, scale, [], PlateStore(), hashlib.sha256()
-        wanted, heights = [r for r in table.rows if split in (None, r.split)], []
+        self.table, self.scale, self.rows, self.ids, self._plates = table, scale, [], [], PlateStore()
+        wanted, heights, digest = [r for r in table.rows if split in (None, r.split)], [], hashlib.sha256()
         usable, faulty = [r for r in wanted if r.text and (r.image or alone)], set()
         for row in usable:
             if (pictures := table.open(row)) is None:
                 faulty.add(row)
                 continue
-            plate = _plate(row, pictures, scale, find, " + ".join(table.name(path) for path, _ in row.pictures))
+            self.ids.append(" + ".join(table.name(path) for path, _ in row.pictures))
+            plate = _plate(row, pictures, scale, find, self.ids[-1])
             for picture in (plate.picture, plate.lr)[: len(row.pictures)]:
                 label = row.text, row.layout, plate.registered, picture.shape
                 digest.update(repr(label).encode() + picture.tobytes())
@@ -234,9 +240,10 @@ class FilePlates:
         self,
         index: int,  # of the plate, from 0
         epoch: int = 0,  # whatever it is, the plates are the same
+        wide: bool = True,  # whatever it is, they have the surroundings that the picture has
     ) -> Plate:
         "Plate `index`"
         return self._plates[index]
 
 # %% ../../nbs/20_sources.ipynb #c018b
-Source = RenderedPlates | FilePlates  # whatever has a length, `draw` and a fingerprint: another one, other plates
+Source = RenderedPlates | FilePlates  # whatever has a length, `ids`, `draw` and a fingerprint
