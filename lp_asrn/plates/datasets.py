@@ -92,6 +92,14 @@ def _upright(data: "PlateDataset", plate: Plate, rng: np.random.Generator) -> Pa
     lr = expose(hr, data.severity.draw(rng), rng, data.scale)
     return Pair(hr, lr, whole(lr), whole(lr))
 
+
+def _show(data: "PlateDataset", plate: Plate, rng: np.random.Generator, as_it_comes: bool) -> Pair:
+    "One of both; LR that the data set brings along is as it is"
+    if plate.lr is not None:
+        annotated = nudge(plate.lr_corners, rng) if data.train else plate.lr_corners
+        return Pair(_cut(data, plate, plate.corners), plate.lr, plate.lr_corners, annotated)
+    return (_as_it_comes if as_it_comes else _upright)(data, plate, rng)
+
 # %% ../../nbs/21_datasets.ipynb #c009a
 @dataclass(eq=False)
 class PlateDataset(Dataset):
@@ -105,7 +113,7 @@ class PlateDataset(Dataset):
     train: bool = False  # corners are nudged, views spread widely
     augment: bool = False  # photometric changes, for training only
     soften: bool = False  # also give `softened`, HR with light blur and noise
-    hard_negatives: bool = False  # also give `hard_negatives`, HR of a plate that differs in one or two characters
+    hard_negatives: bool = False  # also, of drawn plates, `hard_negatives`: HR that differs in one or two characters
     unrectified: float = 0.0  # 0..1, how often a plate is shown as it comes
     looks: int = 1  # of a batch at each of its plates
 
@@ -125,13 +133,9 @@ class PlateDataset(Dataset):
         "All looks at plates: what a loader asks for"
         return [look for key in keys for look in _looks(self, *key)]
 
-    def pair(self, plate: Plate, rng: np.random.Generator, as_it_comes: bool | None = None) -> Pair:
-        "Show a plate, as it comes or rectified; None = as a coin decides"
-        as_it_comes = rng.random() < self.unrectified if as_it_comes is None else as_it_comes
-        if plate.lr is not None:
-            annotated = nudge(plate.lr_corners, rng) if self.train else plate.lr_corners
-            return Pair(_cut(self, plate, plate.corners), plate.lr, plate.lr_corners, annotated)
-        return (_as_it_comes if as_it_comes else _upright)(self, plate, rng)
+    def pair(self, plate: Plate, rng: np.random.Generator) -> Pair:
+        "Show a plate, as it comes or rectified, as a coin decides"
+        return _show(self, plate, rng, rng.random() < self.unrectified)
 
 # %% ../../nbs/21_datasets.ipynb #c009b
 def _item(data: PlateDataset, plate: Plate, as_it_comes: bool, rng: np.random.Generator) -> dict:
@@ -140,7 +144,7 @@ def _item(data: PlateDataset, plate: Plate, as_it_comes: bool, rng: np.random.Ge
         table = photometric(rng)
         shown = {k: p for k in ("picture", "lr") if (p := getattr(plate, k)) is not None}
         plate = replace(plate, **{k: cv2.LUT(p, table) for k, p in shown.items()})
-    pair = data.pair(plate, rng, as_it_comes)
+    pair = _show(data, plate, rng, as_it_comes)
     native, size = to_canvas(pair.native)
     plain = dict(hr=pair.hr, native=native, size=size, registered=plate.registered, layout=plate.layout, id=plate.id)
     lr, crop = (resample(pair.native, pair.annotated, *wanted) for wanted in (LR_SIZE, READING_SIZE))
@@ -153,10 +157,10 @@ def _looks(data: PlateDataset, epoch: int, index: int) -> Iterator[dict]:
     "Looks at a plate"
     rng = np.random.default_rng((data.seed, epoch, index, 3))  # 0 to 2 draw the plate
     as_it_comes = bool(rng.random() < data.unrectified)
-    plate = data.source.draw(index, epoch, as_it_comes or not data.train)  # what training would not see is not drawn
-    near = None  # the embedding loss then uses the other plates of the batch alone
-    if data.hard_negatives and isinstance(data.source, RenderedPlates):
-        near = data.source.hard_negative(index, epoch)
+    rendered = isinstance(data.source, RenderedPlates)
+    how = dict(wide=as_it_comes or not data.train) if rendered else {}  # what training does not see is not drawn
+    plate = data.source.draw(index, epoch, **how)
+    near = data.source.hard_negative(index, epoch) if rendered and data.hard_negatives else None
     for _ in range(data.looks):
         yield _item(data, plate, as_it_comes, rng) | {"hard_negatives": near}
 

@@ -56,13 +56,10 @@ class RenderedTexts:
 
     def __post_init__(self):
         self.layouts = get_layouts(self.layouts)
+        self.ids = [f"{self.split}/{i:06d}" for i in range(self.num)]  # of the first epoch
 
     def __len__(self) -> int:
         return self.num
-
-    @property
-    def ids(self) -> list[str]:  # of the plates of the first epoch, in order
-        return [f"{self.split}/{i:06d}" for i in range(self.num)]
 
     def _number(self, index: int, epoch: int) -> int:
         "Number of the draw"
@@ -99,14 +96,13 @@ class RenderedPlates(RenderedTexts):
 
     def __post_init__(self):
         super().__post_init__()
-        unseen = self.split == "test" if self.unseen_font is None else self.unseen_font
-        self.fonts = list(TEST_FONTS if self.split == "test" else VAL_FONTS) if unseen else None
+        self.fonts = _fonts(self.split, self.unseen_font)
         self._look = dict(fonts=self.fonts, font_share=self.font_share, vary=self.vary)
 
     @property
     def fingerprint(self) -> str:
         "A hash of the settings and of some plates as they are drawn now"
-        drawn = [self.draw(index, 0).picture.tobytes() for index in range(min(4, self.num))]
+        drawn = (self.draw(index, 0).picture.tobytes() for index in range(min(4, self.num)))
         return hashlib.sha256(b"".join([repr(self).encode(), *drawn])).hexdigest()[:16]
 
     def draw(
@@ -118,8 +114,8 @@ class RenderedPlates(RenderedTexts):
         "Draw plate `index` of an epoch, in its surroundings"
         text, layout, margin = self.text(index, epoch), self.layout(index), WIDE_MARGIN if self.wide and wide else NEAR
         scene = draw_scene(text, layout, self._rng(index, epoch, 1), self.height, margin, **self._look)
-        name = f"{self.split}/{self._number(index, epoch):06d}"
-        return Plate(name, text, layout.name, scene.picture, scene.corners, aspect=layout.aspect)
+        what = f"{self.split}/{self._number(index, epoch):06d}", text, layout.name, scene.picture, scene.corners
+        return Plate(*what, aspect=layout.aspect)
 
     def hard_negative(
         self,
@@ -131,6 +127,12 @@ class RenderedPlates(RenderedTexts):
         return render_plate(near, self.layout(index), rng, self.height, **self._look)
 
 # %% ../../nbs/20_sources.ipynb #c012b
+def _fonts(split: str, unseen: bool | None) -> list[str] | None:
+    "As of `RenderedPlates.unseen_font`; None = the layout's"
+    unseen = split == "test" if unseen is None else unseen
+    return list(TEST_FONTS if split == "test" else VAL_FONTS) if unseen else None
+
+
 def _near(text: str, split: str, rng: np.random.Generator) -> str:
     "A text of a split that differs in one or two characters of the same kind"
     while True:
@@ -220,13 +222,12 @@ class FilePlates:
             if (pictures := table.open(row)) is None:
                 faulty.add(row)
                 continue
-            self.ids.append(" + ".join(table.name(path) for path, _ in row.pictures))
-            plate = _plate(row, pictures, scale, find, self.ids[-1])
+            plate = _plate(row, pictures, scale, find, " + ".join(table.name(path) for path, _ in row.pictures))
             for picture in (plate.picture, plate.lr)[: len(row.pictures)]:
-                label = row.text, row.layout, plate.registered, picture.shape
-                digest.update(repr(label).encode() + picture.tobytes())
+                digest.update(f"{row.text, row.layout, plate.registered, picture.shape}".encode() + picture.tobytes())
             self._plates.put(plate)
             self.rows.append(row)
+            self.ids.append(plate.id)
             heights.append(plate_size(plate.corners)[0])
         table.rows, self.fingerprint = [r for r in table.rows if r not in faulty], digest.hexdigest()[:16]
         if not self.rows:
@@ -240,7 +241,6 @@ class FilePlates:
         self,
         index: int,  # of the plate, from 0
         epoch: int = 0,  # whatever it is, the plates are the same
-        wide: bool = True,  # whatever it is, they have the surroundings that the picture has
     ) -> Plate:
         "Plate `index`"
         return self._plates[index]
