@@ -92,7 +92,7 @@ def _upright(data: "PlateDataset", plate: Plate, rng: np.random.Generator) -> Pa
     lr = expose(hr, data.severity.draw(rng), rng, data.scale)
     return Pair(hr, lr, whole(lr), whole(lr))
 
-
+# %% ../../nbs/21_datasets.ipynb #d0095
 def _show(data: "PlateDataset", plate: Plate, rng: np.random.Generator, as_it_comes: bool) -> Pair:
     "One of both; LR that the data set brings along is as it is"
     if plate.lr is not None:
