@@ -260,7 +260,8 @@ def test_evidence_is_a_picture_of_each_plate(picture, tmp_path, checkpoint):
     assert outcome.code == 0 and "evidence:" in outcome.out, outcome.err
     drawn = cv2.imread(str(tmp_path / "why" / "a.png"))
     assert drawn is not None and drawn.shape[1] > 400 and drawn.std() > 1
-    shares = [float(x.split()[1]) for x in outcome.out.split("evidence: ")[1].splitlines()[0].split(", ")]
+    said = outcome.out.split("evidence: ")[1].splitlines()[0].split("\t")[0]
+    shares = [float(x.split()[1]) for x in said.split(", ")]
     assert len(shares) == 3 and abs(sum(shares) - 1) < 0.02
 
 

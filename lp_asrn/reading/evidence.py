@@ -147,6 +147,7 @@ class Hypothesis:
     log_likelihood: float  # up to what all texts have in common
     likelihood: float  # among the hypotheses that were compared; they sum to 1
     rms: float  # of what the rendering does not explain, grey levels
+    misfit: float  # the same as a multiple of what noise explains; above 1: it does not say this
     picture: np.ndarray  # (h, w, 3) uint8: the candidate drawn, posed, blurred and exposed as the LR crop
     sharp: np.ndarray  # (4 h, 4 w, 3) uint8: the same, not blurred
     residual: np.ndarray  # (h, w) float32: LR less the rendering, grey levels
@@ -167,6 +168,17 @@ def _show(crop: Crop, guess: Guess, fine: int = 4) -> list[np.ndarray]:  # (h, w
     return shown
 
 # %% ../../nbs/38_evidence.ipynb #d006
+_NOISE = np.float32([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6  # sees neither ramps nor strokes of a blurred plate
+_EXPLAINED = 2.0, 0.4  # most that a right text leaves: parts of the noise's power and of the strokes'; measured below
+
+
+def _limit(crop: Crop) -> float:
+    "Most that a right text leaves of a crop, grey levels"
+    grey = (crop.rgb @ torch.tensor([0.299, 0.587, 0.114])).reshape(crop.h, crop.w).numpy()
+    noise = np.square(cv2.filter2D(grey, -1, _NOISE)).mean()
+    return math.sqrt(_EXPLAINED[0] * noise + _EXPLAINED[1] * crop.wanted.square().mean().item() + 1 / 12)
+
+
 @torch.inference_mode()
 def weigh(
     lr: np.ndarray,  # (16, 48, 3) uint8, rectified
@@ -180,11 +192,12 @@ def weigh(
     for name in dict.fromkeys(name for _, name in pairs):
         texts, crop = list(dict.fromkeys(text for text, own in pairs if own == name)), Crop(lr, name)
         left, guesses = _refine(crop, texts, _first(crop, texts[0]))
-        rests = _compare(crop, guesses)
+        rests, limit = _compare(crop, guesses), _limit(crop)
         for text, guess, error, rest in zip(texts, guesses, left.tolist(), rests):
             mean = error / len(rest)
             log = -_INDEPENDENT * len(rest) / 2 * math.log(mean + 1 / 12)
-            found[text, name] = log, mean**0.5, *_show(crop, guess), rest.reshape(crop.h, crop.w).numpy()
+            rms, residual = mean**0.5, rest.reshape(crop.h, crop.w).numpy()
+            found[text, name] = log, rms, rms / limit, *_show(crop, guess), residual
     logs = torch.tensor([found[pair][0] for pair in pairs], dtype=torch.float64)
     shares = logs.softmax(0).tolist()
     return [Hypothesis(*pair, found[pair][0], share, *found[pair][1:]) for pair, share in zip(pairs, shares)]

@@ -24,7 +24,7 @@ from ..plates.corners import Corners, format_corners, plate_size
 from ..plates.layouts import LAYOUTS, get_layouts, layout_of
 from ..plates.pictures import read_image, to_pictures
 from ..reading.consistency import lr_consistency
-from ..reading.evidence import weigh
+from ..reading.evidence import Hypothesis, weigh
 from ..reading.reader import PlateReading, Reader
 from .options import ReadOptions, find_frames, find_pictures, png_of
 
@@ -113,6 +113,12 @@ def _write_csv(found: dict[str, PlateReading], file: TextIO) -> None:
         writer.writerow({"file": quote(name), **r.to_dict(), **shown})
 
 # %% ../../nbs/64_read_command.ipynb #c009
+def _said(weighed: list[Hypothesis]) -> str:
+    "Likelihoods in words, and whether any of the texts is what the crop shows"
+    line, least = ", ".join(f"{h.text} {h.likelihood:.2f}" for h in weighed), min(h.misfit for h in weighed)
+    return f"{line}\tnone of these fits: the best leaves {least:.1f} times what noise explains" if least > 1 else line
+
+
 def _write_evidence(
     target: Path, name: str, crop: np.ndarray, corners: Corners, r: PlateReading, reader: Reader
 ) -> str:
@@ -128,7 +134,7 @@ def _write_evidence(
     weighed = weigh(lr, known)
     figure = evidence_figure(lr, weighed, sr, lr_consistency(lr, sr), [texts[h.text] for h in weighed])
     write_file(target, to_png(figure, 0))
-    return f"{quote(name)}\tevidence: " + ", ".join(f"{h.text} {h.likelihood:.2f}" for h in weighed)
+    return f"{quote(name)}\tevidence: {_said(weighed)}"
 
 # %% ../../nbs/64_read_command.ipynb #c011
 def _read(reader: Reader, tracks: dict[str, Frames], alternatives: int, marked: dict) -> dict[str, PlateReading]:
