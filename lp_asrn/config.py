@@ -79,6 +79,7 @@ class DataConfig:
     unrectified: float = bounded(0.5, **SHARE)  # share of plates shown as they come, for the rectifier to find
     font_share: float = bounded(0.25, **SHARE)  # share of rendered training plates in one of the free fonts
     vary_share: float = bounded(0.5, **SHARE)  # share of rendered training plates whose characters vary in form
+    looks: int = bounded(1, least=1, most=8)  # cameras that see each training plate, all in the same batch
     crop: Literal["rectify", "whole"] = "rectify"  # pictures of one's own without corners
 
 # %% ../nbs/01_config.ipynb #c009d

@@ -8,7 +8,7 @@ import torch
 from lp_asrn.config import EmbedderConfig, LossConfig, ModelConfig, RecognizerConfig
 from lp_asrn.evaluation.judges import Judge, load_judge
 from lp_asrn.models.model_set import ModelSet, save_tensors
-from lp_asrn.plates.datasets import PlateBatch, PlateDataset, in_order, loader
+from lp_asrn.plates.datasets import Loader, PlateBatch, PlateDataset, in_order
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
 from lp_asrn.training.batches import BatchOrder, add_up, connected, gather, gather_list, is_main, rank, world_size
@@ -64,7 +64,7 @@ def own_batch() -> PlateBatch:
     dataset = PlateDataset(
         RenderedPlates("train", 12, LAYOUTS), get_severity("medium"), soften=True, hard_negatives=True
     )
-    batch = next(iter(loader(dataset, BatchOrder(12, 12, 0))))
+    batch = next(iter(Loader(dataset, BatchOrder(12, 12, 0))))
     batch.registered[:] = torch.tensor([i in {dataset.source.draw(k).id for k in range(5)} for i in batch.id])
     return batch
 

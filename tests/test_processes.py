@@ -19,7 +19,7 @@ from specimens import SPECIMENS
 
 import lp_asrn
 from lp_asrn.models.model_set import load_note, load_tensors, save_tensors
-from lp_asrn.plates.datasets import loader
+from lp_asrn.plates.datasets import Loader
 from lp_asrn.settings import load_config
 from lp_asrn.training.run import Run, training_set
 from lp_asrn.training.stages import STAGES, parse_stages
@@ -245,7 +245,7 @@ def test_whatever_a_worker_gets_can_be_sent_to_it(form, tmp_path):
     for stage in STAGES.values():
         plates = training_set(run, stage)
         there = pickle.loads(pickle.dumps(plates))
-        (here,), (other,) = (list(loader(data, [[(0, 0)]])) for data in (plates, there))
+        (here,), (other,) = (list(Loader(data, [[(0, 0)]])) for data in (plates, there))
         assert torch.equal(here.lr, other.lr) and here.texts == other.texts and plates.fingerprint == there.fingerprint
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lp_asrn.plates.check import read_data
-from lp_asrn.plates.datasets import PlateDataset, loader
+from lp_asrn.plates.datasets import Loader, PlateDataset
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import FilePlates, Plate, PlateStore, RenderedPlates
 
@@ -42,7 +42,7 @@ def test_workers_show_the_same_plates(kind: str, plates: Path) -> None:
 
     def pairs(workers):
         return iter(
-            loader(
+            Loader(
                 PlateDataset(make(), get_severity("medium"), train=True, augment=True, unrectified=0.5),
                 keys,
                 num_workers=workers,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Sizes', 'SMALL', 'FEW', 'drop_repeated', 'leaks', 'hold_back', 'scan', 'read_data', 'notes_on', 'check_data',
-           'count_faults', 'report', 'given_corners']
+           'count_faults', 'report', 'given_corners', 'check_slots', 'open_table']
 
 # %% ../../nbs/19_check.ipynb #c003
 import csv
@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..config import DataError
+from ..config import Config, ConfigError, DataError
 from ..files import Fault, quote
 from .corners import LR_SIZE, Corners, parse_corners, plate_size, whole
 from .folder import Pictures, PlateFiles, Table, lacking, read_folder, read_records, summary
-from .layouts import SPLITS
+from .layouts import LAYOUTS, SPLITS, get_layouts
 from .pictures import labelme
 from .public_sets import READERS, recognise
 
@@ -213,3 +213,23 @@ def given_corners(
                         found[os.path.realpath(here.find(name)[0])] = parse_corners(given)
     known = {p: found.get(os.path.realpath(p)) or labelme(p, needed=False) for p in pictures}
     return {p: corners for p, corners in known.items() if corners is not None}
+
+# %% ../../nbs/19_check.ipynb #o002
+def check_slots(
+    masks: dict[str, str],  # of layouts, by name
+    num_slots: int,  # character slots of the recogniser
+) -> None:
+    "Raise `ConfigError` for a layout whose texts are longer than the slots"
+    for name, mask in masks.items():
+        if len(mask) > num_slots:
+            what = f"layout '{name}' has {len(mask)} characters, the recogniser has {num_slots} slots"
+            raise ConfigError(f"{what}: train one with --model.recognizer.num-slots {len(mask)}")
+
+
+def open_table(config: Config) -> Table | None:
+    "The user's data in any known form, or None if plates are rendered; raises `UserError` for texts that are too long"
+    own = {x.name: x.mask for x in get_layouts(config.data.layouts)}  # which makes them known to the readers
+    table = read_data(config.data.data_root) if config.data.data_root else None
+    there = {r.layout: LAYOUTS[r.layout].mask for r in table.rows if r.text} if table else {}
+    check_slots(config.model.recognizer.layouts | own | there, config.model.recognizer.num_slots)
+    return table

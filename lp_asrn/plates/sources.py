@@ -56,6 +56,7 @@ class RenderedTexts:
 
     def __post_init__(self):
         self.layouts = get_layouts(self.layouts)
+        self.ids = [f"{self.split}/{i:06d}" for i in range(self.num)]  # of the first epoch
 
     def __len__(self) -> int:
         return self.num
@@ -95,26 +96,26 @@ class RenderedPlates(RenderedTexts):
 
     def __post_init__(self):
         super().__post_init__()
-        unseen = self.split == "test" if self.unseen_font is None else self.unseen_font
-        self.fonts = list(TEST_FONTS if self.split == "test" else VAL_FONTS) if unseen else None
+        self.fonts = _fonts(self.split, self.unseen_font)
         self._look = dict(fonts=self.fonts, font_share=self.font_share, vary=self.vary)
 
     @property
     def fingerprint(self) -> str:
         "A hash of the settings and of some plates as they are drawn now"
-        drawn = [self.draw(index, 0).picture.tobytes() for index in range(min(4, self.num))]
+        drawn = (self.draw(index, 0).picture.tobytes() for index in range(min(4, self.num)))
         return hashlib.sha256(b"".join([repr(self).encode(), *drawn])).hexdigest()[:16]
 
     def draw(
         self,
         index: int,  # of the plate, from 0
         epoch: int = 0,  # only fresh plates change with it
+        wide: bool = True,  # with the surroundings of a crop as it comes, if the source has them
     ) -> Plate:
         "Draw plate `index` of an epoch, in its surroundings"
-        text, layout, margin = self.text(index, epoch), self.layout(index), WIDE_MARGIN if self.wide else NEAR
+        text, layout, margin = self.text(index, epoch), self.layout(index), WIDE_MARGIN if self.wide and wide else NEAR
         scene = draw_scene(text, layout, self._rng(index, epoch, 1), self.height, margin, **self._look)
-        name = f"{self.split}/{self._number(index, epoch):06d}"
-        return Plate(name, text, layout.name, scene.picture, scene.corners, aspect=layout.aspect)
+        what = f"{self.split}/{self._number(index, epoch):06d}", text, layout.name, scene.picture, scene.corners
+        return Plate(*what, aspect=layout.aspect)
 
     def hard_negative(
         self,
@@ -126,6 +127,12 @@ class RenderedPlates(RenderedTexts):
         return render_plate(near, self.layout(index), rng, self.height, **self._look)
 
 # %% ../../nbs/20_sources.ipynb #c012b
+def _fonts(split: str, unseen: bool | None) -> list[str] | None:
+    "As of `RenderedPlates.unseen_font`; None = the layout's"
+    unseen = split == "test" if unseen is None else unseen
+    return list(TEST_FONTS if split == "test" else VAL_FONTS) if unseen else None
+
+
 def _near(text: str, split: str, rng: np.random.Generator) -> str:
     "A text of a split that differs in one or two characters of the same kind"
     while True:
@@ -208,8 +215,8 @@ class FilePlates:
         find: Find | None = None,  # finds plates whose corners are not known; None = the picture is the plate
         alone: bool = False,  # also plates that have LR alone: they can be read, and nothing can be learned from them
     ):
-        self.table, self.scale, self.rows, self._plates, digest = table, scale, [], PlateStore(), hashlib.sha256()
-        wanted, heights = [r for r in table.rows if split in (None, r.split)], []
+        self.table, self.scale, self.rows, self.ids, self._plates = table, scale, [], [], PlateStore()
+        wanted, heights, digest = [r for r in table.rows if split in (None, r.split)], [], hashlib.sha256()
         usable, faulty = [r for r in wanted if r.text and (r.image or alone)], set()
         for row in usable:
             if (pictures := table.open(row)) is None:
@@ -217,10 +224,10 @@ class FilePlates:
                 continue
             plate = _plate(row, pictures, scale, find, " + ".join(table.name(path) for path, _ in row.pictures))
             for picture in (plate.picture, plate.lr)[: len(row.pictures)]:
-                label = row.text, row.layout, plate.registered, picture.shape
-                digest.update(repr(label).encode() + picture.tobytes())
+                digest.update(f"{row.text, row.layout, plate.registered, picture.shape}".encode() + picture.tobytes())
             self._plates.put(plate)
             self.rows.append(row)
+            self.ids.append(plate.id)
             heights.append(plate_size(plate.corners)[0])
         table.rows, self.fingerprint = [r for r in table.rows if r not in faulty], digest.hexdigest()[:16]
         if not self.rows:
@@ -239,4 +246,4 @@ class FilePlates:
         return self._plates[index]
 
 # %% ../../nbs/20_sources.ipynb #c018b
-Source = RenderedPlates | FilePlates  # whatever has a length, `draw` and a fingerprint: another one, other plates
+Source = RenderedPlates | FilePlates  # whatever has a length, `ids`, `draw` and a fingerprint

@@ -27,8 +27,8 @@ from ..models.device import pick_device
 from ..models.model_set import PRETRAINED, load_models, weights_path
 from ..models.recognizer import read
 from ..models.rectifier import find_plate
-from ..plates.check import check_data, count_faults, read_data, report
-from ..plates.datasets import FilePlates, PlateDataset, RenderedPlates, check_slots
+from ..plates.check import check_data, check_slots, count_faults, read_data, report
+from ..plates.datasets import FilePlates, PlateDataset, RenderedPlates
 from ..plates.degrade import get_severity
 from ..plates.folder import summary
 from ..plates.layouts import LAYOUTS, SPLITS, get_layouts

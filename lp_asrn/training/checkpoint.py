@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from ..config import CheckpointError, Config, HardMiningConfig, StageConfig, UserError
 from ..files import REACH
 from ..models.model_set import ModelSet, load_module, load_note, load_tensors, named_tensors, save_tensors
-from ..plates.datasets import PlateDataset
+from ..plates.datasets import Loader, PlateDataset
 from ..plates.layouts import ALPHABET
 from ..settings import from_dict, to_dict
 from .batches import BatchOrder, HardExampleMiner, first_line, is_main, world_size
@@ -100,10 +100,11 @@ class Training:
         self.optimizer = torch.optim.AdamW(self.parameters, **rates)
         averages = stage.draws and t.ema_decay > 0
         self.average = moving_average(self.parts["generator"], t.ema_decay) if averages else None
-        self.order = BatchOrder(len(dataset), t.batch_size, t.seed)
+        self.order = BatchOrder(len(dataset), max(1, t.batch_size // dataset.looks), t.seed)
+        self.loader = Loader(dataset, self.order, t.num_workers)
         mining = getattr(self.settings, "hard_mining", HardMiningConfig())
         self.miner = HardExampleMiner(mining) if stage.mines else None
-        self.ids = [dataset.source.draw(i, 0).id for i in range(len(dataset))] if stage.mines else []
+        self.ids = dataset.source.ids if stage.mines else []
 
     @property
     def done(self) -> int:

@@ -22,7 +22,7 @@ from ..config import TrainingError
 from ..evaluation.figures import pixels
 from ..losses import confusion_weights
 from ..models.device import deterministic
-from ..plates.datasets import PlateBatch, loader
+from ..plates.datasets import PlateBatch
 from .batches import add_up, gather, gather_list, is_main
 from .checkpoint import Position, Training, learning_rate, save
 from .objectives import Terms, embed_weight, grow, guardrail_scale
@@ -51,7 +51,7 @@ def begin_epoch(t: Training) -> None:
 def left_of_epoch(t: Training) -> Iterator[PlateBatch]:  # of this process, on the device
     "What is left of an epoch, each batch at its learning rate"
     steps = t.order.steps_per_epoch
-    for batch in loader(t.dataset, t.order, t.config.training.num_workers):
+    for batch in t.loader:
         for group in t.optimizer.param_groups:
             group["lr"] = learning_rate(t.settings, t.done, t.settings.epochs * steps, steps)
         yield batch.to(t.plates.device)
