@@ -41,7 +41,7 @@ def test_graphs_say_what_they_are(graphs):
         note = json.loads(
             onnxruntime.InferenceSession(graphs / f"{name}.onnx").get_modelmeta().custom_metadata_map["lp_asrn"]
         )
-        assert note["graph"] == name and set(note["calibration"]) == {"lr", "tracks"} and len(note["alphabet"]) == 36
+        assert note["graph"] == name and {"lr", "tracks"} <= set(note["calibration"]) and len(note["alphabet"]) == 36
 
 
 def test_mistakes_are_one_line(graphs, checkpoint, picture, tmp_path):

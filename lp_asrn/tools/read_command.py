@@ -80,7 +80,7 @@ HEADING = "file", "text", "sure   layout; or the next best; what is noteworthy"
 
 def _line_of(name: str, r: PlateReading, wide: int = 0) -> str:
     "A reading for people: name, its unprintable characters escaped, text, confidence, then whatever is noteworthy"
-    likely = [f"{text} {p:.3f}" for text, p in r.alternatives if p >= 0.005]
+    likely = [f"{text} {p:.3f}" for text, p in r.alternatives if p >= 0.01]
     notes = {
         r.layout: True,
         f"withheld: {r.marked}": r.accepted is False,
