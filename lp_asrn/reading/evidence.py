@@ -180,6 +180,7 @@ def _limit(crop: Crop) -> float:
     return math.sqrt(_EXPLAINED[0] * noise + _EXPLAINED[1] * crop.wanted.square().mean().item() + 1 / 12)
 
 
+@torch.autocast("cpu", enabled=False)  # whatever its caller computes in
 @torch.inference_mode()
 def weigh(
     lr: np.ndarray,  # (16, 48, 3) uint8, rectified

@@ -79,7 +79,7 @@ def _reading_rows(
         some = [crops[i % len(crops)] for i in range(batch)]
         lr = reader.encode(some).lr
         calls = {name: functools.partial(network, lr) for name, network in networks.items()}
-        calls["read"] = functools.partial(reader.read, some)
+        calls["read"] = functools.partial(reader.read, some, thorough=False)
         for name, call in calls.items():
             with torch.inference_mode(), autocast(device, reader.combined.precision):
                 ms = _median(call, device, seconds)
