@@ -81,6 +81,8 @@ class Decoder:
         fit = {k: c for k, c in (calibrations or {}).items() if set(c.slots) == set(c.layouts) == own.get(k)}
         single = fit.get("lr", Calibration.unfitted(EXPERTS))
         self.calibrations = {"lr": single, "tracks": replace(single, readings=0, thresholds={})} | fit
+        if "thorough" not in fit:
+            self.calibrations.pop("thorough_tracks", None)
 
     def calibration_of(
         self,

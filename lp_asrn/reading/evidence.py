@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from ..config import DataError
+from ..config import DataError, UserError
 from ..plates.layouts import LAYOUTS, check_text, get_layout, layout_of
 from .decoding import Decoded
 from .synthesis import BLURS, BOX, Crop, Guess, draw, look
@@ -180,7 +180,6 @@ def _limit(crop: Crop) -> float:
     return math.sqrt(_EXPLAINED[0] * noise + _EXPLAINED[1] * crop.wanted.square().mean().item() + 1 / 12)
 
 
-@torch.autocast("cpu", enabled=False)  # whatever its caller computes in
 @torch.inference_mode()
 def weigh(
     lr: np.ndarray,  # (16, 48, 3) uint8, rectified
@@ -191,15 +190,16 @@ def weigh(
         raise DataError("no candidate text to compare with the crop")
     pairs = [(check_text(text), get_layout(name).name) for text, name in candidates]
     found = {}
-    for name in dict.fromkeys(name for _, name in pairs):
-        texts, crop = list(dict.fromkeys(text for text, own in pairs if own == name)), Crop(lr, name)
-        left, guesses = _refine(crop, texts, _first(crop, texts[0]))
-        rests, limit = _compare(crop, guesses), _limit(crop)
-        for text, guess, error, rest in zip(texts, guesses, left.tolist(), rests):
-            mean = error / len(rest)
-            log = -_INDEPENDENT * len(rest) / 2 * math.log(mean + 1 / 12)
-            rms, residual = mean**0.5, rest.reshape(crop.h, crop.w).numpy()
-            found[text, name] = log, rms, rms / limit, *_show(crop, guess), residual
+    with torch.autocast("cpu", enabled=False):  # whatever its caller computes in
+        for name in dict.fromkeys(name for _, name in pairs):
+            texts, crop = list(dict.fromkeys(text for text, own in pairs if own == name)), Crop(lr, name)
+            left, guesses = _refine(crop, texts, _first(crop, texts[0]))
+            rests, limit = _compare(crop, guesses), _limit(crop)
+            for text, guess, error, rest in zip(texts, guesses, left.tolist(), rests):
+                mean = error / len(rest)
+                log = -_INDEPENDENT * len(rest) / 2 * math.log(mean + 1 / 12)
+                rms, residual = mean**0.5, rest.reshape(crop.h, crop.w).numpy()
+                found[text, name] = log, rms, rms / limit, *_show(crop, guess), residual
     logs = torch.tensor([found[pair][0] for pair in pairs], dtype=torch.float64)
     shares = logs.softmax(0).tolist()
     return [Hypothesis(*pair, found[pair][0], share, *found[pair][1:]) for pair, share in zip(pairs, shares)]
@@ -210,11 +210,17 @@ def weigh_reading(
     found: Decoded,  # whose first texts are compared
     names: Sequence[str],  # of the layouts that may occur, the likeliest first
     most: int = 8,  # texts
-) -> list[tuple[str, float]]:  # layout and log-likelihood of each; [] if there is one text, or one cannot be drawn
+) -> list[
+    tuple[str, float]
+]:  # layout and log-likelihood of each; [] if there is one, none fits, or one cannot be drawn
     "Evidence for the texts of a reading"
     texts, drawable = [found.text, *(t for t, _ in found.alternatives)][:most], [n for n in names if n in LAYOUTS]
     layouts = [layout_of(text, drawable) for text in texts]
     if len(texts) < 2 or None in layouts:
         return []
-    weighed = weigh(lr, [(text, layout.name) for text, layout in zip(texts, layouts)])
-    return [(h.layout, h.log_likelihood) for h in weighed]
+    try:
+        weighed = weigh(lr, [(text, layout.name) for text, layout in zip(texts, layouts)])
+    except UserError:  # a font that is gone, or lacks a character
+        return []
+    fits = min(h.misfit for h in weighed) <= 1  # else none of them is what the crop shows: nothing to choose by
+    return [(h.layout, h.log_likelihood) for h in weighed] if fits else []

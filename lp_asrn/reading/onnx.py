@@ -84,7 +84,8 @@ class _GraphNetworks:
             beside[name] = _open(other := path.with_name(f"{name}.onnx"))
             if _note_of(beside[name]) != {**self.note, "graph": name}:
                 raise CheckpointError(f"{other} is not of the same export as {path.name} beside it")
-        self._beside, self.rectifier = beside, Rectifier()
+        with torch.random.fork_rng(devices=[]):  # its weights are of no use
+            self._beside, self.rectifier = beside, Rectifier()
         self.rectifier.find = lambda picture: tuple(_run(beside["rectifier"], picture))  # each of its passes
 
     @torch.inference_mode()

@@ -8,7 +8,7 @@ __all__ = ['FEW', 'PlateReading', 'Encoder', 'Enhancer', 'Reader']
 # %% ../../nbs/49_reader.ipynb #c003
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class PlateReading:
     doubt: float  # mean error that the rectifier expects of a corner, in pixels of 32x96; 0 = corners were given
     super_resolved: bool  # False: every frame is sharp enough to be shown as it is
     lr_consistency: float | None  # RMS of SR, degraded again, to LR, in grey levels; mean of the super-resolved frames
-    thorough: bool  # it was not read surely at first, and read again by a second reader and by evidence
+    thorough: bool  # not read surely at first, it was read again by a second reader, if there is one, and evidence
 
     @property
     def agrees(self) -> bool:
@@ -188,7 +188,9 @@ def _read_frames(
     together = Posterior(torch.cat([both.slots, lr.slots]), torch.cat([both.layouts, lr.layouts]))
     found = decode_plates(together, combined.grammar, alternatives + 1)  # at once: half the time
     first = [calibrated(r, combined.calibration_of(n)) for r, n in zip(found, lengths)]
-    again = read_again(combined, encoded, first, lengths, alternatives + 1) if thorough else {}
+    kept = (_accepted(reader, r, n, False) for r, n in zip(first, lengths))  # what is sure enough stays as it is
+    doubted = [replace(r, probability=1.0) if ok else r for r, ok in zip(first, kept)]
+    again = read_again(combined, encoded, doubted, lengths, alternatives + 1) if thorough else {}
     ends, readings = np.cumsum([0, *lengths]).tolist(), []
     for k, (a, b) in enumerate(zip(ends, ends[1:])):
         read, known = again.get(k, first[k]), combined.calibration_of(b - a, k in again).readings > 0

@@ -6,9 +6,9 @@
 __all__ = ['enhance']
 
 # %% ../../nbs/67_enhance_command.ipynb #c003
-import glob
 import mimetypes
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -59,13 +59,14 @@ def _write_track(reader: Reader, frames: Frames, marked: dict, target: Path, ove
     drawn, parts = reader.enhance_track(crops, corners), []
     targets = [target] + [target.with_name(f"{target.stem}.or-{d.text}{target.suffix}") for d in drawn[1:]]
     check_targets(targets[1:], paths, overwrite)
-    beside, mine = f"{glob.escape(target.stem)}.or-*{target.suffix}", {os.path.realpath(p) for p in paths}
-    for old in target.parent.glob(beside) if overwrite else ():  # of a text that may no longer be likely
-        if os.path.realpath(old) not in mine:
-            old.unlink()
     for path, d in zip(targets, drawn):
         write_image(path, d.picture)
         parts.append(f"{quote(path.name)} from {d.text} {d.confidence:.3f}")
+    of_a_text = re.compile(re.escape(target.stem) + r"\.or-[A-Z0-9]+" + re.escape(target.suffix))
+    kept = {os.path.realpath(p) for p in (*targets, *paths)}
+    for old in target.parent.iterdir() if overwrite else ():  # pictures of texts that are no longer likely
+        if of_a_text.fullmatch(old.name) and old.is_file() and os.path.realpath(old) not in kept:
+            old.unlink()
     return "; or ".join(parts)
 
 # %% ../../nbs/67_enhance_command.ipynb #c006e
