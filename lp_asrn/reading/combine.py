@@ -81,8 +81,6 @@ class Decoder:
         fit = {k: c for k, c in (calibrations or {}).items() if set(c.slots) == set(c.layouts) == own.get(k)}
         single = fit.get("lr", Calibration.unfitted(EXPERTS))
         self.calibrations = {"lr": single, "tracks": replace(single, readings=0, thresholds={})} | fit
-        if "thorough" not in fit:
-            self.calibrations.pop("thorough_tracks", None)
 
     def calibration_of(
         self,
@@ -111,8 +109,8 @@ def pool(
     thorough: bool = False,  # for a second look
 ) -> Posterior:  # one a track
     "What the experts find as one posterior a track"
-    single, several = (decoder.calibration_of(n, thorough) for n in (1, 2))
-    return fuse(single.pool(experts, decoder.grammar), lengths, several.frames if several else 1.0)
+    single, several = (decoder.calibration_of(n, thorough) or decoder.calibration_of(n) for n in (1, 2))
+    return fuse(single.pool(experts, decoder.grammar), lengths, several.frames)
 
 
 def alone(
