@@ -7,10 +7,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from helpers import refused, run
 
-from lp_asrn.config import DATA_DIR
-from lp_asrn.models.model_set import PRETRAINED
+from lp_asrn.config import DATA_DIR, ModelConfig, RecognizerConfig, SecondReaderConfig, UserError
+from lp_asrn.models.model_set import PRETRAINED, ModelSet, save_models
+from lp_asrn.reading.calibration import calibration_note
+from lp_asrn.reading.combine import EXPERTS, SECOND
+from lp_asrn.reading.decoding import Calibration
+from lp_asrn.reading.onnx import export_onnx
+from lp_asrn.reading.reader import Reader
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +40,31 @@ def test_read_and_enhance_by_a_graph(graphs, checkpoint, picture, tmp_path):
         assert abs(a["doubt"] - b["doubt"]) < 0.1 and np.allclose(a["corners"], b["corners"], atol=0.5)
     assert run("enhance", tmp_path / "in", tmp_path / "out", "--checkpoint", graphs / "reader.onnx").code == 0
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_a_second_reader_is_a_graph_of_its_own(tmp_path):
+    "It decides here alone whatever is looked at again; without its graph none of the export is opened"
+    torch.manual_seed(0)
+    small = dict(num_channels=8, growth_channels=8, num_rrdb_blocks=1, dense_blocks_per_rrdb=1, attention_channels=8)
+    small |= dict(recognizer=RecognizerConfig(channels=[8, 8, 16], hidden=16), prior_channels=8)
+    second = SecondReaderConfig(channels=[8, 8, 16], hidden=16, blocks=2, layers=2)
+    models = ModelSet.build(ModelConfig(**small, use_second_reader=True, second_reader=second)).eval()
+    models.second_reader.classifier.weight.data.normal_()
+    equal = Calibration.unfitted(EXPERTS)
+    own = {"sr": 0.0, "lr_reader": 0.0, SECOND: 1.0}
+    fitted = {"lr": equal, "thorough": Calibration(own, own)}
+    save_models(tmp_path / "best.safetensors", models, **calibration_note(fitted))
+    export_onnx(models, fitted, tmp_path)
+    crops = [np.random.default_rng(k).integers(0, 256, (16, 48, 3), dtype=np.uint8) for k in range(5)]
+    a, b = (
+        Reader(tmp_path / name, "cpu", "fp32", rectify=False).read(crops)
+        for name in ("best.safetensors", "reader.onnx")
+    )
+    assert all(r.thorough for r in (*a, *b)) and [r.text for r in a] == [r.text for r in b]
+    assert np.allclose([r.confidence for r in a], [r.confidence for r in b], atol=1e-3)
+    (tmp_path / "second_reader.onnx").unlink()
+    with pytest.raises(UserError, match="second_reader.onnx"):
+        Reader(tmp_path / "reader.onnx")
 
 
 def test_graphs_say_what_they_are(graphs):
