@@ -115,7 +115,7 @@ class PlateDataset(Dataset):
     soften: bool = False  # also give `softened`, HR with light blur and noise
     hard_negatives: bool = False  # also, of drawn plates, `hard_negatives`: HR that differs in one or two characters
     unrectified: float = 0.0  # 0..1, how often a plate is shown as it comes
-    looks: int = 1  # of a batch at each of its plates
+    looks: int = 1  # at each plate, all in the same batch
 
     def __len__(self) -> int:
         return len(self.source)
@@ -183,7 +183,7 @@ class Loader:
         self,
         dataset: PlateDataset,
         batches: Sequence[list[tuple[int, int]]],  # or an iterable: lists of (epoch, index)
-        num_workers: int = 0,  # processes that prepare plates and stay until the end; 0 = in this one
+        num_workers: int = 0,  # processes that prepare plates and stay as long as the loader; 0 = in this one
     ):
         if num_workers:
             cv2.setNumThreads(1)  # threads are lost where a process forks, and OpenCV would wait for them for ever
