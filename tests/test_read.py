@@ -57,6 +57,19 @@ def test_a_second_look_can_be_asked_for_or_left_out():
     refused(run("read", "--example", "--thorough", "--no-thorough"), "--thorough", "--no-thorough")
 
 
+def test_evaluate_looks_again_if_asked(tmp_path):
+    "A row more for plates and for tracks; what it takes for sure is read as at first"
+    words = ("--num", 12, "--frames", 3, "--severity", "hard", "--layouts", "brazilian", "--save-dir", tmp_path)
+    outcome = run("evaluate", *words, "--thorough")
+    assert outcome.code == 0, outcome.err
+    rows = {(r["input"], r["judge"], r["frames"]) for r in json.loads((tmp_path / "metrics.json").read_text())["rows"]}
+    assert {("thorough", "reader", 1), ("thorough", "product", 1), ("thorough", "product", 3)} <= rows
+    lines = list(csv.DictReader((tmp_path / "readings.csv").open()))
+    for a, b in (("both_reader", "thorough_reader"), ("both_product", "thorough_product")):
+        kept = [line for line in lines if line[a] and float(line[f"{a}_confidence"]) >= 0.97]
+        assert kept and all(line[a] == line[b] for line in kept)
+
+
 def test_a_broken_picture_among_others_spoils_neither_json_nor_csv(picture, tmp_path, checkpoint):
     picture("in/good.png")
     (tmp_path / "in" / "bad.png").write_text("no picture")

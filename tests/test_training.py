@@ -21,7 +21,7 @@ from lp_asrn.config import (
     TrainingConfig,
 )
 from lp_asrn.evaluation import judges
-from lp_asrn.models.model_set import ModelSet, load_models, load_tensors
+from lp_asrn.models.model_set import ModelSet, changed, load_models, load_tensors
 from lp_asrn.plates.datasets import PlateDataset
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
@@ -157,3 +157,15 @@ def test_runs_in_hidden_folders_are_nobodys(tmp_path):
     listed = run("runs", tmp_path).out
     assert listed.count(str(tmp_path)) == 1 and f"{tmp_path}/mine " in listed
     assert f"{tmp_path}/.cache/a" in run("runs", tmp_path / ".cache").out, "unless one asks for them"
+
+
+def test_a_second_reader_is_trained_after_all_stages(trained, tmp_path):
+    "By a command of its own, on top of a run that had none; the others stay as they are"
+    shutil.copytree(trained, folder := tmp_path / "run")
+    words = ("--debug", "--no-tensorboard", "--save-dir", folder, *TINY, "--model.use-second-reader", "true")
+    words += ("--model.second-reader.channels", 8, 8, 16, "--model.second-reader.hidden", 16)
+    outcome = run("train", "--stage", "second_reader", *words)
+    assert outcome.code == 0, outcome.err
+    before, after = (load_models(f / "best.safetensors")[0] for f in (trained, folder))
+    assert before.second_reader is None and after.second_reader is not None
+    assert not changed(before, ModelSet(before.config, *[*after.modules().values()][:-1]))

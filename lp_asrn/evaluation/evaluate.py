@@ -197,7 +197,7 @@ def _read_tracks(run: _Evaluation, s: TrackSet) -> None:
     count, most = len(s.tracks), max(s.counts)
     progress = tqdm(map(s.tracks.__getitem__, range(count)), f"tracks {s.severity}", count, leave=False, disable=None)
     chosen = (t for t in progress if len(t.lr) >= most)
-    several = read_tracks(run.combined, chosen, s.counts, s.found, run.readers)
+    several = read_tracks(run.combined, chosen, s.counts, s.found, run.readers, run.thorough)
     if not (n := len(several[0].truth)):
         return run.log(f"\n{s.name}: no track has {most} frames")
     left = f"; {count - n} have fewer than {most} frames and are left out" if count > n else ""

@@ -166,30 +166,31 @@ def fit_tracks(
     return fit_confidence(replace(calibration, frames=frames), found, texts, texts)
 
 # %% ../../nbs/36_calibration.ipynb #t002
-Evidence = Sequence[tuple[str, float]]  # of the first texts of a reading: layout, log-likelihood by synthesis
+Evidence = dict[str, tuple[str, float]]  # of some texts of a reading: layout, log-likelihood by synthesis
 
 
 def reweigh(
     found: Decoded,  # not calibrated
-    evidence: Evidence,  # for as many of its texts, the best first
+    evidence: Evidence,  # for some of its texts; the others stay as they are
     exponent: float,  # beta
 ) -> Decoded:
     "A reading after what evidence says of its texts"
     texts = [(found.text, found.probability), *found.alternatives]
-    some, names = texts[: len(evidence)], dict(zip((t for t, _ in texts), (name for name, _ in evidence)))
+    some, rest = ([(t, p) for t, p in texts if (t in evidence) == weighed] for weighed in (True, False))
     if len(some) < 2 or not exponent:
         return found
-    logs = np.array([log for _, log in evidence])
+    logs = np.array([evidence[t][1] for t, _ in some])
     shares = np.log([max(p, 1e-12) for _, p in some]) + exponent * (logs - logs.max())
     shares = np.exp(shares - shares.max())
     shares *= sum(p for _, p in some) / shares.sum()
-    ranked = sorted([*zip(names, shares.tolist()), *texts[len(some) :]], key=lambda pair: -pair[1])
+    ranked = sorted([*((t, p) for (t, _), p in zip(some, shares.tolist())), *rest], key=lambda pair: -pair[1])
     (text, probability), *others = ranked
     total = sum(p for _, p in ranked)  # texts beyond these have their characters as often as these
     characters = tuple(sum(p for t, p in ranked if t[k : k + 1] == c) / total for k, c in enumerate(text))
     before = dict(enumerate(zip(found.text, found.forced_by_layout)))
     forced = tuple(before.get(k) == (c, True) for k, c in enumerate(text))
-    return Decoded(text, probability, names.get(text, found.layout), characters, forced, tuple(others))
+    layout = evidence[text][0] if text in evidence else found.layout
+    return Decoded(text, probability, layout, characters, forced, tuple(others), found.misfit)
 
 # %% ../../nbs/36_calibration.ipynb #t003
 def fit_thorough(

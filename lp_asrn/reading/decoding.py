@@ -92,6 +92,7 @@ class Decoded:
     characters: tuple[float, ...]  # marginal probability of each character, in [0, 1]
     forced_by_layout: tuple[bool, ...]  # of each: the slot itself prefers another one, which the layout rules out
     alternatives: tuple[tuple[str, float], ...]  # the next-best texts and their probabilities, best first
+    misfit: float | None = None  # the least by synthesis, as of a `Hypothesis`; None = none of the texts was drawn
 
 
 def _best(seen: Posterior, grammar: Grammar, count: int) -> tuple[Tensor, Tensor]:

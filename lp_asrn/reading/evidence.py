@@ -207,20 +207,14 @@ def weigh(
 # %% ../../nbs/38_evidence.ipynb #t001
 def weigh_reading(
     lr: np.ndarray,  # (16, 48, 3) uint8, rectified
-    found: Decoded,  # whose first texts are compared
+    found: Decoded,  # or what else has a text and alternatives: the first of these are compared
     names: Sequence[str],  # of the layouts that may occur, the likeliest first
     most: int = 8,  # texts
-) -> list[
-    tuple[str, float]
-]:  # layout and log-likelihood of each; [] if there is one, none fits, or one cannot be drawn
+) -> list[Hypothesis]:  # one for each text of a layout that can be drawn
     "Evidence for the texts of a reading"
     texts, drawable = [found.text, *(t for t, _ in found.alternatives)][:most], [n for n in names if n in LAYOUTS]
-    layouts = [layout_of(text, drawable) for text in texts]
-    if len(texts) < 2 or None in layouts:
-        return []
+    known = [(text, layout.name) for text in texts if (layout := layout_of(text, drawable)) is not None]
     try:
-        weighed = weigh(lr, [(text, layout.name) for text, layout in zip(texts, layouts)])
+        return weigh(lr, known) if known else []
     except UserError:  # a font that is gone, or lacks a character
         return []
-    fits = min(h.misfit for h in weighed) <= 1  # else none of them is what the crop shows: nothing to choose by
-    return [(h.layout, h.log_likelihood) for h in weighed] if fits else []

@@ -52,6 +52,7 @@ class PlateReading:
     super_resolved: bool  # False: every frame is sharp enough to be shown as it is
     lr_consistency: float | None  # RMS of SR, degraded again, to LR, in grey levels; mean of the super-resolved frames
     thorough: bool  # not read surely at first, it was read again by a second reader, if there is one, and evidence
+    misfit: float | None  # least that its texts leave of the crop by noise; above 1: none fits; None = not drawn
 
     @property
     def agrees(self) -> bool:
@@ -149,7 +150,10 @@ class Enhancer(Encoder):
         crops = [as_picture(f) for f in _several(frames)]
         if not crops:
             raise UserError("a track has no frames")
-        return draw_track(self.combined, self.encode(crops, None if corners is None else check_marked(crops, corners)))
+        encoded = self.encode(crops, None if corners is None else check_marked(crops, corners))
+        (read,) = found = self.combined.decode(encoded.experts, [len(crops)], count=2)
+        read = read_again(self.combined, encoded, found, [len(crops)], 2).get(0, read)
+        return draw_track(self.combined, encoded, read)
 
 # %% ../../nbs/49_reader.ipynb #d001
 def _plate_reading(found: Decoded, lr_text: str, encoded: Encoded, sizes: list, trust: tuple) -> PlateReading:
@@ -160,7 +164,7 @@ def _plate_reading(found: Decoded, lr_text: str, encoded: Encoded, sizes: list, 
     far = [lr_consistency(a, b) for a, b in zip(to_pictures(encoded.lr)[drawn], to_pictures(encoded.sr)[drawn])]
     head = found.text, found.layout, found.probability, found.characters, found.forced_by_layout, found.alternatives
     *trust, again = trust
-    last = bool(far), float(np.mean(far)) if far else None, again
+    last = bool(far), float(np.mean(far)) if far else None, again, found.misfit
     return PlateReading(*head, *trust, len(sizes), lr_text, corners, float(encoded.doubt.mean()), *last)
 
 
@@ -171,7 +175,8 @@ def _accepted(reader: Encoder, read: Decoded, frames: int, again: bool) -> bool 
     least = threshold(reader.combined.calibration_of(frames), reader.max_error)  # raises if none can be promised
     if again:
         with suppress(UserError):
-            return read.probability >= threshold(reader.combined.calibration_of(frames, True), reader.max_error)
+            sure = read.probability >= threshold(reader.combined.calibration_of(frames, True), reader.max_error)
+            return sure and (read.misfit or 0) <= 1
         return False
     return read.probability >= least
 

@@ -24,6 +24,7 @@ from ..plates.corners import ASPECT, TOLERANCE
 from ..plates.layouts import ALPHABET, LAYOUTS
 from ..plates.pictures import to_pictures
 from .combine import CombinedReader, Encoded
+from .decoding import Decoded
 from .onnx import OnnxReader
 
 # %% ../../nbs/41_track_sr.ipynb #c005
@@ -83,9 +84,9 @@ def as_wide(
 def draw_track(
     reader: CombinedReader,
     encoded: Encoded,  # the frames of one track, in any order
+    read: Decoded,  # what they say, with at least one alternative
 ) -> list[Drawn]:  # one or two, the best text first
     "SR of a track's plate; a second one where the next-best text is likely, and its picture another one"
-    (read,) = reader.decode(encoded.experts, [len(encoded.lr)], count=2)
     chances = {read.text: read.probability} | {t: p for t, p in read.alternatives if p > ODDS * read.probability}
     pictures = to_pictures(draw_texts(reader, encoded, list(chances)))
     kept = (

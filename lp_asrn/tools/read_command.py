@@ -21,9 +21,9 @@ from ..evaluation.metrics import check_submission, write_submission
 from ..files import check_targets, quote, write_file
 from ..plates.check import given_corners
 from ..plates.corners import Corners, format_corners, plate_size
-from ..plates.layouts import LAYOUTS, get_layouts, layout_of
+from ..plates.layouts import get_layouts
 from ..plates.pictures import read_image, to_pictures
-from ..reading.evidence import Hypothesis, weigh
+from ..reading.evidence import Hypothesis, weigh_reading
 from ..reading.reader import FEW, PlateReading, Reader
 from ..reading.track_sr import lr_consistency
 from .options import ReadOptions, find_frames, find_pictures, png_of
@@ -62,7 +62,7 @@ def report_skipped(
 # %% ../../nbs/64_read_command.ipynb #c007
 COLUMNS = (  # of the CSV
     "file text confidence accepted layout marked characters alternatives lr_text agrees lr_consistency frames"
-    " super_resolved calibrated corners doubt thorough"
+    " super_resolved calibrated corners doubt thorough misfit"
 ).split()
 
 
@@ -90,6 +90,7 @@ def _line_of(name: str, r: PlateReading, wide: int = 0) -> str:
         f"SR-LR {r.lr_consistency or 0:.1f}": r.lr_consistency is not None,
         "sharp": not r.super_resolved,
         "thorough": r.thorough,
+        f"no text fits ({r.misfit or 0:.1f})": (r.misfit or 0) > 1,
         f"no plate found surely ({r.doubt:.1f} px): it should fill the picture": _unsure(r),
         f"{r.frames} frames": r.frames > 1,
     }
@@ -110,6 +111,7 @@ def _write_csv(found: dict[str, PlateReading], file: TextIO) -> None:
             lr_consistency="" if r.lr_consistency is None else f"{r.lr_consistency:.2f}",
             corners=" | ".join(format_corners(c) for c in r.corners),
             doubt=f"{r.doubt:.2f}",
+            misfit="" if r.misfit is None else f"{r.misfit:.2f}",
         )
         writer.writerow({"file": quote(name), **r.to_dict(), **shown})
 
@@ -125,14 +127,12 @@ def _write_evidence(
 ) -> str:
     "Draw the evidence for a reading of a crop and its first two alternatives as a PNG, and say it in a line"
     texts = {r.text: r.confidence, **dict(r.alternatives[:2])}
-    drawable = [n for n in [r.layout, *reader.combined.grammar.names] if n in LAYOUTS]  # one's own may not be drawn
-    known = [(text, layout.name) for text in texts if (layout := layout_of(text, drawable)) is not None]
-    if not known:
-        why = f"nothing is known of what the layout looks like: {r.layout} (give its YAML file with --layouts)"
-        return f"{quote(name)}\tno evidence: {why}"
     encoded = reader.encode([crop], [corners])
     (lr,), (sr,) = to_pictures(encoded.lr), to_pictures(encoded.sr)
-    weighed = weigh(lr, known)
+    weighed = weigh_reading(lr, r, [r.layout, *reader.combined.grammar.names], len(texts))
+    if not weighed:
+        why = f"none of its texts can be drawn: {r.layout} (give its YAML file with --layouts)"
+        return f"{quote(name)}\tno evidence: {why}"
     figure = evidence_figure(lr, weighed, sr, lr_consistency(lr, sr), [texts[h.text] for h in weighed])
     write_file(target, to_png(figure, 0))
     return f"{quote(name)}\tevidence: {_said(weighed)}"
