@@ -79,7 +79,7 @@ class DataConfig:
     unrectified: float = bounded(0.5, **SHARE)  # share of plates shown as they come, for the rectifier to find
     font_share: float = bounded(0.25, **SHARE)  # share of rendered training plates in one of the free fonts
     vary_share: float = bounded(0.5, **SHARE)  # share of rendered training plates whose characters vary in form
-    looks: int = bounded(1, least=1, most=8)  # cameras that see each training plate, all in the same batch
+    looks: int = bounded(1, least=1, most=16)  # cameras that see each training plate of an epoch
     crop: Literal["rectify", "whole"] = "rectify"  # pictures of one's own without corners
 
 # %% ../nbs/01_config.ipynb #c009d
@@ -214,7 +214,7 @@ class TrainingConfig:
     )
     batch_size: int = bounded(32, least=1)  # plates in a step
     grad_clip: float = bounded(1.0, least=0)  # largest gradient norm
-    num_workers: int = bounded(0, least=0)  # processes that prepare plates; 0 = in the main process
+    num_workers: int = bounded(0, least=0)  # processes that prepare plates, each with a core; 0 = in the main one
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 autocast where the device multiplies in bf16
     val_every: int = bounded(1, least=1)  # epochs between validations
     save_every: int = bounded(500, least=1)  # steps between saved states; each epoch ends with one as well

@@ -21,6 +21,7 @@ from torch.utils.data import Sampler
 
 from ..config import HardMiningConfig, TrainingError, UserError
 from ..models.device import pick_device
+from ..plates.datasets import WINDOW
 
 T = TypeVar("T")
 
@@ -161,10 +162,15 @@ def epoch_order(
     epoch: int,  # from 0
     seed: int,  # of the run
     chances: np.ndarray | None = None,  # (n,), sums to 1; None = each sample once
-) -> np.ndarray:  # (n,) indices
+    looks: int = 1,  # at each sample
+) -> np.ndarray:  # (n looks,) indices; look k at sample i is k n + i
     "The samples of an epoch in their order: a seeded permutation, or seeded draws with replacement"
     rng = np.random.default_rng((seed, epoch, 0, 1))
-    return rng.permutation(n) if chances is None else rng.choice(n, size=n, p=chances)
+    order = rng.permutation(n) if chances is None else rng.choice(n, size=n, p=chances)
+    if looks == 1:
+        return order
+    windows, ways = np.split(order, range(WINDOW, n, WINDOW)), n * np.arange(looks)[:, None]
+    return np.concatenate([rng.permutation((part + ways).ravel()) for part in windows])
 
 # %% ../../nbs/50_batches.ipynb #c018
 class BatchOrder(Sampler):
@@ -175,12 +181,14 @@ class BatchOrder(Sampler):
         n: int,  # samples in the data set, at least 1
         batch_size: int,  # samples in a batch, of all processes together
         seed: int,  # of the run
+        looks: int = 1,  # at each sample in an epoch
     ):
-        size = min(n, batch_size)
+        self.looks, total = looks, n * looks
+        size = min(total, batch_size)
         if size < world_size():
             raise TrainingError(f"{size} training plates are too few for {world_size()} processes")
         self.n, self.batch_size, self.seed = n, size - size % world_size(), seed
-        self.steps_per_epoch = n // self.batch_size  # batches in a whole epoch, at least 1
+        self.steps_per_epoch = total // self.batch_size  # batches in a whole epoch, at least 1
         self.begin(0)
 
     def begin(
@@ -197,7 +205,7 @@ class BatchOrder(Sampler):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         "Lists of (epoch, index): of each batch, what this process takes"
-        order = epoch_order(self.n, self.epoch, self.seed, self.chances)
+        order = epoch_order(self.n, self.epoch, self.seed, self.chances, self.looks)
         for step in range(self.start_step, self.steps_per_epoch):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
             yield [(self.epoch, int(i)) for i in np.split(batch, world_size())[rank()]]

@@ -100,7 +100,7 @@ class Training:
         self.optimizer = torch.optim.AdamW(self.parameters, **rates)
         averages = stage.draws and t.ema_decay > 0
         self.average = moving_average(self.parts["generator"], t.ema_decay) if averages else None
-        self.order = BatchOrder(len(dataset), max(1, t.batch_size // dataset.looks), t.seed)
+        self.order = BatchOrder(len(dataset.source), t.batch_size, t.seed, dataset.looks)
         self.loader = Loader(dataset, self.order, t.num_workers)
         mining = getattr(self.settings, "hard_mining", HardMiningConfig())
         self.miner = HardExampleMiner(mining) if stage.mines else None

@@ -21,6 +21,7 @@ from ..evaluation.judges import load_judge
 from ..files import is_number, quote
 from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
+from ..models.device import cores_left
 from ..models.model_set import ModelSet, load_models, load_note, load_rectifier, save_models, weights_path
 from ..models.rectifier import find_plate
 from ..plates.check import open_table
@@ -143,8 +144,9 @@ def has_ended(run: Run, stage: Stage) -> bool:
 
 def steps_of(run: Run, stage: Stage) -> int:
     "Steps that a stage takes at most"
-    plates = len(run.source("train")) if run.table else run.config.data.num_train
-    return stage.settings_in(run.config).epochs * max(1, plates // run.config.training.batch_size)
+    c = run.config
+    plates = c.data.looks * (len(run.source("train")) if run.table else c.data.num_train)
+    return stage.settings_in(c).epochs * max(1, plates // c.training.batch_size)
 
 
 def prepare(
@@ -202,12 +204,13 @@ def train_stage(
         save_config(run.config, run.folder / "config.yaml")
     begins = f", starts from {quote(path)}" * bool(path)
     run.log(f"{stage.tag}: {stage.title}, {training.settings.epochs} epochs{begins}")
-    if resume:
-        restore(training, folder, run.log)
-    if len(set(map(repr, gather_list([_sum_of(training)])))) > 1:
-        what = "the processes do not start from the same state"
-        raise TrainingError(f"{stage.tag}: {what}: {folder} must be the same folder for all of them")
-    p = run_stage(training, folder, run.logdir, later)
+    with cores_left(run.config.training.num_workers):
+        if resume:
+            restore(training, folder, run.log)
+        if len(set(map(repr, gather_list([_sum_of(training)])))) > 1:
+            what = "the processes do not start from the same state"
+            raise TrainingError(f"{stage.tag}: {what}: {folder} must be the same folder for all of them")
+        p = run_stage(training, folder, run.logdir, later)
     publish(run, stage)
     run.log(f"{stage.tag}: ended after {p.epoch} epochs, {p.seconds:.0f} s")
 
