@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 import cv2
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -186,6 +187,11 @@ def collate(
     return PlateBatch(**column | dict(corners=torch.from_numpy(np.stack(column["corners"]))))
 
 # %% ../../nbs/21_datasets.ipynb #c010
+def _without_threads(number: int = 0) -> threadpool_limits:
+    "NumPy's and OpenCV's algebra by one thread: the products here are small, and idle threads wait in a loop"
+    return threadpool_limits(1, user_api="blas")
+
+
 class Loader:
     "Batches of given keys, in order, each time it is gone through; torch's global random state is left alone"
 
@@ -197,12 +203,13 @@ class Loader:
     ):
         if num_workers:
             cv2.setNumThreads(1)  # threads are lost where a process forks, and OpenCV would wait for them for ever
-        how = dict(collate_fn=collate, num_workers=num_workers, generator=Generator())
+        how = dict(collate_fn=collate, num_workers=num_workers, generator=Generator(), worker_init_fn=_without_threads)
         self._loader = DataLoader(dataset, batch_sampler=batches, persistent_workers=num_workers > 0, **how)
 
     def __iter__(self) -> Iterator[PlateBatch]:
         try:
-            yield from self._loader
+            with _without_threads():
+                yield from self._loader
         except Exception as e:  # of a process: in one line
             if "DataLoader worker" not in str(e):
                 raise

@@ -148,7 +148,7 @@ def expose(
     down = c.dy * zoom + c.doubling / 2 * height / h  # doubling moves the picture down: the grid goes with it
     if (h, w) != (height, width) or c.dx or down:
         rows, columns = _sampler(height, h, down, c.aperture), _sampler(width, w, c.dx * zoom, c.aperture)
-        light = columns @ (rows @ light.reshape(height, -1)).reshape(h, width, 3)
+        light = cv2.merge([rows @ plane @ columns.T for plane in cv2.split(light)])  # too small for threads of BLAS
     picture = (light * c.gain + c.bias).clip(0, 255)
     if c.shot or c.read:
         sigma = np.sqrt(c.read**2 + c.shot**2 / 255 * picture)
