@@ -221,7 +221,7 @@ class TrainingConfig:
     ema_decay: float = bounded(0.999, least=0, below=1)  # memory of the generator's moving average; 0 = none
     deterministic: bool = False  # on a GPU, only algorithms that give the same bits each time (readers alone have them)
     max_skipped: int = bounded(10, least=1)  # steps in a row with a loss or gradient that is not finite, then it stops
-    deform_backend: Literal["auto", "package", "cpp", "reference"] = "auto"  # of deformable convolutions
+    deform_backend: Literal["auto", "triton", "package", "cpp", "reference"] = "auto"  # of deformable convolutions
 
 # %% ../nbs/01_config.ipynb #c009n
 @dataclass(slots=True)

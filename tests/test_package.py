@@ -151,6 +151,7 @@ def test_data_files_are_there():
     for name in (
         "layouts.yaml",
         "deform.cpp",
+        "deform.triton",
         "judge.safetensors",
         "small.safetensors",
         "small.md",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..config import ConfigError, suggest
 from .deform_cpp import build, cpp, is_loaded, load
 from .deform_reference import Geometry, pack, reference, unpack
+from .deform_triton import by_triton, why_not_triton
 
 # %% ../../nbs/26_deform.ipynb #d000
 @functools.cache  # the package's own search for a block takes longer than its kernel
@@ -44,7 +45,7 @@ def _wrong_in_package(shape: tuple[int, ...], positions: int, geometry: Geometry
 
 def _why_not_package(value: Tensor, packed: Tensor, geometry: Geometry) -> str | None:
     "What is in the way of the official kernel"
-    if value.device.type != "cuda" or value.dtype != torch.float32:
+    if value.device.type != "cuda" or value.dtype == torch.float64:  # halves come as fp32
         return f"it computes fp32 on CUDA alone, not {value.dtype} on {value.device.type}"
     return _wrong_in_package(tuple(value.shape), packed.shape[2] * packed.shape[3], geometry)
 
@@ -60,7 +61,7 @@ def _package(value: Tensor, packed: Tensor, geometry: Geometry) -> Tensor:
         return DCNv4Function.apply(last(value), last(packed), *how).permute(0, 3, 1, 2)
 
 # %% ../../nbs/26_deform.ipynb #c006
-Operator = Callable[[Tensor, Tensor, Geometry], Tensor]  # of value (N, G*D, H, W) and packed map (N, P, Ho, Wo)
+Operator = Callable[..., Tensor]  # of value (N, G*D, H, W), packed map (N, P, Ho, Wo) and geometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Backend:
 
     run: Operator  # in fp32 or fp64
     why_not: Callable[[Tensor, Tensor, Geometry], str | None]  # None if it can, and is right for these tensors
+    whole: bool = False  # `run` takes fp16 and bf16 as well, and as a fourth argument whether to do DCNv3's softmax
 
 
 def _why_not_cpp(value: Tensor, packed: Tensor, geometry: Geometry) -> str | None:
@@ -82,6 +84,7 @@ load()  # if it was built before
 
 
 BACKENDS: dict[str, Backend] = {  # in the order in which auto tries them
+    "triton": Backend(by_triton, why_not_triton, whole=True),
     "package": Backend(_package, _why_not_package),
     "cpp": Backend(cpp, _why_not_cpp),
     "reference": Backend(reference, lambda value, packed, geometry: None),
@@ -93,15 +96,15 @@ def pick_backend(
     value: Tensor,  # (N, G*D, H, W)
     packed: Tensor,  # (N, P, Ho, Wo)
     geometry: Geometry,
-) -> Operator:
-    "The function that computes the operator; `ConfigError` if the named one does not exist or cannot do it"
+) -> Backend:
+    "What computes the operator; `ConfigError` if the named one does not exist or cannot do it"
     if name != "auto":
         if name not in BACKENDS:
             raise ConfigError(f"unknown deformable backend '{name}'" + suggest(name, ["auto", *BACKENDS]))
         if reason := BACKENDS[name].why_not(value, packed, geometry):
             raise ConfigError(f"deformable backend '{name}': {reason}")
-        return BACKENDS[name].run
-    return next(b.run for b in BACKENDS.values() if b.why_not(value, packed, geometry) is None)
+        return BACKENDS[name]
+    return next(b for b in BACKENDS.values() if b.why_not(value, packed, geometry) is None)
 
 # %% ../../nbs/26_deform.ipynb #d007
 _trouble: list[str] = []  # why this process could not build the kernel; it is said once
@@ -132,7 +135,7 @@ def deform_conv(
     packed: Tensor,  # (N, P, Ho, Wo), offsets and modulation as `pack` makes them
     geometry: Geometry,
     version: int = 4,  # 4: free modulation (DCNv4); 3: softmax over the taps (DCNv3)
-    backend: str = "auto",  # auto, package, cpp or reference
+    backend: str = "auto",  # auto, or a key of `BACKENDS`: triton, package, cpp, reference
 ) -> Tensor:  # (N, G*D, Ho, Wo), dtype of `value`
     "DCNv4 (arXiv 2401.06197) or DCNv3 (arXiv 2211.05778); `ValueError` for shapes that do not belong together"
     n, c, h, w = value.shape
@@ -142,12 +145,15 @@ def deform_conv(
     if packed.shape != expected or c % geometry.groups:
         got = f"value {tuple(value.shape)} of {geometry.groups} groups"
         raise ValueError(f"{got} needs a packed map {expected}; got {tuple(packed.shape)}")
+    chosen = pick_backend(backend, value, packed, geometry)
+    if chosen.whole:
+        return chosen.run(value, packed, geometry, version == 3)
     dtype = torch.promote_types(value.dtype, torch.float32)
     wide, packed = value.to(dtype), packed.to(dtype)
     if version == 3:  # all that lies between DCNv3 and DCNv4
         offset, modulation = unpack(packed, geometry)
         packed = pack(offset, modulation.softmax(2))
-    return pick_backend(backend, wide, packed, geometry)(wide, packed, geometry).to(value.dtype)
+    return chosen.run(wide, packed, geometry).to(value.dtype)
 
 # %% ../../nbs/26_deform.ipynb #c016
 @torch.no_grad()
