@@ -32,7 +32,7 @@ def _kernels(gpu: bool) -> dict[str, Any]:
     space: dict[str, Any] = {"__name__": "lp_asrn.data.deform"}
     with patch.dict(os.environ, TRITON_INTERPRET=str(int(not gpu))):  # looked at when a kernel is decorated
         exec(compile(SOURCE.read_text(encoding="utf-8"), str(SOURCE), "exec"), space)
-    blocks = ((32, 1), (64, 2), (128, 4), (256, 4)) if gpu else ((64, 4),)  # positions and warps of a program
+    blocks = ((32, 2), (32, 4), (64, 4), (128, 4)) if gpu else ((64, 4),)  # positions and warps of a program
     configs, key = [triton.Config({"BLOCK": b}, num_warps=w) for b, w in blocks], ["work", "D", "TAPS", "SOFTMAX"]
     for name, sums in (("forward", []), ("backward", ["dvalue"])):
         space[name] = triton.autotune(configs, key, reset_to_zero=sums)(space[name])
