@@ -85,7 +85,6 @@ def _backward(value: Tensor, packed: Tensor, grad: Tensor, *how) -> tuple[Tensor
 register("deform_triton_forward", "deform_triton_backward")
 
 # %% ../../nbs/25_deform_triton.ipynb #t008
-@torch.compiler.assume_constant_result
 @functools.cache
 def _trouble(device: int) -> str | None:
     "Why Triton cannot compile for this GPU (no C compiler, for one), tried with a kernel of one line"
@@ -110,7 +109,11 @@ def why_not_triton(
         return "it computes in fp32, not in fp64"
     if any(t.shape[1] * t.shape[2] * t.shape[3] >= 2**31 for t in (value, packed)):
         return "it counts the numbers of an image in 32 bits"
-    return ORDER if torch.are_deterministic_algorithms_enabled() else _trouble(value.device.index)
+    if torch.are_deterministic_algorithms_enabled():
+        return ORDER
+    return (
+        None if torch.compiler.is_compiling() else _trouble(value.device.index)
+    )  # torch's compiler has Triton at work
 
 
 def by_triton(
