@@ -89,8 +89,8 @@ def _line_of(name: str, r: PlateReading, wide: int = 0) -> str:
         f"LR: {r.lr_text}": not r.agrees,
         f"SR-LR {r.lr_consistency or 0:.1f}": r.lr_consistency is not None,
         "sharp": not r.super_resolved,
-        "thorough": r.thorough,
-        f"no text fits ({r.misfit or 0:.1f})": (r.misfit or 0) > 1,
+        "thorough": r.thorough and (r.misfit or 0) <= 1,
+        f"no text fits ({r.misfit or 0:.1f})": (r.misfit or 0) > 1 and not _unsure(r),
         f"no plate found surely ({r.doubt:.1f} px): it should fill the picture": _unsure(r),
         f"{r.frames} frames": r.frames > 1,
     }
