@@ -21,7 +21,8 @@ QUICKLY = [*COMMAND[:2], f"from lp_asrn.training import record; vars(record).upd
 TINY = (
     "--model.num_channels 8 --model.growth_channels 8 --model.num_rrdb_blocks 1 --model.dense_layers 2"
     " --model.prior_channels 8 --model.recognizer.channels 8 8 16"
-    " --model.recognizer.hidden 16 --model.embedder.channels 8 8 8 --training.precision fp32 --device cpu"
+    " --model.recognizer.hidden 16 --model.embedder.channels 8 8 8 --data.looks 1"
+    " --training.num_workers 0 --training.precision fp32 --device cpu"
 ).split()
 
 

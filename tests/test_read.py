@@ -60,7 +60,7 @@ def test_a_second_look_can_be_asked_for_or_left_out():
 def test_evaluate_looks_again_if_asked(tmp_path):
     "A row more for plates and for tracks; what it takes for sure is read as at first"
     words = ("--num", 12, "--frames", 3, "--severity", "hard", "--layouts", "brazilian", "--save-dir", tmp_path)
-    outcome = run("evaluate", *words, "--thorough")
+    outcome = run("evaluate", "--checkpoint", "small", *words, "--thorough")
     assert outcome.code == 0, outcome.err
     rows = {(r["input"], r["judge"], r["frames"]) for r in json.loads((tmp_path / "metrics.json").read_text())["rows"]}
     assert {("thorough", "reader", 1), ("thorough", "product", 1), ("thorough", "product", 3)} <= rows
