@@ -57,6 +57,7 @@ class PlateBatch:
 # %% ../../nbs/21_datasets.ipynb #l002
 _SOFT = dict(motion=[0.0, 1.5], angle=[0.0, 180.0], gain=[0.7, 1.1], bias=[-20.0, 30.0], read=[0.0, 8.0])
 SOFT = Severity(_SOFT | dict(sharpen=[0.0, 0.8], blur=[0.0, 1.6]))  # a good camera at HR's own size
+WINDOW = 512  # plates that are kept for further looks
 
 # %% ../../nbs/21_datasets.ipynb #c009
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,6 @@ def _show(data: "PlateDataset", plate: Plate, rng: np.random.Generator, as_it_co
     return (_as_it_comes if as_it_comes else _upright)(data, plate, rng)
 
 # %% ../../nbs/21_datasets.ipynb #c009a
-WINDOW = 512  # plates that are kept for further looks
-
-
 @dataclass(eq=False)
 class PlateDataset(Dataset):
     "LR/HR pairs of a source; the key is (epoch, index)"
@@ -123,7 +121,6 @@ class PlateDataset(Dataset):
     _drawn: dict = field(default_factory=dict, init=False, repr=False)  # (epoch, plate) -> what was drawn last
 
     def __len__(self) -> int:
-        "Pairs: plates times looks"
         return len(self.source) * self.looks
 
     @property
@@ -132,12 +129,10 @@ class PlateDataset(Dataset):
         return hashlib.sha256(f"{self.source.fingerprint} {self}".encode()).hexdigest()[:16]
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
-        "A look at a plate, as `collate` takes it"
         epoch, (look, plate) = key[0], divmod(key[1], len(self.source))
         drawn, as_it_comes, near = _draw(self, epoch, plate)
         rng = np.random.default_rng((self.seed, epoch, plate, 3, *[look] * (look > 0)))
-        if not look:
-            rng.random()  # the coin of `_draw`
+        rng.random()  # of look 0 this is the coin of `_draw`
         return _item(self, drawn, as_it_comes, rng) | {"hard_negatives": near}
 
     def pair(self, plate: Plate, rng: np.random.Generator) -> Pair:
@@ -162,18 +157,15 @@ def _item(data: PlateDataset, plate: Plate, as_it_comes: bool, rng: np.random.Ge
 
 def _draw(data: PlateDataset, epoch: int, plate: int) -> tuple[Plate, bool, np.ndarray | None]:
     "A plate, whether it is shown as it comes, and one with almost its text; kept for its other looks"
-    if (found := data._drawn.get((epoch, plate))) is not None:
-        return found
-    coin = np.random.default_rng((data.seed, epoch, plate, 3)).random()  # 0 to 2 draw the plate
-    as_it_comes, rendered = bool(coin < data.unrectified), isinstance(data.source, RenderedPlates)
-    how = dict(wide=as_it_comes or not data.train) if rendered else {}  # what training does not see is not drawn
-    near = data.source.hard_negative(plate, epoch) if rendered and data.hard_negatives else None
-    found = data.source.draw(plate, epoch, **how), as_it_comes, near
-    if data.looks > 1:
-        data._drawn[epoch, plate] = found
-    if len(data._drawn) > WINDOW:
-        del data._drawn[next(iter(data._drawn))]
-    return found
+    if (epoch, plate) not in data._drawn:
+        coin = np.random.default_rng((data.seed, epoch, plate, 3)).random()  # 0 to 2 draw the plate
+        as_it_comes, rendered = bool(coin < data.unrectified), isinstance(data.source, RenderedPlates)
+        how = dict(wide=as_it_comes or not data.train) if rendered else {}  # what training does not see is not drawn
+        near = data.source.hard_negative(plate, epoch) if rendered and data.hard_negatives else None
+        if len(data._drawn) >= (WINDOW if data.looks > 1 else 1):
+            del data._drawn[next(iter(data._drawn))]
+        data._drawn[epoch, plate] = data.source.draw(plate, epoch, **how), as_it_comes, near
+    return data._drawn[epoch, plate]
 
 
 def collate(
@@ -213,8 +205,7 @@ class Loader:
         except Exception as e:  # of a process: in one line
             if "DataLoader worker" not in str(e):
                 raise
-            why = str(e).strip().splitlines()[-1]  # of a traceback
-            raise TrainingError(f"a process that prepares plates has failed: {why}") from e
+            raise TrainingError(f"a process that prepares plates has failed: {str(e).strip().splitlines()[-1]}") from e
 
 
 def in_order(
@@ -242,11 +233,10 @@ def open_split(
     if table is not None:
         return FilePlates(table, split, config.model.scale, find if data.crop == "rectify" else None, alone)
     how = dict(height=16 * config.model.scale, wide=data.unrectified > 0, unseen_font=unseen_font)
-    if split == "train":
-        how |= dict(fresh=fresh, font_share=data.font_share, vary=data.vary_share)
+    how |= dict(fresh=fresh, font_share=data.font_share, vary=data.vary_share) if split == "train" else {}
     return RenderedPlates(split, getattr(data, f"num_{split}"), data.layouts, config.training.seed, **how)
 
-# %% ../../nbs/21_datasets.ipynb #n013
+
 def make_dataset(
     config: Config,
     source: Source,
@@ -256,6 +246,5 @@ def make_dataset(
     "Pairs at the severity of the settings"
     data, model = config.data, config.model
     how = dict(seed=config.training.seed, train=train, augment=train and data.augment, unrectified=data.unrectified)
-    how |= dict(looks=data.looks) if train else {}
     severity, slots = get_severity(data.severity), model.recognizer.num_slots
-    return PlateDataset(source, severity, slots, model.scale, **how, **extras)
+    return PlateDataset(source, severity, slots, model.scale, looks=data.looks if train else 1, **how, **extras)
