@@ -22,7 +22,7 @@ TINY = (
     "--model.num_channels 8 --model.growth_channels 8 --model.num_rrdb_blocks 1 --model.dense_layers 2"
     " --model.prior_channels 8 --model.recognizer.channels 8 8 16"
     " --model.recognizer.hidden 16 --model.embedder.channels 8 8 8 --data.looks 1"
-    " --training.num_workers 0 --training.precision fp32 --device cpu"
+    " --training.num_workers 0 --training.val_every 1 --training.precision fp32 --device cpu"
 ).split()
 
 

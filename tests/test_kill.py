@@ -40,13 +40,15 @@ def newest(folder) -> float:
 
 def test_killed_at_random_moments(tmp_path):
     whole, parts, seed = tmp_path / "whole", tmp_path / "parts", random.randrange(2**32)
+    begun = time.monotonic()
     assert run(*WORDS, "--save-dir", whole).code == 0
+    lasts = time.monotonic() - begun
     moment, killed, stages, resume = random.Random(seed), 0, set(), []
     while killed < KILLS:
         process, before, end = start(*WORDS, "--save-dir", parts, *resume), newest(parts), time.monotonic() + 300
         while newest(parts) == before and process.poll() is None and time.monotonic() < end:
             time.sleep(0.005)
-        time.sleep(moment.uniform(0, 20 / KILLS))  # so that the kills reach into the late stages
+        time.sleep(moment.uniform(0, 0.7 * lasts / KILLS))  # so that the kills reach into the late stages
         if process.poll() is not None:
             break
         process.kill()

@@ -84,6 +84,21 @@ def test_the_engine_draws_by_the_weights_of_the_miner(tmp_path):
     assert ((counts - 50) ** 2 / 50).sum() > 100, "the weights are far from uniform"
 
 
+def test_a_stage_that_goes_no_further_is_validated_at_its_end(tmp_path):
+    "It was interrupted before its first validation, and is resumed with fewer epochs than it has seen"
+    stage = replace(
+        STAGES["stage0"], tag="toy", validate=lambda models, plates: Validation(0.5, {}),
+        save=lambda path, models, **note: path.touch(),
+    )  # fmt: skip
+    readers = dict(recognizer=RecognizerConfig(channels=[8, 8, 16], hidden=16))
+    config = Config(model=ModelConfig(**readers, embedder=EmbedderConfig(channels=[8, 8, 8])))
+    dataset = PlateDataset(RenderedPlates("train", 8, ["brazilian"]), get_severity("clean"))
+    training = Training(stage, ModelSet.build(config.model), config, dataset, ValidationPlates([]))
+    training.position.epoch = training.settings.epochs + 1
+    position = run_stage(training, tmp_path)
+    assert (tmp_path / "best.safetensors").is_file() and position.best == 0.5 and position.done
+
+
 def test_no_scores_without_a_trained_judge(checkpoint, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(judges.load_judge, "__defaults__", (tmp_path / "judge.safetensors",))
     refused(

@@ -244,4 +244,6 @@ def run_stage(
             if p.epoch % c.val_every == 0 or p.epoch == t.settings.epochs:
                 _validate(t, folder, monitor)
             keep(True)
+        if not p.history:  # it had come further than it goes now
+            _validate(t, folder, monitor)
     return p
