@@ -150,6 +150,9 @@ READ_BY = {
 }
 
 
+SETS = {"photographs": "../shared/real/openalpr_br", "rendered": "rendered"}
+
+
 def test_results_of_the_readme_are_those_of_the_files():
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     heading = re.search(r"^\| \|(.*photographs.*)\|$", page, re.M)[1]
@@ -160,8 +163,7 @@ def test_results_of_the_readme_are_those_of_the_files():
             file = json.loads((ROOT / "nbs" / "evidence" / "small" / f"{kind}.json").read_text(encoding="utf-8"))
             which = {"severity": severity.strip("`"), "layout": "all", "frames": 1}
             which |= {"input": reader[0], "judge": reader[1]}
-            if kind == "rendered":
-                which["dataset"] = "rendered" + f", {way}" * bool(way)
+            which["dataset"] = SETS[kind] + f", {way}" * bool(way)
             (r,) = (r for r in file["rows"] if all(r[k] == v for k, v in which.items()))
             line += " {:.1f} % ({:.1f}-{:.1f}) |".format(*(100 * v for v in (r["all"], *r["all_ci"])))
         assert line in page, line
