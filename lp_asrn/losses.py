@@ -10,13 +10,15 @@ __all__ = ['MAX_PSNR', 'SSIM_WINDOW', 'SSIM_SIGMA', 'Made', 'LossTerm', 'LOSS_TE
 # %% ../nbs/33_losses.ipynb #p003
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .config import LossConfig
+from .models.device import constant
+from .plates.batch import PlateBatch
 from .plates.corners import READING_SIZE
-from .plates.datasets import PlateBatch
 from .plates.layouts import ALPHABET, IS_LETTER, PAD
 
 MAX_PSNR = 100.0  # dB given to identical pictures, whose PSNR is infinite
@@ -48,7 +50,7 @@ def _window(n: int) -> Tensor:
 
 def _ssim_map(a: Tensor, b: Tensor) -> Tensor:
     "SSIM at every position, (N,C,H-10,W-10), in the precision of the caller"
-    rows, cols = (_window(n).to(a) for n in a.shape[-2:])
+    rows, cols = (constant(a.device, _window, n).to(a.dtype) for n in a.shape[-2:])
     shift_a, shift_b = (x.detach().mean((-2, -1), keepdim=True) for x in (a, b))
     a, b = a - shift_a, b - shift_b  # changes no variance, and cancels fewer digits below
     mu_a, mu_b, aa, bb, ab = rows @ torch.stack([a, b, a * a, b * b, a * b]) @ cols.T
@@ -83,8 +85,8 @@ def over_registered(
     values: Tensor,  # (N,) of each pair
     registered: Tensor,  # (N,) bool: the pixels of the pair correspond
 ) -> Tensor:  # scalar
-    "Mean over registered pairs; 0 within the graph if there is none"
-    return values[registered].mean() if registered.any() else values.sum() * 0
+    "Mean over registered pairs; 0 if there is none"
+    return torch.where(registered, values, 0).sum() / registered.sum().clamp(min=1)
 
 # %% ../nbs/33_losses.ipynb #c006
 def character_loss(
@@ -106,12 +108,11 @@ def layout_penalty(
     letter_for_digit: float = 0.5,  # cost of a letter read where a digit stands
 ) -> Tensor:  # scalar in [0, the larger cost], fp32; 0 if all slots are empty
     "L_P: expected cost of reading the wrong character type (P2's count, made differentiable)"
-    letter_class = torch.tensor(IS_LETTER, device=logits.device)
-    filled = target != PAD
-    p = fp32(logits)[filled].softmax(-1)
-    as_digit, as_letter = p[:, ~letter_class].sum(-1), p[:, letter_class].sum(-1)
-    cost = torch.where(letter_class[target[filled]], digit_for_letter * as_digit, letter_for_digit * as_letter)
-    return cost.sum() / filled.sum().clamp(min=1)
+    letter, filled = constant(logits.device, np.array, tuple(IS_LETTER)), target != PAD
+    as_letter = (fp32(logits).softmax(-1) * letter).sum(-1)
+    truth = letter[target.masked_fill(~filled, 0)]
+    cost = torch.where(truth, digit_for_letter * (1 - as_letter), letter_for_digit * as_letter)
+    return torch.where(filled, cost, 0).sum() / filled.sum().clamp(min=1)
 
 # %% ../nbs/33_losses.ipynb #c022
 def confusion_weights(
@@ -194,7 +195,7 @@ def corner_loss(
     corners: Tensor,  # (N, 4, 2) true ones, in shares of the crop
 ) -> Tensor:  # scalar, in pixels of a 32x96 crop
     "Smooth L1 of the corners in each pass, and the doubt's own likelihood, which leaves the corners alone"
-    size = corners.new_tensor(READING_SIZE[::-1])
+    size = constant(corners.device, np.float32, READING_SIZE[::-1])
     far = [F.smooth_l1_loss(found * size, corners * size, reduction="none").mean((1, 2)) for found, _ in passes]
     likely = [(error.detach() * (-doubt).exp() + doubt).mean() for error, (_, doubt) in zip(far, passes)]
     return torch.stack([e.mean() for e in far]).mean() + 0.3 * torch.stack(likely).mean()

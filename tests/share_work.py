@@ -8,7 +8,8 @@ import torch
 from lp_asrn.config import EmbedderConfig, LossConfig, ModelConfig, RecognizerConfig
 from lp_asrn.evaluation.judges import Judge, load_judge
 from lp_asrn.models.model_set import ModelSet, save_tensors
-from lp_asrn.plates.datasets import Loader, PlateBatch, PlateDataset, in_order
+from lp_asrn.plates.batch import PlateBatch
+from lp_asrn.plates.datasets import Loader, PlateDataset, in_order
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
 from lp_asrn.training.batches import BatchOrder, add_up, connected, gather, gather_list, is_main, rank, world_size

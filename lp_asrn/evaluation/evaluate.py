@@ -26,8 +26,9 @@ from ..losses import psnr, ssim
 from ..models.device import autocast
 from ..models.model_set import ModelSet
 from ..models.recognizer import Reading, bicubic_resize, read, to_reading_size
+from ..plates.batch import PlateBatch, collate
 from ..plates.corners import LR_SIZE
-from ..plates.datasets import PlateBatch, PlateDataset, collate, in_order
+from ..plates.datasets import PlateDataset, in_order
 from ..plates.pictures import to_pictures
 from ..plates.tracks import FileTracks, RenderedTracks
 from ..reading.combine import EXPERTS, CombinedReader, Encoded

@@ -22,7 +22,7 @@ from .metrics import share_interval
 from ..models.device import autocast
 from ..models.model_set import ModelSet
 from ..models.recognizer import Reading, bicubic_resize
-from ..plates.datasets import PlateBatch
+from ..plates.batch import PlateBatch
 from ..plates.layouts import ALPHABET
 from ..reading.calibration import bins_of_equal_mass, expected_calibration_error
 from ..reading.evidence import Hypothesis

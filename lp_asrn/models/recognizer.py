@@ -7,7 +7,6 @@ __all__ = ['bicubic_resize', 'to_reading_size', 'ResidualBlock', 'Trunk', 'SlotA
            'Reading', 'read', 'Embedder']
 
 # %% ../../nbs/28_recognizer.ipynb #c003
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import EmbedderConfig, RecognizerConfig
+from .device import constant
 from ..plates.corners import READING_SIZE
 from ..plates.layouts import ALPHABET, IS_LETTER, decode
 
 _COLUMNS = 12  # horizontal positions that an embedding keeps apart
 
 # %% ../../nbs/28_recognizer.ipynb #c005
-@functools.lru_cache(maxsize=64)
 def _cubic(before: int, after: int) -> np.ndarray:
     "(after, before) matrix that resizes a column by bicubic interpolation"
     return cv2.resize(np.eye(before, dtype=np.float32), (before, after), interpolation=cv2.INTER_CUBIC)
@@ -38,7 +37,7 @@ def bicubic_resize(
     x = x.float()
     if not all(isinstance(n, int) for n in x.shape[-2:]):  # sizes are free in an exported graph
         return F.interpolate(x, size, mode="bicubic", align_corners=False)
-    rows, columns = (torch.from_numpy(_cubic(int(a), int(b))).to(x.device) for a, b in zip(x.shape[-2:], size))
+    rows, columns = (constant(x.device, _cubic, int(a), int(b)) for a, b in zip(x.shape[-2:], size))
     with torch.autocast(x.device.type, enabled=False):
         return rows @ (x @ columns.T)
 

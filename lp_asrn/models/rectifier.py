@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .device import constant
 from .recognizer import bicubic_resize
 from ..plates.corners import LR_SIZE, READING_SIZE
 from ..plates.pictures import to_canvas, to_tensor
@@ -60,8 +61,8 @@ def resample_by(
     y, x = ((torch.arange(n, device=native.device) + 0.5) / n for n in to)
     unit = torch.stack([x.repeat(to[0]), y.repeat_interleave(to[1])], -1)
     at = project(maps, unit).clamp(-0.5, 1.5) * size.flip(1)[:, None]
-    canvas = torch.tensor(native.shape[:1:-1], device=native.device)
-    grid = (2 * at / canvas - 1).view(len(native), *to, 2)
+    height, width = native.shape[2:]
+    grid = torch.stack([2 * at[..., 0] / width - 1, 2 * at[..., 1] / height - 1], -1).view(len(native), *to, 2)
     return F.grid_sample(native.float(), grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
 
 
@@ -154,7 +155,7 @@ class Rectifier(nn.Module):
     ) -> tuple[Tensor, Tensor]:  # (N, 4, 2) corners in shares of the picture, (N,) logarithm of the doubt
         "One pass over pictures"
         out = self.head(self.image(2 * x - 1).flatten(1)).float()
-        return out.new_tensor(_BOX) + 0.25 * out[:, :8].unflatten(1, (4, 2)), out[:, 8].clamp(-3, 4)
+        return constant(out.device, np.float32, _BOX) + 0.25 * out[:, :8].unflatten(1, (4, 2)), out[:, 8].clamp(-3, 4)
 
     def passes(
         self,
@@ -162,12 +163,14 @@ class Rectifier(nn.Module):
         size: Tensor,  # (N, 2) of each crop, in pixels
     ) -> list[tuple[Tensor, Tensor]]:  # of each: (N, 4, 2) corners in shares of the crop, (N,) logarithm of the doubt
         "All passes, each from where the one before found the plate"
-        frame, found = native.new_tensor(WHOLE).expand(len(native), 4, 2), []
+        frame, found = constant(native.device, np.float32, WHOLE).expand(len(native), 4, 2), []
         for _ in range(_PASSES):
             maps = homography(frame)
             corners, doubt = self.find(resample_by(native, size, maps))
             found.append((project(maps, corners), doubt))
-            frame = project(homography(found[-1][0].detach()), native.new_tensor(_RIM)).clamp(-0.3, 1.3)
+            frame = project(homography(found[-1][0].detach()), constant(native.device, np.float32, _RIM)).clamp(
+                -0.3, 1.3
+            )
         return found
 
     def forward(

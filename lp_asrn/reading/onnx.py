@@ -27,7 +27,8 @@ from ..models.deform import DeformConv
 from ..models.model_set import WEIGHTS, ModelSet, architecture_of
 from ..models.recognizer import RecognizerOutput, to_reading_size
 from ..models.rectifier import WHOLE, Rectifier, pictures_of, warp
-from ..plates.datasets import PlateBatch, PlateDataset, in_order
+from ..plates.batch import PlateBatch
+from ..plates.datasets import PlateDataset, in_order
 from ..plates.degrade import get_severity
 from ..plates.layouts import ALPHABET, LAYOUTS
 from ..plates.sources import RenderedPlates

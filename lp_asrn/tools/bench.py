@@ -23,7 +23,8 @@ from ..models.deform_reference import Geometry
 from ..models.device import autocast, multiplies_bf16, pick_device
 from ..models.generator import EDSR, bicubic
 from ..models.model_set import ModelSet, load_models
-from ..plates.datasets import collate, make_dataset, open_split
+from ..plates.batch import collate
+from ..plates.datasets import make_dataset, open_split
 from ..plates.pictures import read_image
 from ..reading.reader import Reader
 from ..settings import load_config

@@ -31,7 +31,8 @@ from ..evaluation.judges import Judge, load_judge, readers_of
 from ..evaluation.metrics import compare
 from ..files import check_targets, quote, read_bytes, walk, write_json
 from ..models.model_set import load_models, save_models
-from ..plates.datasets import PlateBatch, Source, in_order, make_dataset, open_split
+from ..plates.batch import PlateBatch
+from ..plates.datasets import Source, in_order, make_dataset, open_split
 from ..plates.degrade import get_severity
 from ..plates.sources import FilePlates
 from ..plates.tracks import FileTracks, RenderedTracks, Track

@@ -24,8 +24,9 @@ from ..models.deform_reference import Geometry
 from ..models.device import cores_left
 from ..models.model_set import ModelSet, load_models, load_note, load_rectifier, save_models, weights_path
 from ..models.rectifier import find_plate
+from ..plates.batch import PlateBatch
 from ..plates.check import open_table
-from ..plates.datasets import PlateBatch, PlateDataset, Source, in_order, make_dataset, open_split
+from ..plates.datasets import PlateDataset, Source, in_order, make_dataset, open_split
 from ..plates.layouts import get_layouts
 from ..settings import differences, save_config
 from .batches import gather_list, is_main, rank, world_size

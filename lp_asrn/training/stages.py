@@ -26,7 +26,7 @@ from ..models.device import autocast
 from ..models.model_set import ModelSet, save_models
 from ..models.recognizer import bicubic_resize, read
 from ..models.rectifier import warp
-from ..plates.datasets import PlateBatch
+from ..plates.batch import PlateBatch
 from . import objectives
 from .batches import gather_list, is_main
 from .objectives import Objective

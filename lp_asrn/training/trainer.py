@@ -22,7 +22,7 @@ from ..config import TrainingError
 from ..evaluation.figures import pixels
 from ..losses import confusion_weights
 from ..models.device import deterministic
-from ..plates.datasets import PlateBatch
+from ..plates.batch import PlateBatch
 from .batches import add_up, gather, gather_list, is_main
 from .checkpoint import Position, Training, learning_rate, save
 from .objectives import Terms, embed_weight, grow, guardrail_scale
