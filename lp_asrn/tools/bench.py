@@ -108,7 +108,7 @@ def bench_training(
             layer.backend = t.deform_backend
     source, parameters = open_split(config, "train", fresh=True), list(models.generator.parameters())
     dataset = make_dataset(config, source, train=True, hard_negatives=config.loss.lambda_embed > 0)
-    optimizer, spent = torch.optim.AdamW(parameters, lr=1e-4), np.zeros(len(PARTS))
+    optimizer, spent = torch.optim.AdamW(parameters, lr=1e-4, fused=True), np.zeros(len(PARTS))
     weights = LossWeights(config.loss, config.loss.lambda_embed)
     for step in range(steps + WARM_UP):
         clock, numbers = [_now(device)], range(step * size, (step + 1) * size)
