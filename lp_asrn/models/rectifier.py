@@ -138,6 +138,12 @@ def _halve(before: int, after: int) -> tuple[nn.Module, ...]:
     "A convolution that halves the size"
     return nn.Conv2d(before, after, 3, 2, padding=1, bias=False), nn.GroupNorm(1, after), nn.SiLU()
 
+
+def _frames(native: Tensor) -> tuple[Tensor, Tensor]:  # (N, 4, 2), (4, 2)
+    "Where the first pass looks, in shares of the crop; where a further one does, in shares of the plate found before"
+    whole, rim = (constant(native.device, np.float32, corners) for corners in (WHOLE, _RIM))
+    return whole.expand(len(native), 4, 2), rim
+
 # %% ../../nbs/29_rectifier.ipynb #d018
 class Rectifier(nn.Module):
     "Crops as they come to the corners of their plates"
@@ -163,14 +169,12 @@ class Rectifier(nn.Module):
         size: Tensor,  # (N, 2) of each crop, in pixels
     ) -> list[tuple[Tensor, Tensor]]:  # of each: (N, 4, 2) corners in shares of the crop, (N,) logarithm of the doubt
         "All passes, each from where the one before found the plate"
-        frame, found = constant(native.device, np.float32, WHOLE).expand(len(native), 4, 2), []
+        frame, rim, found = *_frames(native), []
         for _ in range(_PASSES):
             maps = homography(frame)
             corners, doubt = self.find(resample_by(native, size, maps))
             found.append((project(maps, corners), doubt))
-            frame = project(homography(found[-1][0].detach()), constant(native.device, np.float32, _RIM)).clamp(
-                -0.3, 1.3
-            )
+            frame = project(homography(found[-1][0].detach()), rim).clamp(-0.3, 1.3)
         return found
 
     def forward(

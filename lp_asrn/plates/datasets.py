@@ -174,7 +174,7 @@ class Loader:
                 raise
             raise TrainingError(f"a process that prepares plates has failed: {str(e).strip().splitlines()[-1]}") from e
 
-
+# %% ../../nbs/21_datasets.ipynb #c010b
 def in_order(
     dataset: PlateDataset,
     batch_size: int,  # plates in a batch; the last may have fewer

@@ -24,7 +24,7 @@ from ..losses import LOSS_TERMS, Made, over_registered
 from ..models.model_set import ModelSet
 from ..models.recognizer import Recognizer, bicubic_resize
 from ..models.rectifier import warp
-from ..plates.batch import PlateBatch
+from ..plates.batch import PlateBatch, layout_numbers
 from ..plates.layouts import PAD
 
 # %% ../../nbs/51_objectives.ipynb #s004
@@ -127,7 +127,7 @@ LAYOUT_SHARE = 0.1  # weight of the layout head beside the characters
 def _reading(recognizer: Recognizer, pictures: Tensor, batch: PlateBatch) -> Made:
     "What a recogniser reads in pictures of a batch (or in several pictures of each plate), and what it should"
     out, times = recognizer.encode(pictures), len(pictures) // len(batch.target)
-    truth = {"text": batch.target.repeat(times, 1), "name": batch.numbers(recognizer.layouts).repeat(times)}
+    truth = {"text": batch.target.repeat(times, 1), "name": layout_numbers(batch, recognizer.layouts).repeat(times)}
     return {"read": out.logits, "layout": out.layout, **truth}
 
 

@@ -35,7 +35,7 @@ def memory(
 @torch.no_grad()
 def mix(
     average: list[Tensor],  # changed in place
-    current: list[Tensor],
+    current: list[Tensor],  # of the same shapes
     share: Tensor,  # scalar in [0, 1], on their device
 ) -> None:
     "Move averages towards the current values by a share of the way"
@@ -78,7 +78,7 @@ def captures(
         raise TrainingError("training.compile: a graph is for a single process; use off")
     return how == "graph" or (how == "auto" and device.type == "cuda" and world_size() == 1)
 
-
+# %% ../../nbs/54_step.ipynb #c010b
 def _aside(run: Callable[[], None], device: torch.device) -> None:
     "Run it on another stream, as PyTorch asks of the steps before a capture"
     aside, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
@@ -87,70 +87,84 @@ def _aside(run: Callable[[], None], device: torch.device) -> None:
         run()
     here.wait_stream(aside)
 
+
+def _hold(held: PlateBatch | None, batch: PlateBatch) -> PlateBatch:
+    "A batch in the memory of the one before, if there was one"
+    for name, v in batch.tensors.items() if held else ():
+        getattr(held, name).copy_(v)
+    return held or replace(batch, **{name: v.clone() for name, v in batch.tensors.items()})
+
+
+def _cannot(t: Training, e: RuntimeError) -> None:
+    "Say that a step cannot be captured; raises `TrainingError` if that was asked for"
+    what = f"a step cannot be captured: {first_line(e)}"
+    if t.config.training.compile == "graph":
+        raise TrainingError(f"training.compile: {what}; use off") from None
+    warnings.warn(f"{what}; Python starts each kernel", stacklevel=2)
+
 # %% ../../nbs/54_step.ipynb #c011
 class Captured:
     "Steps on tensors that stay where they are; on a GPU one call starts a whole step"
 
-    def __init__(self, t: Training, share: Tensor, skipped: Tensor):
-        self.t, self.share, self.skipped = t, share, skipped
-        self.batch, self.graph, self.steps, self.failed = None, None, 0, t.plates.device.type != "cuda"
+    def __init__(
+        self,
+        t: Training,
+        share: Tensor,  # as `step_once` takes them
+        skipped: Tensor,  # likewise
+    ):
+        self.t, self.share, self.skipped, self.held = t, share, skipped, None
+        self.graph, self.steps, self.failed = None, 0, t.plates.device.type != "cuda"
 
     def _run(self) -> None:
-        self.terms = step_once(self.t, self.batch, self.share, self.skipped)
+        self.terms = step_once(self.t, self.held, self.share, self.skipped)
 
     def _capture(self) -> None:
         self.t.optimizer.zero_grad(set_to_none=True)  # gradients of a graph live in memory of its own
-        graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph := torch.cuda.CUDAGraph()):
                 self._run()
             self.graph = graph
         except RuntimeError as e:
-            if self.t.config.training.compile == "graph":
-                raise TrainingError(f"training.compile: a step cannot be captured: {first_line(e)}; use off") from None
-            warnings.warn(f"a step cannot be captured ({first_line(e)}): Python starts each kernel", stacklevel=2)
+            _cannot(self.t, e)
             self.failed = True
 
     def __call__(self, batch: PlateBatch) -> Terms:
         "Train on a batch"
-        if self.batch is None:
-            self.batch = replace(batch, **{k: v.clone() for k, v in batch.tensors.items()})
-        for name, v in batch.tensors.items():
-            getattr(self.batch, name).copy_(v)
-        self.steps += 1
-        if not self.failed and self.steps <= WARM_UP:
-            _aside(self._run, batch.lr.device)
-            return self.terms
-        if not self.failed and self.graph is None:
+        self.held, self.steps = _hold(self.held, batch), self.steps + 1
+        if not (self.failed or self.graph or self.steps <= WARM_UP):
             self._capture()
         if self.graph:
             self.graph.replay()
-        else:
+        elif self.failed:
             self._run()
+        else:
+            _aside(self._run, batch.lr.device)
         return self.terms
 
 # %% ../../nbs/54_step.ipynb #c013
+def _not_finite(t: Training, terms: Terms) -> TrainingError:
+    "What stops a stage in which steps in a row were not finite"
+    names, p = [name for name, term in terms.weighted.items() if not torch.isfinite(term)], t.position
+    what = f"{', '.join(names) or 'the gradient'} was not finite in {p.skipped_in_row} steps in a row"
+    hint = "try a smaller learning rate, or --training.precision fp32"
+    return TrainingError(f"{t.stage.tag}: {what} of epoch {p.epoch + 1}; {hint}")
+
+# %% ../../nbs/54_step.ipynb #c013b
 class Step:
     "Steps of a stage; raises `TrainingError` after `training.max_skipped` steps in a row that were not finite"
 
-    def __init__(
-        self,
-        t: Training,  # as it stands: a state is restored before
-    ):
+    def __init__(self, t: Training):
         device, p, self.t = t.plates.device, t.position, t
         self.captures, self.weights = captures(t.config.training.compile, device), None
-        self.every, self.new = NEWS if self.captures or device.type == "cuda" else 1, []
-        self.rate, self.share = torch.zeros((), device=device), torch.zeros((), device=device)
+        self.every = NEWS if self.captures or device.type == "cuda" else 1
+        self.rate, self.share = torch.zeros(2, device=device).unbind()
         for group in t.optimizer.param_groups:
             group["lr"] = self.rate
         self.skipped = torch.tensor([p.skipped, p.skipped_in_row], device=device)
         self.terms, self.pending, self.loss = None, [], torch.nan  # loss: of the last step that is known of
 
-    def __call__(
-        self,
-        batch: PlateBatch,  # on the device
-    ) -> None:
-        "Train on a batch, at the learning rate and with the memory that belong to where the stage stands"
+    def __call__(self, batch: PlateBatch) -> None:
+        "Train on a batch on the device, at the learning rate and with the memory that belong to where the stage stands"
         t, steps, loss = self.t, self.t.order.steps_per_epoch, self.t.weights
         self.rate.fill_(learning_rate(t.settings, t.done, t.settings.epochs * steps, steps))
         self.share.fill_(1 - memory(t.config.training.ema_decay, t.done))
@@ -174,7 +188,4 @@ class Step:
             t.miner.update([key for key, _ in known], [value for _, value in known])
         self.pending.clear()
         if p.skipped_in_row >= t.config.training.max_skipped:
-            names = [name for name, term in self.terms.weighted.items() if not torch.isfinite(term)]
-            what = f"{', '.join(names) or 'the gradient'} was not finite in {p.skipped_in_row} steps in a row"
-            hint = "try a smaller learning rate, or --training.precision fp32"
-            raise TrainingError(f"{t.stage.tag}: {what} of epoch {p.epoch + 1}; {hint}")
+            raise _not_finite(t, self.terms)

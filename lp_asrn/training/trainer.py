@@ -97,7 +97,7 @@ class Monitor:
 
     def step(
         self,
-        loss: float,  # of the last step that is known of
+        loss: float,  # the last one that is known
     ) -> None:
         "Tell of a step, before the position counts it"
         self.steps += 1
