@@ -9,10 +9,11 @@ from importlib.util import find_spec
 
 import cv2
 import pytest
+from filelock import FileLock
 from helpers import ROOT, TINY, Outcome, environment, refused, run, run_process
 
 from lp_asrn.config import DATA_DIR
-from lp_asrn.models.model_set import load_models, load_tensors, save_tensors
+from lp_asrn.models.model_set import changed, load_models, load_tensors, save_tensors
 from lp_asrn.plates.folder import write_table
 from lp_asrn.plates.layouts import LAYOUTS
 from lp_asrn.settings import load_config, presets
@@ -29,6 +30,8 @@ OPTIONS = {
     "export": "checkpoint overwrite",
     "synth": "n severity layouts frames seed",
     "runs": "help",
+    "runs pack": "round overwrite",
+    "runs unpack": "overwrite",
     "ablate": "variants seeds photographs save-dir results device table",
     "bench": "checkpoint presets size groups device",
 }
@@ -36,7 +39,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("verb", OPTIONS)
 def test_help_names_each_option(verb):
-    outcome = run(verb, "--help")
+    outcome = run(*verb.split(), "--help")
     shown = outcome.out.replace("_", "-")
     assert outcome.code == 0 and not outcome.err
     assert not [o for o in OPTIONS[verb].split() if f"--{o}" not in shown]
@@ -47,6 +50,37 @@ def test_help_of_the_command_names_the_verbs():
         outcome = run(*args)
         assert outcome.code == 0 and all(verb in outcome.out for verb in OPTIONS)
     assert run("--version").out.strip()
+
+
+# ---- runs pack, runs unpack
+
+
+def test_a_run_is_packed_and_goes_on_elsewhere(trained, tmp_path):
+    here, packed, there = (tmp_path / name for name in ("here", "packed", "there"))
+    shutil.copytree(trained, here)
+    last = here / "stage4_hard_mining" / "last.safetensors"
+    tensors, note = load_tensors(last)
+    note["position"] |= {"done": False}  # as if it had been killed just before the end
+    save_tensors(last, tensors, note)
+    done = run("runs", "pack", here, packed)
+    assert done.code == 0 and "it goes on to the bit" in done.out, done
+    assert {p.name for p in packed.iterdir()} == {"manifest.json", "part-1.bin"}
+    refused(run("runs", "pack", here, packed), "--overwrite")
+    refused(run("runs", "unpack", packed, here), "is not empty", "--overwrite")
+    said = run("runs", "pack", here, packed, "--round", "--overwrite").out
+    assert "rounded to bf16" in said and "not to the bit" in said
+    said = run("runs", "unpack", packed, there).out
+    assert "not to the bit" in said and said.endswith(f"lp_asrn train --save-dir {there} --resume\n")
+    on = run("train", "--no-tensorboard", "--save-dir", there, "--resume", "--stage", 4)
+    assert on.code == 0 and "stage4_hard_mining: the optimiser's moments were rounded" in on.out, on
+    for name in ("best.safetensors", "stage0/best.safetensors", "stage4_hard_mining/best.safetensors"):
+        assert not changed(load_models(here / name)[0], load_models(there / name)[0]), name
+    with FileLock(here / ".lock"):
+        refused(run("runs", "pack", here, tmp_path / "again"), "is in use")
+    (packed / "part-1.bin").write_bytes((packed / "part-1.bin").read_bytes()[:-1])
+    refused(run("runs", "unpack", packed, tmp_path / "never"), "part-1.bin is damaged")
+    refused(run("runs", "pack", packed, tmp_path / "never"), "no state of a training")
+    assert not (tmp_path / "never").exists() and not (tmp_path / "again").exists()
 
 
 # ---- ablate

@@ -103,6 +103,8 @@ VERBS = {
     "enhance": lambda n: ["enhance", n, "out"],
     "data": lambda n: ["data", "check", n],
     "runs": lambda n: ["runs", n],
+    "pack": lambda n: ["runs", "pack", n, "out"],
+    "unpack": lambda n: ["runs", "unpack", n, "out"],
     "evaluate": lambda n: ["evaluate", "--checkpoint", n],
     "severity": lambda n: ["synth", "out", "--severity", n],
     "judge": lambda n: ["read", "a.png", "--device", n],

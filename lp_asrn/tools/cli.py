@@ -111,6 +111,8 @@ VERBS = {  # name -> its options; the module of `lp_asrn.tools` that has a funct
     "synth": (options.SynthOptions, "commands"),
     "data check": (options.DataOptions, "commands"),
     "runs": (options.RunsOptions, "commands"),
+    "runs pack": (options.PackOptions, "commands"),
+    "runs unpack": (options.UnpackOptions, "commands"),
     "bench": (options.BenchOptions, "bench"),
     "ablate": (options.AblateOptions, "ablation"),
 }
@@ -119,14 +121,14 @@ VERBS = {  # name -> its options; the module of `lp_asrn.tools` that has a funct
 def _do(args: list[str]) -> None:
     "Parse the words, and do what they say"
     if not args or args[0] in ("-h", "--help"):
-        lines = [f"  {name:12}{said.__doc__}" for name, (said, _) in VERBS.items()]
+        lines = [f"  {name:13}{said.__doc__}" for name, (said, _) in VERBS.items()]
         print("usage: lp_asrn VERB ...\n", *lines, "\n'lp_asrn VERB --help' explains its options.", sep="\n")
     elif args[0] == "--version":
         print(__version__)
     else:
         if args[0] == "data" and args[1:2] in ([], ["-h"], ["--help"]):
             args = ["data", "check", *args[1:]]
-        n = 1 + (args[0] == "data")
+        n = 2 if args[0] == "data" or " ".join(args[:2]) in VERBS else 1
         verb, words = " ".join(args[:n]), args[n:]
         if verb not in VERBS:
             raise ConfigError(f"unknown verb '{verb}'" + suggest(verb, VERBS))

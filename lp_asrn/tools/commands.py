@@ -38,8 +38,8 @@ from ..reading.calibration import calibrations_of
 from ..reading.combine import CombinedReader
 from ..reading.onnx import OUTPUTS, export_onnx
 from ..settings import check
-from .options import DataOptions, EvaluateOptions, ExportOptions, RunsOptions, SynthOptions, TrainOptions
-from ..training import batches
+from . import options
+from ..training import batches, pack
 from ..training.checks import check_start
 from ..training.record import check_folder, clear, conclude, recorded, runs_in
 from ..training.run import Run, has_ended, steps_of, train_stage
@@ -48,7 +48,7 @@ from ..training.tensorboard import tensorboard_server
 from ..training.trainer import Interrupted
 
 # %% ../../nbs/66_commands.ipynb #c003a
-def _settings_of(o: TrainOptions) -> Config:
+def _settings_of(o: options.TrainOptions) -> Config:
     "The settings that options amount to; raises `UserError` for values that make no sense"
     config = Config(**{f.name: getattr(o, f.name) for f in fields(Config)})
     config.data.data_root = config.data.data_root if o.data_root is None else o.data_root
@@ -61,7 +61,7 @@ def _settings_of(o: TrainOptions) -> Config:
     return check(config)
 
 # %% ../../nbs/66_commands.ipynb #c004
-def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
+def _train(o: options.TrainOptions, begin: Callable[[], None]) -> None:
     "The stages one after the other; `begin` is called when nothing can be refused any more"
     folder, settings = Path(o.save_dir), _settings_of(o)
     stages = parse_stages(o.stage, settings.model)
@@ -93,7 +93,7 @@ def _train(o: TrainOptions, begin: Callable[[], None]) -> None:
 
 # %% ../../nbs/66_commands.ipynb #c004b
 def train(
-    o: TrainOptions,  # what was asked for
+    o: options.TrainOptions,  # what was asked for
 ) -> None:
     "lp_asrn train; a run that was interrupted after it began says how to go on"
     begun = []
@@ -112,7 +112,7 @@ Sets = tuple[list[PlateSet], list[TrackSet]]
 WAYS = ("", False), (", as they come", True)  # rectified by their corners; and as they come, to be found
 
 
-def _rendered_sets(o: EvaluateOptions, severities: dict, splits: list, layouts: list, scale: int, slots: int) -> Sets:
+def _rendered_sets(o: options.EvaluateOptions, severities, splits: list, layouts: list, scale: int, slots: int) -> Sets:
     "Rendered plates and tracks"
     sets, tracks, height = [], [], 16 * scale
     check_slots({name: LAYOUTS[name].mask for name in layouts}, slots)
@@ -129,7 +129,7 @@ def _rendered_sets(o: EvaluateOptions, severities: dict, splits: list, layouts: 
     return sets, tracks
 
 # %% ../../nbs/66_commands.ipynb #c006b
-def _file_sets(o: EvaluateOptions, severities: dict, splits: list, scale: int, slots: int, find: Callable) -> Sets:
+def _file_sets(o: options.EvaluateOptions, severities, splits: list, scale: int, slots: int, find: Callable) -> Sets:
     "Plates and tracks of a data folder"
     sets, tracks, table = [], [], read_data(o.data_root)
     check_slots({r.layout: LAYOUTS[r.layout].mask for r in table.rows if r.text}, slots)
@@ -154,7 +154,7 @@ def _file_sets(o: EvaluateOptions, severities: dict, splits: list, scale: int, s
     return sets, tracks
 
 # %% ../../nbs/66_commands.ipynb #c006c
-def _plate_sets(o: EvaluateOptions, scale: int, slots: int, find: Callable | None = None) -> Sets:
+def _plate_sets(o: options.EvaluateOptions, scale: int, slots: int, find: Callable | None = None) -> Sets:
     "The plates and tracks that options ask for, with a line on what is noteworthy"
     severities = {name: get_severity(name) for name in filter(None, o.severity.split(","))}
     if not severities:
@@ -169,7 +169,7 @@ def _plate_sets(o: EvaluateOptions, scale: int, slots: int, find: Callable | Non
 
 
 def evaluate(
-    o: EvaluateOptions,  # what was asked for
+    o: options.EvaluateOptions,  # what was asked for
 ) -> None:
     "lp_asrn evaluate"
     path = weights_path(o.checkpoint)
@@ -192,12 +192,11 @@ def evaluate(
 
 # %% ../../nbs/66_commands.ipynb #c010
 def export(
-    o: ExportOptions,  # what was asked for
+    o: options.ExportOptions,  # what was asked for
 ) -> None:
     "lp_asrn export"
     folder = Path(o.output)
-    graphs = [folder / f"{name}.onnx" for name in OUTPUTS]
-    check_targets(graphs, overwrite=o.overwrite)
+    check_targets([folder / f"{name}.onnx" for name in OUTPUTS], overwrite=o.overwrite)
     models, note = load_models(o.checkpoint)
     print("exporting and comparing with PyTorch (a minute)", flush=True)
     for row in export_onnx(models.eval(), calibrations_of(note, o.checkpoint), folder):
@@ -208,7 +207,7 @@ def export(
 
 
 def synth(
-    o: SynthOptions,  # what was asked for
+    o: options.SynthOptions,  # what was asked for
 ) -> None:
     "lp_asrn synth"
     if not o.layouts:
@@ -221,7 +220,7 @@ def synth(
 
 # %% ../../nbs/66_commands.ipynb #c011
 def data(
-    o: DataOptions,  # what was asked for
+    o: options.DataOptions,  # what was asked for
 ) -> None:
     "lp_asrn data check"
     get_layouts(o.layouts)
@@ -237,12 +236,15 @@ def data(
 
 
 def runs(
-    o: RunsOptions,  # what was asked for
+    o: options.RunsOptions | options.PackOptions | options.UnpackOptions,  # what was asked for
 ) -> None:
-    "lp_asrn runs"
-    if not Path(o.folder).is_dir():
+    "lp_asrn runs, runs pack, runs unpack"
+    if isinstance(o, options.PackOptions):
+        pack.pack(Path(o.folder), Path(o.output), o.round, o.overwrite)
+    elif isinstance(o, options.UnpackOptions):
+        pack.unpack(Path(o.input), Path(o.output), o.overwrite)
+    elif not Path(o.folder).is_dir():
         raise UserError(f"no such folder: {o.folder} ('lp_asrn train' writes to checkpoints/ unless told otherwise)")
-    if rows := runs_in(o.folder):
-        show_table(rows)
     else:
-        print(f"no runs in {quote(o.folder)}")
+        rows = runs_in(o.folder)
+        show_table(rows) if rows else print(f"no runs in {quote(o.folder)}")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_DIR', 'Dir', 'File', 'Name', 'TrainOptions', 'EvaluateOptions', 'EnhanceOptions', 'ReadOptions',
-           'ExportOptions', 'SynthOptions', 'DataOptions', 'RunsOptions', 'BenchOptions', 'AblateOptions',
-           'find_pictures', 'find_frames', 'png_of']
+           'ExportOptions', 'SynthOptions', 'DataOptions', 'RunsOptions', 'PackOptions', 'UnpackOptions',
+           'BenchOptions', 'AblateOptions', 'find_pictures', 'find_frames', 'png_of']
 
 # %% ../../nbs/60_options.ipynb #c003
 import os
@@ -147,6 +147,25 @@ class RunsOptions:
     "List the runs in a folder and below: how far they have come, their best score, how they ended."
 
     folder: conf.Positional[str] = "checkpoints"  # to look in
+
+# %% ../../nbs/60_options.ipynb #c007p
+@dataclass
+class PackOptions:
+    "Pack a run's newest state into a few files, of 16 MiB at most and 60 together, to go on with it elsewhere."
+
+    folder: conf.Positional[str]  # of the run
+    output: conf.Positional[str]  # folder for manifest.json, part-1.bin and so on
+    round: bool = False  # round the optimiser's moments to bf16; default: only if it would be too large otherwise
+    overwrite: bool = False  # replace packed files that are there
+
+
+@dataclass
+class UnpackOptions:
+    "Unpack what 'lp_asrn runs pack' wrote; 'lp_asrn train --save-dir RUN --resume' goes on with it."
+
+    input: conf.Positional[str]  # folder of manifest.json and its parts
+    output: conf.Positional[str]  # folder of the run: new, or empty
+    overwrite: bool = False  # replace the run that is there
 
 # %% ../../nbs/60_options.ipynb #c007b
 @dataclass

@@ -22,6 +22,7 @@ from ..plates.sources import BY_TEXT
 from ..settings import differences, load_config
 from .batches import world_size
 from .objectives import LossWeights
+from .pack import tell_rounded
 from .run import Run, growth, has_ended, prepare_kernel, psnr_floor, start, start_path, training_set
 from .stages import STAGES, Stage
 
@@ -73,6 +74,7 @@ def check_start(
     t = run.config.training
     if resume:
         check_settings(run)
+        tell_rounded(run, stages)
     if t.batch_size % world_size():
         what = f"{t.batch_size} plates cannot be shared evenly by {world_size()} processes"
         raise ConfigError(f"training.batch_size: {what}")
