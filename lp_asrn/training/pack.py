@@ -83,7 +83,7 @@ def _indexed(path: Path, whole: bool, rounded: bool, store: dict[str, Tensor]) -
         if rounded and name.startswith("optimizer.") and x.dim():
             x, note["rounded"] = x.to(torch.bfloat16), True
         kind, planes = str(x.dtype).removeprefix("torch."), _planes(x)
-        key = hashlib.sha256(repr((kind, *x.shape)).encode() + planes.numpy().tobytes()).hexdigest()
+        key = hashlib.sha256(repr([*planes.shape]).encode() + planes.numpy().tobytes()).hexdigest()
         store[key], index[name] = planes, [key, kind, *x.shape]
     return {"note": note, "tensors": index}
 
