@@ -215,7 +215,7 @@ class TrainingConfig:
     batch_size: int = bounded(32, least=1)  # plates in a step
     grad_clip: float = bounded(1.0, least=0)  # largest gradient norm
     num_workers: int = bounded(0, least=0)  # processes that prepare plates, each with a core; 0 = in the main one
-    compile: Literal["auto", "off", "graph"] = "auto"  # a step as one CUDA graph; auto: on a GPU, by one process
+    compile: Literal["auto", "eager", "graph"] = "auto"  # a step as one CUDA graph; auto: on a GPU, by one process
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 autocast where the device multiplies in bf16
     val_every: int = bounded(1, least=1)  # epochs between validations
     save_every: int = bounded(500, least=1)  # steps between saved states; each epoch ends with one as well

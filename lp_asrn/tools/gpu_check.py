@@ -112,7 +112,7 @@ def _step(preset: str, kind: str, size: int, mode: str, device: torch.device) ->
 @cache
 def _work(preset: str, kind: str, size: int, device: torch.device) -> float:
     "Arithmetic of a step in GFLOP a plate"
-    step = _step(preset, kind, size, "off", device)
+    step = _step(preset, kind, size, "eager", device)
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops() / size / 1e9
@@ -129,7 +129,7 @@ def _rate(preset: str, kind: str, size: int, mode: str, sizes: Sizes, device: to
 
 def _rates(device: torch.device, sizes: Sizes) -> Cases:
     "Training steps of the presets, the small batches of all first"
-    cases, modes = {"peak, GFLOP/s": partial(_peak, device)}, ("graph", "off") if device.type == "cuda" else ("off",)
+    cases, modes = {"peak, GFLOP/s": partial(_peak, device)}, ("graph", "eager")[device.type != "cuda" :]
     for size, preset, kind, mode in itertools.product(sizes.batches, sizes.presets, KINDS, modes):
         name = f"{preset}, {kind}, batch {size}, compile {mode}"
         cases[name] = partial(_rate, preset, kind, size, mode, sizes, device)
@@ -139,7 +139,7 @@ def _rates(device: torch.device, sizes: Sizes) -> Cases:
 def _profile(device: torch.device, sizes: Sizes) -> Cases:
     "What a step of the first preset spends its time on, without a graph"
     preset, size = sizes.presets[0], min(sizes.batches)
-    return {f"{preset}, batch {size}": lambda: costliest(_step(preset, "DCNv4", size, "off", device), device)}
+    return {f"{preset}, batch {size}": lambda: costliest(_step(preset, "DCNv4", size, "eager", device), device)}
 
 
 def _loaded(workers: int, sizes: Sizes, device: torch.device) -> dict:

@@ -70,12 +70,12 @@ def step_once(
 
 # %% ../../nbs/54_step.ipynb #c010
 def captures(
-    how: str,  # auto, off or graph: `training.compile`
+    how: str,  # auto, eager or graph: `training.compile`
     device: torch.device,
 ) -> bool:
     "Whether steps are captured; raises `TrainingError` where they cannot be"
     if how == "graph" and world_size() > 1:
-        raise TrainingError("training.compile: a graph is for a single process; use off")
+        raise TrainingError("training.compile: a graph is for a single process; use eager")
     return how == "graph" or (how == "auto" and device.type == "cuda" and world_size() == 1)
 
 # %% ../../nbs/54_step.ipynb #c010b
@@ -99,7 +99,7 @@ def _cannot(t: Training, e: RuntimeError) -> None:
     "Say that a step cannot be captured; raises `TrainingError` if that was asked for"
     what = f"a step cannot be captured: {first_line(e)}"
     if t.config.training.compile == "graph":
-        raise TrainingError(f"training.compile: {what}; use off") from None
+        raise TrainingError(f"training.compile: {what}; use eager") from None
     warnings.warn(f"{what}; Python starts each kernel", stacklevel=2)
 
 # %% ../../nbs/54_step.ipynb #c011
