@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..config import TrainingError
 from ..plates.batch import PlateBatch
 from .batches import add_up, first_line, gather, gather_list, world_size
-from .checkpoint import Training, learning_rate
+from .checkpoint import Training, learning_rate, rate_scale
 from .objectives import Terms
 
 WARM_UP = 3  # steps of each epoch before one is captured: kernels are chosen and memory is found in them
@@ -166,7 +166,8 @@ class Step:
     def __call__(self, batch: PlateBatch) -> None:
         "Train on a batch on the device, at the learning rate and with the memory that belong to where the stage stands"
         t, steps, loss = self.t, self.t.order.steps_per_epoch, self.t.weights
-        self.rate.fill_(learning_rate(t.settings, t.done, t.settings.epochs * steps, steps))
+        rate = learning_rate(t.settings, t.done, t.settings.epochs * steps, steps)
+        self.rate.fill_(rate * rate_scale(t.config.training))
         self.share.fill_(1 - memory(t.config.training.ema_decay, t.done))
         if (now := (loss.embed, loss.guardrail, tuple(t.position.classes))) != self.weights:
             how = dict(share=self.share, skipped=self.skipped)
