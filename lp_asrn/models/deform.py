@@ -8,7 +8,7 @@ __all__ = ['Operator', 'BACKENDS', 'LIMITS', 'Backend', 'pick_backend', 'prepare
 # %% ../../nbs/26_deform.ipynb #c003
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -174,16 +174,17 @@ def parity(
     kind: torch.dtype,  # a key of `LIMITS`
     device: torch.device,
     replayed: bool = False,  # in a CUDA graph
+    settings: Sequence[tuple] = SETTINGS,  # as `inputs_of` takes them
 ) -> dict:  # "right" and the largest "errors", or why it is "not here"
-    "Compare a backend with the reference, in all `SETTINGS` that it can do"
+    "Compare a backend with the reference, in all settings that it can do"
     worst, can = torch.zeros(3), {}
-    for setting, version in itertools.product(SETTINGS, (4, 3)):
+    for setting, version in itertools.product(settings, (4, 3)):
         value, packed, g = inputs_of(setting, device)
         case = value.to(kind), packed.to(kind), g
         if (can := BACKENDS[backend].why_not(*case)) is None:
             found = _both(*case, version, backend)
             if replayed:
-                with torch.cuda.graph(graph := torch.cuda.CUDAGraph()):
+                with torch.cuda.graph(graph := torch.cuda.CUDAGraph(), capture_error_mode="thread_local"):
                     found = _both(*case, version, backend)
                 graph.replay()
             exact = _both(*(t.double() for t in case[:2]), g, version, "reference")

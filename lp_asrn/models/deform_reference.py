@@ -111,7 +111,7 @@ def _normalise(x: Tensor, size: int) -> Tensor:
     "Pixels to grid_sample's coordinates, (2x + 1)/size - 1, in one pass over `x`"
     if torch.compiler.is_compiling():
         return (2 * x + 1) / size - 1
-    return torch.add(x.new_tensor(1 / size - 1), x, alpha=2 / size)
+    return torch.add(x.new_full((), 1 / size - 1), x, alpha=2 / size)
 
 # %% ../../nbs/23_deform_reference.ipynb #c021
 def reference(

@@ -76,7 +76,7 @@ def cores_left(
         torch.set_num_threads(before)
 
 # %% ../../nbs/04_device.ipynb #d015
-@functools.lru_cache(maxsize=256)
+@functools.cache
 @torch.inference_mode(False)  # what is kept may be part of a training later
 def _kept(device: torch.device, make: Callable, *what: Hashable) -> Tensor:
     return torch.as_tensor(make(*what)).to(device)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEFAULT_DIR', 'Dir', 'File', 'Name', 'TrainOptions', 'EvaluateOptions', 'EnhanceOptions', 'ReadOptions',
            'ExportOptions', 'SynthOptions', 'DataOptions', 'RunsOptions', 'PackOptions', 'UnpackOptions',
-           'BenchOptions', 'AblateOptions', 'find_pictures', 'find_frames', 'png_of']
+           'BenchOptions', 'AblateOptions', 'CheckOptions', 'find_pictures', 'find_frames', 'png_of']
 
 # %% ../../nbs/60_options.ipynb #c003
 import os
@@ -191,6 +191,16 @@ class AblateOptions:
     results: Dir = "nbs/evidence/ablation"  # where each run leaves a small text file
     device: str = "auto"  # auto, cpu, cuda, ...
     table: bool = False  # print the table of what is there, name the runs that are left, and train nothing
+
+# %% ../../nbs/60_options.ipynb #g001
+@dataclass
+class CheckOptions:
+    "Measure on a GPU: are operators right, what do they cost, and training steps, and loading; a JSON and a log."
+
+    output: conf.Positional[str] = "nbs/evidence/gpu_check.json"  # JSON to write; the log beside it ends with .log
+    minutes: float = 8.0  # after which nothing further is begun
+    quick: bool = False  # tiny sizes: does everything run? On a CPU too
+    device: str = "cuda"  # cuda, cuda:1, cpu
 
 # %% ../../nbs/60_options.ipynb #c020
 def find_pictures(

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ..config import CheckpointError, Config, HardMiningConfig, StageConfig, TrainingConfig, UserError
+from ..config import CheckpointError, Config, HardMiningConfig, StageConfig, UserError
 from ..files import REACH
 from ..models.model_set import ModelSet, load_module, load_note, load_tensors, named_tensors, save_tensors
 from ..plates.datasets import Loader, PlateDataset
@@ -46,10 +46,11 @@ def learning_rate(
 
 # %% ../../nbs/53_checkpoint.ipynb #s013b
 def rate_scale(
-    training: TrainingConfig,  # batch_size, rate_batch
+    size: int,  # of a batch, in plates
+    rate_batch: int,  # the size that learning rates are for
 ) -> float:
-    "Factor on the learning rates of all stages, for the size of the batch"
-    return (training.batch_size / training.rate_batch) ** 0.5
+    "Factor on a learning rate"
+    return (size / rate_batch) ** 0.5
 
 # %% ../../nbs/53_checkpoint.ipynb #c004
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ class Training:
         self.parts = {name: models.modules()[name] for name in stage.trains}
         self.parameters = [p for m in self.parts.values() for p in m.parameters()]
         how = dict(lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True)
-        self.optimizer = torch.optim.AdamW(self.parameters, **how, capturable=plates.device.type == "cuda")
+        self.optimizer = torch.optim.AdamW(self.parameters, **how)
         averages = stage.draws and t.ema_decay > 0
         self.average = copy.deepcopy(self.parts["generator"]).requires_grad_(False) if averages else None
         self.order = BatchOrder(len(dataset.source), t.batch_size, t.seed, dataset.looks)

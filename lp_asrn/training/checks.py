@@ -28,7 +28,7 @@ from .stages import STAGES, Stage
 
 # %% ../../nbs/59_checks.ipynb #h005
 # settings that no number depends on
-FREE = "training.num_workers training.save_every training.max_skipped training.deform_backend".split()
+FREE = "training.num_workers training.save_every training.max_skipped training.deform_backend training.compile".split()
 
 
 def check_settings(

@@ -186,14 +186,18 @@ def _opened(folder: Path, blob: bytes) -> dict[str, tuple]:  # name -> None and 
     "Files of a run; raises `CheckpointError` for what no run has"
     try:
         loose = (d := zlib.decompressobj(31)).decompress(blob, LOOSE)
-        if not d.eof:
-            raise ValueError("its end is missing, or it is too large")
+        if not d.eof or d.unused_data:
+            raise ValueError("its end is missing, it is too large, or something follows")
         with tempfile.TemporaryDirectory() as place:
             (path := Path(place, "run.safetensors")).write_bytes(loose)
             store, note = load_tensors(path)
         files, known = note["files"], _kept([s.tag for s in STAGES.values()])
         if unknown := [name for name in files if name not in known]:
             raise ValueError(f"no run has a file '{unknown[0]}'")
+        if "config.yaml" not in files or not any(name.endswith("/last.safetensors") for name in files):
+            raise ValueError("no state of a training, or no settings")
+        if any(x.dtype != torch.uint8 or x.dim() != 2 for x in store.values()):
+            raise ValueError("numbers that are no bytes")
         sizes = [store[key].numel() for f in files.values() for key, *_ in f.get("tensors", {}).values()]
         if sum(sizes) > LOOSE:
             raise ValueError("it is too large")

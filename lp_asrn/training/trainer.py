@@ -79,6 +79,12 @@ def _left(m: "Monitor") -> str:
     seconds = (m.todo - m.steps) * (time.monotonic() - m.begun) / max(1, m.steps)
     return f", all stages in about {tqdm.format_interval(seconds)}" if m.todo and m.steps else ""
 
+
+def _state(m: "Monitor", loss: float | None) -> str:
+    "Beside the bar"
+    known = "" if loss is None else f", loss {loss:.4g}"
+    return f"epoch {m.t.position.epoch + 1}/{m.epochs}{known}{_left(m)}"
+
 # %% ../../nbs/55_trainer.ipynb #c902
 class Monitor:
     "What is seen of a stage while it runs: a bar where it was started, curves and figures in TensorBoard"
@@ -97,12 +103,12 @@ class Monitor:
 
     def step(
         self,
-        loss: float,  # the last one that is known
+        loss: float | None,  # the last one that is known
     ) -> None:
         "Tell of a step, before the position counts it"
         self.steps += 1
         if self.bar.update():  # it was drawn, which it is ten times a second at most
-            self.bar.set_postfix_str(f"epoch {self.t.position.epoch + 1}/{self.epochs}, loss {loss:.4g}{_left(self)}")
+            self.bar.set_postfix_str(_state(self, loss))
 
     def write(
         self,
