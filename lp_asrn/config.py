@@ -213,7 +213,7 @@ class TrainingConfig:
         None  # weights to go on from, of the same architecture: best.safetensors of a run, or small
     )
     batch_size: int = bounded(32, least=1)  # plates in a step
-    rate_batch: int = bounded(32, least=1)  # the batch that learning rates are for; others: times sqrt(size / this)
+    base_batch_size: int = bounded(32, least=1)  # that learning rates are for; another: times sqrt(size / this)
     grad_clip: float = bounded(1.0, least=0)  # largest gradient norm
     num_workers: int = bounded(0, least=0)  # processes that prepare plates, each with a core; 0 = in the main one
     compile: Literal["auto", "eager", "graph"] = "auto"  # a step as one CUDA graph; auto: on a GPU, by one process

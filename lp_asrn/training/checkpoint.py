@@ -47,10 +47,10 @@ def learning_rate(
 # %% ../../nbs/53_checkpoint.ipynb #s013b
 def rate_scale(
     size: int,  # of a batch, in plates
-    rate_batch: int,  # the size that learning rates are for
+    base_batch_size: int,  # the size that learning rates are for
 ) -> float:
     "Factor on a learning rate"
-    return (size / rate_batch) ** 0.5
+    return (size / base_batch_size) ** 0.5
 
 # %% ../../nbs/53_checkpoint.ipynb #c004
 @dataclass(slots=True)

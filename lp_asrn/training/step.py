@@ -180,9 +180,10 @@ class Step:
         "Train on a batch on the device, at the learning rate and with the memory that belong to where the stage stands"
         t, steps = self.t, self.t.order.steps_per_epoch
         rate = learning_rate(t.settings, t.done, t.settings.epochs * steps, steps)
-        self.rate.fill_(rate * rate_scale(t.order.batch_size, t.config.training.rate_batch))
+        self.rate.fill_(rate * rate_scale(t.order.batch_size, t.config.training.base_batch_size))
         self.share.fill_(1 - memory(t.config.training.ema_decay, t.done))
-        self.terms = self.run(batch)
+        with torch.cuda.device_of(batch.lr):  # streams and graphs are of a device; on a CPU it does nothing
+            self.terms = self.run(batch)
         self.pending.append((gather_list(batch.id), self.terms.accuracy.clone()) if t.miner else None)
         if len(self.pending) == self.every:
             self.fetch()
