@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .layouts import decode
+from .pictures import stacked, to_float
 
 # %% ../../nbs/11_batch.ipynb #c005
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class PlateBatch:
     def to(self, device: torch.device) -> "PlateBatch":
         "The batch on a device, its pictures as float; from pinned memory to a GPU without a wait"
         sent = {k: v.to(device, non_blocking=torch.device(device).type == "cuda") for k, v in self.tensors.items()}
-        return replace(self, **{k: v.float().div_(255) if v.dtype == torch.uint8 else v for k, v in sent.items()})
+        return replace(self, **{k: to_float(v) if v.dtype == torch.uint8 else v for k, v in sent.items()})
 
     def pin_memory(self) -> "PlateBatch":
         "The batch in memory that a GPU fetches from by itself; PyTorch's `DataLoader` calls it"
@@ -72,8 +73,7 @@ def stack(
     "Samples to a batch that can travel"
     column = {k: [s[k] for s in samples] for k in samples[0]}
     for k in ("hr", "lr", "crop", "native", "softened", "hard_negatives"):
-        pictures = column[k]
-        column[k] = None if pictures[0] is None else torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        column[k] = None if column[k][0] is None else stacked(column[k])
     column |= {k: torch.tensor(column[k]) for k in ("target", "registered", "size")}
     batch = PlateBatch(**column | dict(corners=torch.from_numpy(np.stack(column["corners"]))))
     if names:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WRITTEN', 'GREY', 'FORMATS', 'ROOM', 'WHITES', 'TAKES', 'open_image', 'read_image', 'write_image', 'as_picture',
-           'to_tensor', 'to_pictures', 'to_canvas', 'read_text', 'read_json', 'labelme']
+           'stacked', 'to_float', 'to_tensor', 'to_pictures', 'to_canvas', 'read_text', 'read_json', 'labelme']
 
 # %% ../../nbs/09_pictures.ipynb #c003
 import io
@@ -154,11 +154,25 @@ def as_picture(
         raise UserError(f"a crop must be a picture: an array (H, W, 3) or a path ({_reason(e)})") from None
 
 # %% ../../nbs/09_pictures.ipynb #t002
+def stacked(
+    pictures: Sequence[np.ndarray],  # each (H, W, 3) uint8, all of one size
+) -> torch.Tensor:  # (N, 3, H, W) uint8, channels_last in memory
+    "Pictures as they are, in one tensor"
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def to_float(
+    batch: torch.Tensor,  # of any shape, uint8
+) -> torch.Tensor:  # float32 in [0, 1], on the same device
+    "Bytes as networks take them"
+    return batch.float().div_(255)
+
+
 def to_tensor(
     pictures: Sequence[np.ndarray],  # each (H, W, 3) uint8, all of one size
 ) -> torch.Tensor:  # (N, 3, H, W) float32 in [0, 1], channels_last in memory
     "Stack uint8 (H, W, 3) pictures"
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(255)
+    return to_float(stacked(pictures))
 
 
 def to_pictures(

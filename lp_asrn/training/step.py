@@ -20,7 +20,7 @@ from .batches import add_up, first_line, gather, gather_list, world_size
 from .checkpoint import Training, learning_rate, rate_scale
 from .objectives import Terms
 
-WARM_UP = 3  # steps of each epoch before one is captured: kernels are chosen and memory is found in them
+WARM_UP = 3  # steps before one is captured: kernels are chosen and memory is found in them
 FETCH_EVERY = 10  # steps after which it is asked what came of them; on a CPU, which has nobody to wait for, after each
 
 # %% ../../nbs/54_step.ipynb #c005
