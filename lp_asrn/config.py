@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DATA_DIR', 'MASKS', 'SHARE', 'WIDTHS', 'UserError', 'ConfigError', 'DataError', 'TrainingError', 'CheckpointError',
            'suggest', 'bounded', 'DataConfig', 'RecognizerConfig', 'SecondReaderConfig', 'EmbedderConfig',
-           'ModelConfig', 'LossConfig', 'StageConfig', 'HardMiningConfig', 'MiningStageConfig', 'ProgressiveConfig',
-           'TrainingConfig', 'Config']
+           'ModelConfig', 'LossConfig', 'StageConfig', 'FollowingConfig', 'HardMiningConfig', 'MiningStageConfig',
+           'ProgressiveConfig', 'TrainingConfig', 'Config']
 
 # %% ../nbs/01_config.ipynb #c003
 import difflib
@@ -81,6 +81,7 @@ class DataConfig:
     vary_share: float = bounded(0.5, **SHARE)  # share of rendered training plates whose characters vary in form
     looks: int = bounded(1, least=1, most=16)  # cameras that see each training plate of an epoch
     crop: Literal["rectify", "whole"] = "rectify"  # pictures of one's own without corners
+    lr_corners: Literal["exact", "shifted", "none"] = "exact"  # that rectify LR; shifted: by 1 to 2 pixels
 
 # %% ../nbs/01_config.ipynb #c009d
 @dataclass(slots=True)
@@ -142,20 +143,20 @@ class ModelConfig:
 # %% ../nbs/01_config.ipynb #c009h
 @dataclass(slots=True)
 class LossConfig:
-    "L1 + lambda_lcofl (lambda_char L_C + lambda_layout L_P + lambda_ssim (1 - SSIM)) + lambda_embed L_EC"
+    "L1 + lambda_lcofl (lambda_char L_C + lambda_layout L_P + ...) + lambda_embed L_EC + lambda_region L_R"
 
     lambda_lcofl: float = bounded(0.02, least=0)  # weight of the whole LCOFL term, for pictures in [0, 1]
-    lambda_char: float = bounded(1.0, least=0)  # weight of the character loss inside LCOFL; 0 = nothing is read
+    lambda_char: float = bounded(0.4, least=0)  # weight of the character loss inside LCOFL
     lambda_layout: float = bounded(0.5, least=0)  # weight of the layout penalty inside LCOFL
     lambda_ssim: float = bounded(0.2, least=0)  # weight of 1 - SSIM inside LCOFL
-    lambda_embed: float = bounded(0.006, least=0)  # target weight of the embedding consistency
+    lambda_feature: float = bounded(0.5, least=0)  # weight of the recogniser's features inside LCOFL
+    lambda_embed: float = bounded(0.0001, least=0)  # target weight of the embedding consistency
+    lambda_region: float = bounded(0.01, least=0)  # weight of the region maps of MSCA, on rendered plates
     extra: dict[str, float] = field(default_factory=dict)  # weights of further terms, by their names in LOSS_TERMS
-    digit_for_letter: float = 0.4  # penalty for a digit read where a letter stands (P2)
-    letter_for_digit: float = 0.5  # penalty for a letter read where a digit stands (P2)
-    confusion_threshold: float = 0.25  # a class confused more often than this gets a larger weight
-    confusion_step: float = 0.5  # what each such confusion adds to the weight of the true class
-    confusion_max: float = 3.0  # bound of a class weight
-    embed_margin: float = bounded(1.0, least=0)  # different texts are pushed apart up to this Euclidean distance
+    guides: Literal["both", "recognizer"] = "both"  # frozen readers that read SR: the recogniser and the guide in turn
+    change: float = bounded(1.0, least=0, most=2)  # how much SR is changed before it is read; 0 = not at all
+    embed_form: Literal["infonce", "contrastive"] = "infonce"  # how near misses count in the embedding consistency
+    embed_temperature: float = bounded(0.1, least=0.01, most=10)  # of infonce
     embed_schedule: Literal["linear", "cosine", "exponential", "ocr_guided"] = "linear"  # how lambda_embed grows
     embed_warmup_epochs: int = bounded(50, least=0)  # epochs of that growth
     ocr_gate: float = 0.5  # validation word accuracy from which the ocr_guided schedule grows
@@ -174,17 +175,30 @@ class StageConfig:
 
 
 @dataclass(slots=True)
-class HardMiningConfig:
-    "The hard-example miner of stage 4"
+class FollowingConfig:
+    "A stage that goes on in the optimiser, the average and the learning-rate curve of the one before"
 
-    difficulty_alpha: float = bounded(2.0, least=0)  # a sample weighs (1 - accuracy + 0.1) ** difficulty_alpha
-    ema: float = bounded(0.9, least=0, below=1)  # memory of a sample's accuracy
-    hard_share_start: float = bounded(0.1, **SHARE)  # share of draws by weight at the start of the stage
-    hard_share_end: float = bounded(0.8, **SHARE)  # share of draws by weight at the end of the stage
+    epochs: int = bounded(50, least=0)  # epochs; 0 = the stage is left out
+    patience: int = bounded(30, least=1)  # validations without a better score after which the stage ends early
 
 
 @dataclass(slots=True)
-class MiningStageConfig(StageConfig):
+class HardMiningConfig:
+    "The hard-example miner of stage 4: of a pool of draws (plates, each by a camera) it takes the hard ones more often"
+
+    score: Literal["gain", "accuracy"] = "gain"  # gain: L_C of SR less that of the LR reader; accuracy: 1 - accuracy
+    difficulty_alpha: float = bounded(2.0, least=0)  # a draw weighs (score + 0.1) ** difficulty_alpha
+    pool: int = bounded(3, least=1, most=16)  # size of the pool, in batches
+    remembered: float = bounded(0.25, **SHARE)  # share of the pool that are the hardest draws of the stages before
+    hard_share_start: float = bounded(0.1, **SHARE)  # share of draws by weight at the start of the stage
+    hard_share_end: float = bounded(0.8, **SHARE)  # share of draws by weight at the end of the stage
+    importance: float = bounded(0.5, **SHARE)  # 1: chosen draws count by the inverse of their chance; 0: all alike
+    harder: str = "hard"  # severity of a share of new draws, which grows from 0 ...
+    harder_share: float = bounded(0.3, **SHARE)  # ... to this at the end of the stage
+
+
+@dataclass(slots=True)
+class MiningStageConfig(FollowingConfig):
     "Stage 4, with its miner"
 
     hard_mining: HardMiningConfig = field(default_factory=HardMiningConfig)
@@ -196,9 +210,10 @@ class ProgressiveConfig:
 
     stage0: StageConfig = field(default_factory=lambda: StageConfig(50, 1e-3, 0.05, "cosine"))  # OCR pretrain, on HR
     stage1: StageConfig = field(default_factory=lambda: StageConfig(30, 1e-4))  # warm-up: generator, L1
-    stage2: StageConfig = field(default_factory=lambda: StageConfig(300, 1e-4))  # LCOFL, by the frozen recogniser
-    stage3: StageConfig = field(default_factory=lambda: StageConfig(150, 1e-5))  # generator and recogniser jointly
-    stage4: MiningStageConfig = field(default_factory=lambda: MiningStageConfig(50, 5e-6))  # hard mining
+    guide: StageConfig = field(default_factory=lambda: StageConfig(50, 2e-3, 0.01, "cosine"))  # knows no grammar
+    stage2: StageConfig = field(default_factory=lambda: StageConfig(300, 1e-4))  # LCOFL; its curve is that of 3 and 4
+    stage3: FollowingConfig = field(default_factory=lambda: FollowingConfig(150))  # the SR reader joins in
+    stage4: MiningStageConfig = field(default_factory=MiningStageConfig)  # hard mining
     lr_reader: StageConfig = field(default_factory=lambda: StageConfig(530, 1e-3, 0.05, "cosine"))  # reads LR itself
     second_reader: StageConfig = field(default_factory=lambda: StageConfig(530, 1e-3, 0.05, "cosine"))  # reads LR too
     judge: StageConfig = field(default_factory=lambda: StageConfig(20, 2e-3, 0.01, "cosine"))  # frozen, trained apart
@@ -209,9 +224,7 @@ class TrainingConfig:
     "What all stages share"
 
     seed: int = bounded(0, least=0)  # seed of plates, degradations, weights and sample order
-    start_from: str | None = (
-        None  # weights to go on from, of the same architecture: best.safetensors of a run, or small
-    )
+    start_from: str | None = None  # weights of the same architecture to go on from: a run's best.safetensors, or small
     batch_size: int = bounded(32, least=1)  # plates in a step
     base_batch_size: int = bounded(32, least=1)  # that learning rates are for; another: times sqrt(size / this)
     grad_clip: float = bounded(1.0, least=0)  # largest gradient norm

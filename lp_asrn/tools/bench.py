@@ -33,8 +33,9 @@ from ..plates.pictures import read_image
 from ..reading.reader import Reader
 from ..settings import load_config
 from .options import BenchOptions
-from ..training.objectives import LossWeights, lcofl_objective
+from ..training.objectives import LossWeights
 from ..training.run import prepare_kernel
+from ..training.sr_objectives import lcofl_objective
 
 # %% ../../nbs/62_bench.ipynb #c005
 def now(device: torch.device) -> float:
@@ -148,15 +149,14 @@ def bench_training(
         if isinstance(layer, DeformConv):
             layer.backend = t.deform_backend
     source, parameters = open_split(config, "train", fresh=True), list(models.generator.parameters())
-    dataset = make_dataset(config, source, train=True, hard_negatives=config.loss.lambda_embed > 0)
+    dataset = make_dataset(config, source, train=True, hard_negatives=config.loss.lambda_embed > 0, regions=True)
     optimizer, spent = torch.optim.AdamW(parameters, lr=1e-4, fused=True), np.zeros(len(PARTS))
-    weights = LossWeights(config.loss, config.loss.lambda_embed)
     for step in range(steps + WARM_UP):
         clock, numbers = [now(device)], range(step * size, (step + 1) * size)
         batch = collate([dataset[divmod(i, len(dataset))] for i in numbers]).to(device)
         clock.append(now(device))
         with autocast(device, t.precision):
-            loss = lcofl_objective(models, batch, weights).loss
+            loss = lcofl_objective(models, batch, LossWeights(config.loss, config.loss.lambda_embed)).loss
         clock.append(now(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -23,7 +23,7 @@ from ..evaluation.evaluate import UNSEEN, PlateSet, TrackSet, evaluate_sets
 from ..evaluation.judges import pick_judges
 from ..evaluation.rows import show_table
 from ..files import check_targets, quote
-from ..models.device import pick_device
+from ..models.device import connected, gather_list, is_main, pick_device
 from ..models.model_set import PRETRAINED, load_models, weights_path
 from ..models.recognizer import read
 from ..models.rectifier import find_plate
@@ -39,7 +39,7 @@ from ..reading.combine import CombinedReader
 from ..reading.onnx import OUTPUTS, export_onnx
 from ..settings import check
 from . import options
-from ..training import batches, pack
+from ..training import pack
 from ..training.checks import check_start
 from ..training.record import check_folder, clear, conclude, recorded, runs_in
 from ..training.run import Run, has_ended, steps_of, train_stage
@@ -67,8 +67,8 @@ def _train(o: options.TrainOptions, begin: Callable[[], None]) -> None:
     stages = parse_stages(o.stage, settings.model)
     tags = [s.tag for s in [*stages, *dependents(stages)]]
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as group:
-        device = group.enter_context(batches.connected(o.device))
-        if main := batches.is_main():
+        device = group.enter_context(connected(o.device))
+        if main := is_main():
             if o.resume and o.overwrite:
                 raise UserError("--resume and --overwrite exclude each other")
             check_folder(folder, tags, o.resume, o.overwrite, [Path(o.config)] if o.config else [])
@@ -77,13 +77,13 @@ def _train(o: options.TrainOptions, begin: Callable[[], None]) -> None:
         url = stack.enter_context(tensorboard_server(run.logdir, o.tb_port, o.tb_host)) if run.logdir else ""
         if main:
             stack.enter_context(recorded(folder, settings, device))
-        batches.gather_list([])  # nothing is deleted before all are ready
+        gather_list([])  # nothing is deleted before all are ready
         begin()
         if o.overwrite and main:
             clear(folder, tags)
         if url:
             print(f"TensorBoard: {url}", flush=True)
-        batches.gather_list([])
+        gather_list([])
         for k, stage in enumerate(stages):
             later = sum(steps_of(run, s) for s in stages[k + 1 :] if not (o.resume and has_ended(run, s)))
             train_stage(run, stage, o.resume, later=later)
@@ -98,7 +98,7 @@ def train(
     "lp_asrn train; a run that was interrupted after it began says how to go on"
     begun = []
     try:
-        _train(o, lambda: begun.append(batches.is_main()))
+        _train(o, lambda: begun.append(is_main()))
     except (Interrupted, KeyboardInterrupt) as e:
         if not begun:
             raise
@@ -178,7 +178,7 @@ def evaluate(
     check_targets(targets := [folder / name for name in files], overwrite=o.overwrite)
     device, (models, kept) = pick_device(o.device), load_models(o.checkpoint)
     combined = CombinedReader(models.eval().to(device), calibrations_of(kept, o.checkpoint), device=device)
-    readers = pick_judges(o.judge, device) | {"recognizer": functools.partial(read, models.recognizer)}
+    readers = pick_judges(o.judge, device) | {"recognizer": functools.partial(read, models.sr_reader)}
     sizes = models.config.scale, models.config.recognizer.num_slots
     sets, tracks = _plate_sets(o, *sizes, lambda picture: find_plate(models.rectifier, picture))
     shown = [p for s in sets for row in getattr(s.dataset.source, "rows", ()) for p, _ in row.pictures]

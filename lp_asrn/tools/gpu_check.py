@@ -26,20 +26,20 @@ from ..files import check_targets, quote, write_file, write_json
 from ..models.deform import BACKENDS, LIMITS, parity, prepare_backend
 from ..models.deform_reference import SETTINGS, Geometry
 from ..models.deform_triton import compile_ahead
-from ..models.device import cores_left, pick_device
+from ..models.device import cores_left, first_line, pick_device
 from ..models.model_set import ModelSet
 from ..plates.batch import PlateBatch
 from ..settings import load_config
 from .bench import bench_deform, costliest, in_a_row, measured_peak
 from .cli import main as lp_asrn
 from .options import BenchOptions, CheckOptions
-from ..training.batches import first_line
 from ..training.checkpoint import Training
 from ..training.pack import MANIFEST, pack, unpack
 from ..training.run import Run, training_set
-from ..training.stages import STAGES, ValidationPlates
+from ..training.stages import STAGES
 from ..training.step import WARM_UP, Step
 from ..training.trainer import begin_epoch
+from ..training.validation import ValidationPlates
 
 # %% ../../nbs/69_gpu_check.ipynb #c004
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,13 @@ _peak = cache(measured_peak)
 
 def _training(preset: str, device: torch.device, size: int, words: Sequence[str] = (), **how) -> Training:
     "Stage 2 at work, all terms of its loss"
-    config = load_config(preset, overrides=words)
-    config = replace(config, training=replace(config.training, batch_size=size, **how))
-    run, stage = Run(config, "never made", device, tensorboard=False), STAGES["stage2"]
+    config, stage = load_config(preset, overrides=words), STAGES["stage2"]
+    run = Run(config, "never made", device, tensorboard=False)
+    config = run.config = replace(config, training=replace(config.training, batch_size=size, **how))
     torch.manual_seed(config.training.seed)
-    plates = ValidationPlates([], None, device, config.training.precision)
-    t = Training(stage, ModelSet.build(config.model).to(device), config, training_set(run, stage), plates, grown=10**6)
+    models, plates = ModelSet.build(config.model).to(device), ValidationPlates([], device, config.training.precision)
+    t = Training(stage, models, config, training_set(run, stage), plates)
+    t.position.grown = 10**6
     begin_epoch(t)
     return t
 
@@ -109,8 +110,7 @@ def _step(preset: str, kind: str, size: int, mode: str, device: torch.device) ->
     "A step on a batch that is there, after those in which a graph is captured"
     t = _training(preset, device, size, KINDS[kind], compile=mode)
     step = partial(Step(t), _batch(preset, device, size))
-    for _ in range(WARM_UP + 2):
-        step()
+    [step() for _ in range(WARM_UP + 2)]
     return step
 
 

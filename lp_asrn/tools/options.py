@@ -57,7 +57,7 @@ class EvaluateOptions:
     severity: str = (
         "medium"  # of HR-only crops, by commas: clean, medium, hard, surveillance, sampled, soft, plain, paper
     )
-    judge: str = "judge"  # judge (of the package), rapidocr (extra [judge]: raw and snapped), one of your own, or all
+    judge: str = "judge"  # judge (of the package), rapidocr (extra [judge]), one of your own, or all
     draws: int = bounded(1, least=1)  # degradations of each HR-only crop; intervals stay clustered by plate
     num: int = bounded(1000, least=1)  # rendered plates of a set
     split: Name = None  # train, val or test, by commas; default: test, and all of a data folder without splits

@@ -15,15 +15,26 @@ import torch
 from ..config import ConfigError, UserError
 from ..evaluation.judges import load_judge
 from ..files import MIB, quote
+from ..models.device import world_size
 from ..models.model_set import ModelSet, weights_path
 from ..plates.corners import LR_SIZE, READING_SIZE
+from ..plates.degrade import get_severity
 from ..plates.folder import summary
 from ..plates.sources import BY_TEXT
 from ..settings import differences, load_config
-from .batches import world_size
+from .checkpoint import position_of
 from .objectives import LossWeights
 from .pack import tell_rounded
-from .run import Run, growth, has_ended, prepare_kernel, psnr_floor, start, start_path, training_set
+from lp_asrn.training.run import (
+    Run,
+    has_ended,
+    prepare_kernel,
+    psnr_floor,
+    start,
+    start_path,
+    state_before,
+    training_set,
+)
 from .stages import STAGES, Stage
 
 # %% ../../nbs/59_checks.ipynb #h005
@@ -64,6 +75,16 @@ def _check_room(run: Run, models: ModelSet, stages: list[Stage]) -> None:
         what = f"some {needed / MIB:.0f} MiB are needed, {free / MIB:.0f} are free"
         raise UserError(f"{run.folder}: {what}: make room, or give another --save-dir")
 
+
+def _check_places(run: Run) -> None:
+    "Raise `ConfigError` if what is read lies where the run writes"
+    own, given = Path(os.path.realpath(run.folder)), run.config.training.start_from
+    if given and own in Path(os.path.realpath(weights_path(given))).parents:
+        what = f"{given} lies in the save dir, whose files are replaced: give another --save-dir"
+        raise ConfigError(f"training.start_from: {what}")
+    if run.table and own == Path(os.path.realpath(run.table.root)):
+        raise ConfigError(f"data.data_root: {quote(run.folder)} is the save dir as well: give another --save-dir")
+
 # %% ../../nbs/59_checks.ipynb #c011s
 def check_start(
     run: Run,
@@ -78,13 +99,8 @@ def check_start(
     if t.batch_size % world_size():
         what = f"{t.batch_size} plates cannot be shared evenly by {world_size()} processes"
         raise ConfigError(f"training.batch_size: {what}")
-    own = Path(os.path.realpath(run.folder))
-    if t.start_from and own in Path(os.path.realpath(weights_path(t.start_from))).parents:
-        what = f"{t.start_from} lies in the save dir, whose files are replaced: give another --save-dir"
-        raise ConfigError(f"training.start_from: {what}")
-    if run.table and own == Path(os.path.realpath(run.table.root)):
-        raise ConfigError(f"data.data_root: {quote(run.folder)} is the save dir as well: give another --save-dir")
-    LossWeights(run.config.loss)
+    _check_places(run)
+    LossWeights(run.config.loss), get_severity(run.config.progressive_training.stage4.hard_mining.harder)
     models, left = ModelSet.build(run.config.model), [s for s in stages if not (resume and has_ended(run, s))]
     if any(s.draws for s in stages):
         prepare_kernel(run.config, run.device, run.log)
@@ -94,7 +110,7 @@ def check_start(
     if left:  # what the first one takes over from the stages before
         if start_path(run, left[0]):
             start(run, left[0])
-        psnr_floor(run, left[0]), growth(run, left[0])
+        psnr_floor(run, left[0]), [position_of(p) for p in [state_before(run, left[0])] if p]
     if run.table:  # the user's folder is read whole; rendered plates need no opening
         found = {split: run.source(split) for split in ("val", "test", "train")}
         train, noted = found["train"], [f"{split}: {line}" for split, plates in found.items() for line in plates.notes]

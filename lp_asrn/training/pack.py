@@ -9,6 +9,7 @@ __all__ = ['PIECE', 'MOST', 'LOOSE', 'MANIFEST', 'KIND', 'PARTS', 'KINDS', 'exac
 import contextlib
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -134,9 +135,10 @@ def pack(
         raise UserError(f"{quote(run)} holds no state of a training: there is nothing to pack")
     with _held(run):
         places = {p: position_of(p) for p in sorted(states, key=os.path.getmtime)}
-        ended = {f"{p.parent.name}/last.safetensors" for p, place in places.items() if place.done}
-        names = [n for n in _kept([p.parent.name for p in places]) if (run / n).is_file()]
-        files = {name: name not in ended for name in names}
+        begun = [p.parent.name for p in places]  # one that has ended has still the state in which another one goes on
+        needed = {STAGES[s.after].tag for s in STAGES.values() if s.continues and s.tag not in begun}
+        ended = {f"{t}/last.safetensors" for t in {*begun} - needed if places[run / t / "last.safetensors"].done}
+        files = {name: name not in ended for name in _kept(begun) if (run / name).is_file()}
         blob, rounded = _archive(run, files, rounded)
         if len(blob) > MOST and not rounded:
             blob, rounded = _archive(run, files, True)
@@ -147,10 +149,8 @@ def pack(
     note = {"kind": KIND, "edition": 1, "version": version("lp_asrn"), "stage": (last := [*places][-1]).parent.name}
     note |= {"epoch": places[last].epoch, "step": places[last].step, "rounded": rounded, "needs": _needs(run)}
     note["pieces"] = [{"bytes": len(p), "sha256": hashlib.sha256(p).hexdigest()} for p in pieces]
-    for path in targets:
-        path.unlink(missing_ok=True)
-    for name, piece in zip(PARTS, pieces):
-        write_file(out / name, piece)
+    for path, piece in itertools.zip_longest(targets[1:], pieces):
+        path.unlink(missing_ok=True) if piece is None else write_file(path, piece)
     write_json(out / MANIFEST, note)
     parts = f"{MANIFEST}, {', '.join(PARTS[: len(pieces)])}"
     log(f"packed into {quote(out)} ({parts}; {len(blob) / MIB:.2f} MiB): {_said(note)}")

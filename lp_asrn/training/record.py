@@ -30,6 +30,7 @@ from ..evaluation.evaluate import UNSEEN, PlateSet, evaluate_sets, read_set
 from ..evaluation.judges import Judge, load_judge, readers_of
 from ..evaluation.metrics import compare
 from ..files import check_targets, quote, read_bytes, walk, write_json
+from ..models.device import first_line, world_size
 from ..models.model_set import load_models, save_models
 from ..plates.batch import PlateBatch
 from ..plates.datasets import Source, in_order, make_dataset, open_split
@@ -40,7 +41,6 @@ from ..reading.calibration import calibration_note, calibrations_of
 from ..reading.combine import CombinedReader, Encoded
 from ..reading.decoding import Calibration
 from ..reading.thorough import fit_on_crops, fit_on_tracks
-from .batches import first_line, world_size
 from .checkpoint import Position, position_of
 from .run import Run
 from .stages import STAGES
@@ -236,7 +236,7 @@ def conclude(run: Run) -> None:
     combined = CombinedReader(models.eval().to(run.device), calibrations_of(note, "best.safetensors"), **how)
     judge, held_out = load_judge()[0].to(run.device), _held_out(run)
     run.log("the judge is frozen and was never trained with a generator")
-    readers, about = readers_of(judge, models.recognizer), {"after": note.get("stage", "")}
+    readers, about = readers_of(judge, models.sr_reader), {"after": note.get("stage", "")}
     evaluate_sets(combined, readers, held_out, run.folder, about, log=run.log)
     stages = _stages_reached(run, judge, list(held_out[0].batches(100)))
     write_json(run.folder / "stages.json", stages)

@@ -20,13 +20,14 @@ from tqdm import tqdm
 from ..config import TrainingError
 from ..evaluation.figures import pixels
 from ..losses import confusion_weights
-from ..models.device import deterministic
-from .batches import gather_list, is_main
+from ..models.device import deterministic, gather_list, is_main
 from .checkpoint import Position, Training, save
+from .draws import fresh, pooled
 from .objectives import embed_weight, grow, guardrail_scale
-from .stages import Validation
+from .sr_objectives import pulls
 from .step import Step
 from .tensorboard import event_writer
+from .validation import Validation
 
 
 class Interrupted(Exception):
@@ -36,15 +37,17 @@ class Interrupted(Exception):
 def begin_epoch(t: Training) -> None:
     "Weights of the loss, and the order of plates, of the epoch that begins or goes on in its middle"
     p, loss = t.position, t.config.loss
-    for m in t.parts.values():
-        m.train()
+    for name, m in t.models.modules().items():
+        m.train(name in t.parts)  # a layer may round otherwise in use than in training
     if p.step == 0:
         p.grown = grow(loss, p.grown, p.word)
     t.weights.embed = embed_weight(loss, p.grown)
     t.weights.guardrail = guardrail_scale(p.psnr, t.psnr_floor)
     t.weights.classes = torch.tensor(p.classes, device=t.plates.device) if p.classes else None
-    progress = p.epoch / max(1, t.settings.epochs - 1)
-    t.order.begin(p.epoch, p.step, t.miner.chances(t.ids, progress, resumed=p.step > 0) if t.miner else None)
+    epoch = t.epochs_before + p.epoch  # stages of one schedule show no draw twice
+    if t.stage.mines and p.step == 0:
+        pooled(t.miner, fresh(t.order, epoch), p.epoch / max(1, t.settings.epochs - 1), (t.config.training.seed, epoch))
+    t.order.begin(epoch, p.step, t.miner.keys if t.stage.mines else None)
 
 # %% ../../nbs/55_trainer.ipynb #c009
 @contextmanager
@@ -68,7 +71,7 @@ def take_note(t: Training, found: Validation) -> bool:  # True = the best so far
     p, better = t.position, found.score > t.position.best
     p.word, p.psnr = found.word, found.psnr
     if found.confusion is not None:
-        p.classes = confusion_weights(found.confusion, t.config.loss).tolist()
+        p.classes = confusion_weights(found.confusion).tolist()
     p.best, p.bad_epochs = (found.score, 0) if better else (p.best, p.bad_epochs + 1)
     p.history.append({"epoch": p.epoch, **found.scalars})
     return better
@@ -133,6 +136,7 @@ def _scalars(step: Step) -> dict[str, torch.Tensor | float]:
     t, terms = step.t, step.terms
     found = {f"loss/{k}": v for k, v in terms.weighted.items()} | {"loss/total": terms.loss}
     found |= {f"term/{k}": v for k, v in terms.shown.items()} | {"learning_rate": step.rate}
+    found |= {f"mining/{k}": v for k, v in t.miner.shown.items()} if t.miner else {}
     now = {"lambda_embed": t.weights.embed, "guardrail_scale": t.weights.guardrail, "skipped": t.position.skipped}
     return found | now
 
@@ -147,8 +151,6 @@ def _validate(t: Training, folder: Path, monitor: Monitor) -> None:
             note = {"stage": t.stage.tag, "epoch": t.position.epoch, **found.scalars}
             t.stage.save(folder / "best.safetensors", t.models, **note)
     scalars = {f"val/{k}": v for k, v in found.scalars.items()}
-    if t.miner and t.miner.accuracy:  # the share of plates that were misread at least in part
-        scalars["mining/share_hard"] = sum(a < 1 for a in t.miner.accuracy.values()) / len(t.miner.accuracy)
     monitor.write(scalars, found.figures)
     if is_main():
         values = "  ".join(f"{name} {value:.4g}" for name, value in found.scalars.items())
@@ -206,6 +208,8 @@ def run_stage(
         while p.epoch < t.settings.epochs and p.bad_epochs < t.settings.patience:
             begin_epoch(t)
             for batch in t.loader:
+                if p.step == 0 and monitor.writer and t.stage.draws:
+                    monitor.write({f"pull/{k}": v for k, v in pulls(t.models, batch, t.weights).items()})
                 step(batch)
                 monitor.step(step.loss)
                 if t.done % 10 == 0:
