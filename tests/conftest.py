@@ -96,7 +96,7 @@ def untrained(shared) -> Path:
         config = load_config(
             "demo", overrides=[f"{s.partition('=')[0]}={lists[s]}" if s in lists else s for s in settings]
         )
-        torch.manual_seed(0)
+        torch.manual_seed(3)
         save_models(folder / "best.safetensors", ModelSet.build(config.model))
         return Outcome(0, "", "")
 

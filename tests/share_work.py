@@ -6,34 +6,35 @@ from pathlib import Path
 import torch
 
 from lp_asrn.config import EmbedderConfig, LossConfig, ModelConfig, RecognizerConfig
-from lp_asrn.evaluation.judges import Judge, load_judge
+from lp_asrn.evaluation.judges import Judge, JudgeAlone, load_judge
+from lp_asrn.models.device import add_up, connected, gather, gather_list, is_main, rank, world_size
 from lp_asrn.models.model_set import ModelSet, save_tensors
 from lp_asrn.plates.batch import PlateBatch
 from lp_asrn.plates.datasets import Loader, PlateDataset, in_order
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
-from lp_asrn.training.batches import BatchOrder, add_up, connected, gather, gather_list, is_main, rank, world_size
+from lp_asrn.training.draws import BatchOrder
 from lp_asrn.training.objectives import (
     LossWeights,
-    joint_objective,
+    guide_objective,
     judge_objective,
-    lcofl_objective,
     lr_reader_objective,
     ocr_objective,
-    pixel_objective,
 )
-from lp_asrn.training.stages import (
-    JudgeAlone,
+from lp_asrn.training.sr_objectives import joint_objective, lcofl_objective, pixel_objective
+from lp_asrn.training.validation import (
     ValidationPlates,
     validate_generator,
+    validate_guide,
     validate_judge,
-    validate_lr_reader,
-    validate_readers,
+    validate_on_lr,
+    validate_recognizer,
 )
 
 LAYOUTS = ["brazilian", "argentina-old"]  # seven and six characters: shares have other denominators
 OBJECTIVES = dict(
     ocr=ocr_objective,
+    guide=guide_objective,
     lr_reader=lr_reader_objective,
     pixel=pixel_objective,
     lcofl=lcofl_objective,
@@ -63,7 +64,7 @@ def terms_of(objective, models, batch: PlateBatch, weights: LossWeights):
 def own_batch() -> PlateBatch:
     "This process's share of the first twelve plates; five of them are registered"
     dataset = PlateDataset(
-        RenderedPlates("train", 12, LAYOUTS), get_severity("medium"), soften=True, hard_negatives=True
+        RenderedPlates("train", 12, LAYOUTS), get_severity("medium"), soften=True, hard_negatives=True, regions=True
     )
     batch = next(iter(Loader(dataset, BatchOrder(12, 12, 0))))
     batch.registered[:] = torch.tensor([i in {dataset.source.draw(k).id for k in range(5)} for i in batch.id])
@@ -78,14 +79,13 @@ def work(path: Path) -> None:
     batch, out = own_batch(), {}
     for name, objective in OBJECTIVES.items():
         models = tiny_models()
-        terms = terms_of(objective, models, batch, LossWeights(LossConfig(), embed=0.3))
+        terms = terms_of(objective, models, batch, LossWeights(LossConfig(change=0), embed=0.3))
         terms.loss.backward()
         together = torch.nn.ModuleDict(models.modules())
         add_up(together.parameters())
         out[f"loss.{name}"] = terms.loss.detach()
         out |= {f"{name}.{n}": p.grad for n, p in together.named_parameters() if p.grad is not None}
-        if terms.accuracy is not None:
-            out[f"accuracy.{name}"] = terms.accuracy
+        out |= {f"{k}.{name}": v for k, v in terms.draws.items()}
     torch.manual_seed(1)
     judge = Judge()
     terms_of(judge_objective, JudgeAlone(judge), batch, LossWeights(LossConfig())).loss.backward()
@@ -93,12 +93,13 @@ def work(path: Path) -> None:
     out |= {f"judge.{n}": p.grad for n, p in judge.named_parameters()}
     val = PlateDataset(RenderedPlates("val", 25, LAYOUTS), get_severity("medium"))
     val = list(in_order(val, 10, share=lambda batches: batches[rank() :: world_size()]))
-    models, plates = tiny_models().eval(), ValidationPlates(val, load_judge()[0], precision="fp32")
+    models, plates = tiny_models().eval(), ValidationPlates(val, precision="fp32")
     found = {
         "generator": validate_generator(models, plates),
-        "readers": validate_readers(models, plates),
-        "lr_reader": validate_lr_reader(models, plates),
-        "judge": validate_judge(JudgeAlone(plates.judge), plates),
+        "recognizer": validate_recognizer(models, plates),
+        "guide": validate_guide(models, plates),
+        "lr_reader": validate_on_lr(models, plates, "lr_reader"),
+        "judge": validate_judge(JudgeAlone(load_judge()[0]), plates),
     }
     out |= {
         f"val.{k}.{name}": torch.tensor(v, dtype=torch.float64)

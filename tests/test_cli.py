@@ -105,7 +105,7 @@ def test_ablate_makes_its_tables_from_text_files(tmp_path):
     assert table.code == 0 and "90.0" in table.out and "+10.0 (" in table.out
     left = run("ablate", "--table", "--results", tmp_path / "r", "--variants", "no_ec", "no_lp")
     assert left.code == 0 and [line.split()[1:4] for line in left.out.splitlines()[:5]] == [
-        [n, "seed", s] for n, s in (("no_lp", "0"), ("no_lp", "1"), ("no_lp", "2"), ("no_ec", "3"), ("no_ec", "4"))
+        [n, "seed", s] for n, s in (("no_lp", "0"), ("no_lp", "1"), ("no_lp", "2"), ("no_ec", "3"), ("no_lp", "3"))
     ]
 
 
@@ -420,7 +420,7 @@ def test_train_all_stages(trained_run):
         ("lr_reader", "lr_reader"),
         ("both", "reader"),
         ("hr", "reader"),
-    } | {(i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "recognizer")}
+    } | {(i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "judge_snapped", "recognizer")}
     assert {r["dataset"] for r in metrics["rows"]} == {
         name + how for name in ("rendered", "rendered, unseen font") for how in ("", ", as they come")
     }
@@ -505,7 +505,7 @@ def test_synth_folder_trains_and_evaluates(plates, checkpoint, tmp_path):
     words = ("--data-root", plates, "--save-dir", tmp_path / "run", "--no-tensorboard", "--debug", *TINY)
     trained = run("train", "--stage", 0, *words)
     assert trained.code == 0 and "40 plates" in trained.out, trained
-    for stage in ("lr_reader", 1):
+    for stage in ("guide", "lr_reader", 1):
         assert run("train", "--stage", stage, *words).code == 0
     outcome = run("evaluate", "--data-root", plates, "--checkpoint", checkpoint, "--save-dir", tmp_path / "scores")
     assert outcome.code == 0 and "4 plates x 1 draws" in outcome.out, outcome
@@ -601,7 +601,7 @@ def test_overwriting_a_stage_removes_what_came_after_it_and_the_run_goes_on_from
     assert set(json.loads((folder / "stages.json").read_text())) == {"stage1", "stage2"}
     assert (folder / "lr_reader").exists(), "it comes before stage 1"
     again = run("train", "--debug", "--resume", "--no-tensorboard", "--save-dir", folder, *TINY)
-    assert again.code == 0 and again.out.count("passed over") == 4, again
+    assert again.code == 0 and again.out.count("passed over") == 5, again
     assert f"starts from {folder / 'stage3_finetune'}" in again.out
     assert (folder / "stage1_warmup" / "best.safetensors").read_bytes() == kept
 
@@ -611,7 +611,7 @@ def test_training_the_direct_reader_again_removes_the_generators_that_were_drawn
     outcome = run("train", "--debug", "--stage", "lr_reader", "--overwrite", "--no-tensorboard", "--save-dir", folder)
     assert (
         outcome.code == 0
-        and f"starts from {folder / 'stage0'}" in outcome.out
+        and f"starts from {folder / 'guide'}" in outcome.out
         and not (folder / "stage1_warmup").exists()
     ), outcome
 
@@ -626,7 +626,9 @@ def test_judges_are_picked_by_name(checkpoint, tmp_path):
     assert outcome.code == 0, outcome
     rows = {(r["input"], r["judge"]) for r in json.loads((tmp_path / "metrics.json").read_text())["rows"]}
     assert rows >= {
-        (i, j) for i in ("bicubic", "sr", "hr") for j in ("judge", "rapidocr", "rapidocr_snapped", "recognizer")
+        (i, j)
+        for i in ("bicubic", "sr", "hr")
+        for j in ("judge", "judge_snapped", "rapidocr", "rapidocr_snapped", "recognizer")
     }
 
 

@@ -68,7 +68,7 @@ def test_a_second_reader_is_a_graph_of_its_own(tmp_path):
 
 
 def test_graphs_say_what_they_are(graphs):
-    for name in ("generator", "recognizer", "rectifier", "reader"):
+    for name in ("generator", "sr_reader", "rectifier", "reader"):
         note = json.loads(
             onnxruntime.InferenceSession(graphs / f"{name}.onnx").get_modelmeta().custom_metadata_map["lp_asrn"]
         )
@@ -89,7 +89,7 @@ def test_mistakes_are_one_line(graphs, checkpoint, picture, tmp_path):
     refused(run(*words), "single crops", "best.safetensors")
     refused(run("read", crop, "--checkpoint", graphs / "reader.onnx", "--device", "cuda"), "CPU")
     shutil.copytree(graphs, tmp_path / "few")
-    for name in ("recognizer.onnx", "rectifier.onnx"):
+    for name in ("sr_reader.onnx", "rectifier.onnx"):
         shutil.copy(graphs / "generator.onnx", tmp_path / "few" / name)
         refused(run("read", crop, "--checkpoint", tmp_path / "few" / "reader.onnx"), name, "not of the same export")
         (tmp_path / "few" / name).unlink()

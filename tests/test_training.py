@@ -28,11 +28,13 @@ from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
 from lp_asrn.settings import load_config
 from lp_asrn.tools.cli import main
-from lp_asrn.training import record
+from lp_asrn.training import record, step
 from lp_asrn.training.checkpoint import Training
+from lp_asrn.training.draws import inclusion, weights_of
 from lp_asrn.training.run import Run, steps_of
-from lp_asrn.training.stages import STAGES, Validation, ValidationPlates
+from lp_asrn.training.stages import STAGES
 from lp_asrn.training.trainer import run_stage
+from lp_asrn.training.validation import Validation, ValidationPlates
 
 FOLDERS = ["stage0", "stage1_warmup", "stage2_lcofl", "stage3_finetune", "stage4_hard_mining"]
 
@@ -45,43 +47,50 @@ def test_each_parameter_of_the_generator_learns_in_each_stage(before, after, tra
     assert not still
 
 
-def test_stage_4_remembers_the_plates_it_drew(trained):
-    note = load_tensors(trained / "stage4_hard_mining" / "last.safetensors")[1]
-    assert 20 < len(note["miner"]["accuracy"]) <= 64
-    for stage in FOLDERS[:-1]:
-        assert load_tensors(trained / stage / "last.safetensors")[1]["miner"] is None
+def test_draws_are_remembered_from_stage_2_on(trained):
+    known = [
+        {*map(tuple, load_tensors(trained / s / "last.safetensors", "miner.known")[0]["miner.known"].tolist())}
+        for s in FOLDERS[2:]
+    ]
+    assert known[0] and known[0] < known[1] < known[2], "one memory, and no draw is shown twice"
+    for stage in FOLDERS[:2]:
+        assert not load_tensors(trained / stage / "last.safetensors", "miner.")[0]
 
 
-def test_the_engine_draws_by_the_weights_of_the_miner(tmp_path):
-    "Known accuracies in, chi-square of the plates that reach the objective"
+def test_the_engine_draws_by_the_scores_of_the_pool(tmp_path, monkeypatch):
+    "Known scores in, chi-square of the plates that reach the objective"
     tiny = ModelConfig(
         num_channels=8, growth_channels=8, num_rrdb_blocks=1, dense_blocks_per_rrdb=1, dense_layers=2,
         attention_channels=8, use_enhanced_attention=False,
         recognizer=RecognizerConfig(channels=[8, 8, 16], hidden=16), embedder=EmbedderConfig(channels=[8, 8, 8]),
     )  # fmt: skip
     dataset = PlateDataset(RenderedPlates("train", 8, ["brazilian"]), get_severity("clean"))
-    ids = [dataset.source.draw(i).id for i in range(8)]
-    drawn, objective = [], STAGES["stage4"].objective
+    texts = [dataset.source.draw(i).text for i in range(8)]
+    drawn, objective, scores = [], STAGES["stage4"].objective, torch.linspace(0, 2, 8)
 
     def forward(models, batch, weights):
-        drawn.extend(batch.id)
+        drawn.extend(batch.texts)
         return objective.forward(models, batch, weights)
 
+    def score(models, pool, how):
+        found = scores[[texts.index(t) for t in pool.texts]]
+        return found, found < 1
+
+    monkeypatch.setattr(step, "score_draws", score)
     stage = replace(
         STAGES["stage4"], tag="toy", objective=replace(objective, forward=forward), refines=False,
         validate=lambda models, plates: Validation(0.0, {}), save=lambda path, models, **note: None,
     )  # fmt: skip
     config = Config(model=tiny, training=TrainingConfig(batch_size=8, precision="fp32"))
-    mining = HardMiningConfig(hard_share_start=0.9, hard_share_end=0.9, ema=1.0)  # nothing is learnt on the way
+    mining = HardMiningConfig(hard_share_start=0.9, hard_share_end=0.9, remembered=0)
     config.progressive_training.stage4 = MiningStageConfig(epochs=50, patience=50, hard_mining=mining)
     training = Training(stage, ModelSet.build(tiny), config, dataset, ValidationPlates([], precision="fp32"))
-    training.miner.update(ids, np.linspace(0, 1, 8))
-    expected = training.miner.chances(ids, 0)
     run_stage(training, tmp_path)
-    counts = np.array([drawn.count(i) for i in ids])
-    chi_square = ((counts - 400 * expected) ** 2 / (400 * expected)).sum()
+    expected = 3 * inclusion(weights_of(scores.repeat(3), 0.9, mining.difficulty_alpha), 8)[:8].numpy()
+    counts = np.array([drawn.count(t) for t in texts])
+    chi_square = ((counts - 50 * expected) ** 2 / (50 * expected)).sum()
     assert counts.sum() == 400 and chi_square < 24.3  # 0.1 % of chances, 7 degrees of freedom
-    assert ((counts - 50) ** 2 / 50).sum() > 100, "the weights are far from uniform"
+    assert ((counts - 50) ** 2 / 50).sum() > 100, "the chances are far from uniform"
 
 
 def test_a_stage_that_goes_no_further_is_validated_at_its_end(tmp_path):
@@ -129,7 +138,7 @@ def test_stages_share_the_charts_of_tensorboard(tmp_path):
     "A stage is a run there, and no tag names it"
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    for stage in ("0", "lr_reader"):
+    for stage in ("0", "guide", "lr_reader"):
         assert (
             run("train", "--debug", "--stage", stage, "--save-dir", tmp_path, "--tb-port", quiet_port(), *TINY).code
             == 0
