@@ -189,7 +189,7 @@ class HardMiningConfig:
     score: Literal["gain", "accuracy"] = "gain"  # gain: L_C of SR less that of the LR reader; accuracy: 1 - accuracy
     difficulty_alpha: float = bounded(2.0, least=0)  # a draw weighs (score + 0.1) ** difficulty_alpha
     pool: int = bounded(3, least=1, most=16)  # size of the pool, in batches
-    remembered: float = bounded(0.25, **SHARE)  # share of the pool that are the hardest draws of the stages before
+    remembered: float = bounded(0.25, **SHARE)  # share of the pool that are the hardest draws seen before
     hard_share_start: float = bounded(0.1, **SHARE)  # share of draws by weight at the start of the stage
     hard_share_end: float = bounded(0.8, **SHARE)  # share of draws by weight at the end of the stage
     importance: float = bounded(0.5, **SHARE)  # 1: chosen draws count by the inverse of their chance; 0: all alike
@@ -211,7 +211,7 @@ class ProgressiveConfig:
     stage0: StageConfig = field(default_factory=lambda: StageConfig(50, 1e-3, 0.05, "cosine"))  # OCR pretrain, on HR
     stage1: StageConfig = field(default_factory=lambda: StageConfig(30, 1e-4))  # warm-up: generator, L1
     guide: StageConfig = field(default_factory=lambda: StageConfig(50, 2e-3, 0.01, "cosine"))  # knows no grammar
-    stage2: StageConfig = field(default_factory=lambda: StageConfig(300, 1e-4))  # LCOFL; its curve is that of 3 and 4
+    stage2: StageConfig = field(default_factory=lambda: StageConfig(300, 1e-4, lr_schedule="cosine"))  # and 3, 4
     stage3: FollowingConfig = field(default_factory=lambda: FollowingConfig(150))  # the SR reader joins in
     stage4: MiningStageConfig = field(default_factory=MiningStageConfig)  # hard mining
     lr_reader: StageConfig = field(default_factory=lambda: StageConfig(530, 1e-3, 0.05, "cosine"))  # reads LR itself

@@ -91,8 +91,11 @@ def batch_mean(
     weights: Tensor | None = None,  # (N,) of each plate, 1 in expectation; None = 1
 ) -> Tensor:  # scalar
     "Mean over the plates that count, each with its weight; 0 if none counts"
-    values = values if weights is None else weights * values
-    return values.mean() if counted is None else torch.where(counted, values, 0).sum() / counted.sum().clamp(min=1)
+    if counted is None:
+        return (values if weights is None else weights * values).mean()
+    share = counted.float() if weights is None else counted * weights  # of the batch's weight that counts
+    number = share.sum() * (1 if weights is None else len(values) / weights.sum())
+    return torch.where(counted, share * values, 0).sum() / torch.where(number > 0, number, 1)
 
 # %% ../nbs/31_losses.ipynb #c006
 def character_loss(

@@ -88,6 +88,14 @@ class WindowReader(nn.Module):
         self.classifier = nn.Linear(192, len(ALPHABET))
         self.starts = [round((k + 0.5) / num_slots * WIDE) for k in range(num_slots)]
 
+    def train(
+        self,
+        mode: bool = True,  # of the rest, as of any module
+    ) -> "WindowReader":
+        "The GRU always trains, which changes nothing: cuDNN sends no gradient through one that is in use"
+        super().train(mode).row.train()
+        return self
+
     def forward(
         self,
         x: Tensor,  # (N, 3, H, W) pictures in [0, 1], any size

@@ -57,7 +57,7 @@ def load_tensors(
         with safe_open(path, "pt") as f:
             tensors = {k: f.get_tensor(k) for k in f.keys() if prefix is not None and k.startswith(prefix)}
             note = json.loads((f.metadata() or {})["note"])
-            check_values(note, most=10**8)  # what a miner remembers of each plate
+            check_values(note, most=10**8)
             return tensors, dict(note)
     except (SafetensorError, KeyError, RecursionError, ValueError, TypeError, OSError):
         raise CheckpointError(f"{path} is not a checkpoint of LP-ASRN, or it is damaged") from None

@@ -31,7 +31,7 @@ from .render import NEAR, draw_scene
 class Plate:
     "One plate of a source"
 
-    id: str  # unique within the data set; the miner's key
+    id: str  # unique within the data set
     text: str
     layout: str
     picture: np.ndarray  # (H, W, 3) uint8: HR, with what surrounds the plate; LR, if there is no HR

@@ -133,7 +133,7 @@ def worth(
 def table_rows(
     results: Results,  # as of `read_results`
 ) -> list[list[str]]:  # the heading first
-    "Plates read, and what the full method reads more; columns that were not measured are left out"
+    "Plates read, and what its base reads more; columns that were not measured are left out"
     columns = [c for c in COLUMNS if accuracy(results, "full", c) is not None]
     rows = [["", "seeds", *(f"{COLUMNS[c]}{end}" for c in columns for end in ("", ": its base is ahead by"))]]
     titles = {v.name: v.title for v in VARIANTS.values()} | REFERENCES

@@ -129,10 +129,10 @@ def _load_memory(miner: HardExampleMiner, tensors: dict[str, Tensor]) -> None:
     miner.keys, miner.scores = drawn, dict(zip(known, tensors["miner.scores"].tolist(), strict=True))
 
 
-def _random() -> dict[str, Tensor]:
-    "Torch's random states; nothing else in a training draws from a global generator"
-    gpus = {f"random.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
-    return {"random.cpu": torch.get_rng_state(), **gpus}
+def _random(device: torch.device) -> dict[str, Tensor]:
+    "Torch's random states, on which a step draws; processes have the same, each on its own device"
+    gpu = {"random.gpu": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"random.cpu": torch.get_rng_state(), **gpu}
 
 # %% ../../nbs/53_checkpoint.ipynb #c011
 EDITION = 4  # of the states; those of another one are refused
@@ -146,7 +146,7 @@ def save(
     if not is_main():
         return
     tensors = {k: v for name, m in t.modules().items() for k, v in named_tensors(m, name).items()}
-    tensors |= _moments(t.optimizer) | _random() | (_memory(t.miner) if t.miner else {})
+    tensors |= _moments(t.optimizer) | _random(t.plates.device) | (_memory(t.miner) if t.miner else {})
     note = {"kind": "training", "edition": EDITION, "stage": t.stage.tag, "plates": t.fingerprint}
     note |= {"position": asdict(t.position), "settings": to_dict(t.config), "tensors": len(tensors)}
     note |= {"version": version("lp_asrn"), "threads": torch.get_num_threads(), "processes": world_size()}
@@ -202,13 +202,12 @@ def _load(t: Training, path: Path) -> tuple[int, int]:  # threads and processes 
             load_module(module, tensors, name, path)
         if len(tensors) != note["tensors"]:
             raise ValueError(f"{len(tensors)} tensors, expected {note['tensors']}")
-        if t.miner:
+        if t.miner and "miner.keys" in tensors:  # there may have been no stage 4 then
             _load_memory(t.miner, tensors)
         _load_moments(t.optimizer, tensors)
         torch.set_rng_state(tensors["random.cpu"])
-        for i in range(torch.cuda.device_count()):
-            if f"random.{i}" in tensors:  # this GPU was there as well
-                torch.cuda.set_rng_state(tensors[f"random.{i}"], i)
+        if t.plates.device.type == "cuda" and "random.gpu" in tensors:  # it was saved on a GPU as well
+            torch.cuda.set_rng_state(tensors["random.gpu"], t.plates.device)
         return note["threads"], note["processes"]
 
 # %% ../../nbs/53_checkpoint.ipynb #c014b
@@ -237,5 +236,5 @@ def take_over(
             load_module(t.modules()[name], tensors, name, path)
         _load_moments(t.optimizer, tensors, len([*t.parts["generator"].parameters()]))
         t.position.grown = before.grown
-        if t.miner:
+        if t.miner and "miner.keys" in tensors:  # there may have been no stage 4 then
             _load_memory(t.miner, tensors)

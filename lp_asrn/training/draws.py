@@ -132,7 +132,7 @@ class HardExampleMiner:
 
     config: HardMiningConfig
     most: int = MEMORY  # draws that are kept, of up to twice as many
-    scores: dict[Key, float] = field(default_factory=dict)  # of draws, the latest last
+    scores: dict[Key, float] = field(default_factory=dict)  # of draws
     keys: list[Key] = field(default_factory=list)  # the draws of the epoch that runs
     shown: dict[str, Tensor] = field(default_factory=dict)  # scalars about the latest pool
 
@@ -157,12 +157,13 @@ class HardExampleMiner:
 def pooled(
     miner: HardExampleMiner,  # its `keys` are set
     new: list[Key],  # draws, as many as the epoch has
-    progress: float,  # of the stage, in [0, 1]
+    progress: tuple[float, float],  # of the stage, at the epoch's start and end, in [0, 1]
     seed: Sequence[int],  # of what is drawn here
 ) -> None:
     "The draws of an epoch: new ones, a growing share by a harder camera, among them the hardest that are remembered"
     c, rng = miner.config, np.random.default_rng([*seed, 4])
-    keys = [(*key[:2], bool(u < progress * c.harder_share)) for key, u in zip(new, rng.random(len(new)))]
+    chances = c.harder_share * np.linspace(*progress, len(new))
+    keys = [(*key[:2], bool(u < chance)) for key, chance, u in zip(new, chances, rng.random(len(new)))]
     known = miner.hardest(int(c.remembered * len(keys)))
     for place, key in zip(rng.choice(len(keys), len(known), replace=False).tolist(), known):
         keys[place] = key

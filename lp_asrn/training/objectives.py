@@ -90,7 +90,7 @@ def rate_scale(
 # %% ../../nbs/49_objectives.ipynb #m005
 def memory(
     decay: float,  # d, in (0, 1)
-    step: int,  # t, of the stage, from 0
+    step: int,  # t, of the schedule, from 0
 ) -> float:  # in [0, d]
     "Share of itself that the average keeps in a step"
     return min(decay, step / (9 + step))

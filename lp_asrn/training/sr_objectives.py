@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import losses
 from ..config import ConfigError
 from ..losses import LOSS_TERMS, Made, batch_mean
+from ..models.device import rank, world_size
 from ..models.generator import Generator
 from ..models.model_set import ModelSet, told
 from ..models.recognizer import to_reading_size
@@ -89,7 +90,9 @@ def _loss(made: Made, weights: LossWeights) -> Terms:
     }
     weighted = {name: share * means[name] for name, share in shares(weights).items() if name in means}
     shown = {name: value.detach() for name, value in means.items() if name != "l1"}
-    return Terms(weighted, shown, {k: made[k].detach() for k in ("accuracy", "gain") if k in made})
+    draws = {} if (gain := made.get("gain")) is None else {"gain": gain}
+    draws |= {"accuracy": made["accuracy"].masked_fill(gain.isnan(), torch.nan)} if draws else {}
+    return Terms(weighted, shown, draws)
 
 
 def _pixel_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
@@ -100,17 +103,22 @@ def _pixel_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) ->
 pixel_objective = Objective(_pixel_forward, _loss)
 
 # %% ../../nbs/50_sr_objectives.ipynb #c014
-def _spread(values: Tensor, rows: slice, n: int) -> Tensor:
-    "(n,) with the values of some plates in their rows, so that the mean over all is theirs"
+def _spread(values: Tensor, rows: slice, n: int, share: float) -> Tensor:
+    "(n,) with the values of a share of the plates in their rows, so that the mean over the batch is theirs"
     out = values.new_zeros(n)
-    out[rows] = values * (n / len(values))
+    out[rows] = values / share
     return out
 
 
 def _read(models: ModelSet, sr: Tensor, batch: PlateBatch, weights: LossWeights, wanted: dict[str, float]) -> Made:
     "L_C, L_P, L_F, and how many characters are right"
     n, two = len(sr), weights.loss.guides == "both" and len(sr) > 1
-    first, second = slice(0, None, 1 + two), slice(1, None, 2)
+    odd, total = (
+        (rank() * n) % 2 * two,
+        world_size() * n,
+    )  # plates alternate over the batch, not over this process's share
+    first, second = slice(odd, None, 1 + two), slice(1 - odd, None, 2)
+    share = (total + 1) // 2 / total if two else 1.0  # of the batch that the recogniser reads
     shown, *hr = change(weights.loss.change, sr, *([batch.hr] if "feature" in wanted else []))
     out, logits = models.recognizer.encode(shown[first]), None
     logits, target = out.logits, batch.target
@@ -120,14 +128,17 @@ def _read(models: ModelSet, sr: Tensor, batch: PlateBatch, weights: LossWeights,
     made = {"char": losses.character_loss(logits, target, weights.classes)}
     if "layout" in wanted:
         rows, found = (second, blind) if two else (first, logits)
-        made["layout"] = _spread(losses.layout_penalty(found, target[rows]), rows, n)
+        penalty = losses.layout_penalty(found, target[rows])
+        made["layout"] = _spread(penalty, rows, n, 1 - share if two else 1.0)
     if "feature" in wanted:
         with torch.no_grad():
             features = models.recognizer.trunk.fine(2 * to_reading_size(hr[0][first]) - 1)
-        made["feature"] = _spread(losses.feature_loss(out.features, features), first, n)
+        made["feature"] = _spread(losses.feature_loss(out.features, features), first, n, share)
     filled = target != PAD
     right = (logits.argmax(-1) == target) & filled
-    return made | {"accuracy": right.sum(1) / filled.sum(1).clamp(min=1)}
+    plain = torch.full_like(made["char"], torch.nan)  # of the recogniser alone, who scores draws in stage 4 as well
+    plain[first] = losses.character_loss(out.logits.detach(), target[first])
+    return made | {"accuracy": right.sum(1) / filled.sum(1).clamp(min=1), "plain": plain}
 
 # %% ../../nbs/50_sr_objectives.ipynb #c014b
 def read_sr(
@@ -156,12 +167,12 @@ def _lcofl_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) ->
 
 
 def _with_gain(made: Made, models: ModelSet, batch: PlateBatch, seen: Tensor | None) -> Made:
-    "What is still to be had of each draw, if SR was read: L_C less that of the LR reader on the same crop, at least 0"
-    if "char" not in made:
+    "What is still to be had of draws that the recogniser read: its loss less the LR reader's on the same crop, or 0"
+    if (plain := made.pop("plain", None)) is None:
         return made
     with torch.no_grad():
         seen = models.lr_reader(batch.crop) if seen is None else seen
-        return made | {"gain": (made["char"] - losses.character_loss(seen, batch.target)).clamp(min=0)}
+        return made | {"gain": (plain - losses.character_loss(seen, batch.target)).clamp(min=0)}  # NaN: the guide's
 
 
 lcofl_objective = Objective(_lcofl_forward, _loss)
@@ -203,7 +214,7 @@ def pulls(
     models: ModelSet,
     batch: PlateBatch,  # of training plates
     weights: LossWeights,
-) -> dict[str, float]:  # name -> norm of its gradient at SR as a share of that of L1
+) -> dict[str, float]:  # name -> norm of its gradient at SR as a share of that of L1; {} if no pair is registered
     "How hard each term pulls at SR; the random state is left alone"
     devices = [batch.lr.device] if batch.lr.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.enable_grad():
@@ -212,4 +223,4 @@ def pulls(
         sr = sr.detach().requires_grad_()
         terms = _loss({"registered": batch.registered} | read_sr(models, sr, batch, weights), weights).weighted
         found = {name: torch.autograd.grad(term, sr, retain_graph=True)[0].norm() for name, term in terms.items()}
-    return {name: float(norm / found["l1"].clamp(min=1e-12)) for name, norm in found.items()}
+    return {name: float(norm / found["l1"]) for name, norm in found.items() if found["l1"] > 0}

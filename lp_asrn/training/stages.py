@@ -166,6 +166,11 @@ def dependents(
 
 def insert(stage: Stage) -> None:
     "Put a stage of one's own behind the one it starts from; what started from that one starts from it"
+    parted = [s.key for s in STAGES.values() if s.continues and s.after == stage.after and not stage.continues]
+    if parted:
+        raise ConfigError(
+            f"stage '{stage.key}' would part {parted[0]} from {stage.after}, in whose optimiser it goes on"
+        )
     for s in [STAGES.pop(key) for key in [*STAGES]]:
         STAGES[s.key] = replace(s, after=stage.key) if s.after == stage.after else s
         if s.key == stage.after:

@@ -46,7 +46,8 @@ def begin_epoch(t: Training) -> None:
     t.weights.classes = torch.tensor(p.classes, device=t.plates.device) if p.classes else None
     epoch = t.epochs_before + p.epoch  # stages of one schedule show no draw twice
     if t.stage.mines and p.step == 0:
-        pooled(t.miner, fresh(t.order, epoch), p.epoch / max(1, t.settings.epochs - 1), (t.config.training.seed, epoch))
+        progress = p.epoch / t.settings.epochs, (p.epoch + 1) / t.settings.epochs
+        pooled(t.miner, fresh(t.order, epoch), progress, (t.config.training.seed, epoch))
     t.order.begin(epoch, p.step, t.miner.keys if t.stage.mines else None)
 
 # %% ../../nbs/55_trainer.ipynb #c009
@@ -208,7 +209,7 @@ def run_stage(
         while p.epoch < t.settings.epochs and p.bad_epochs < t.settings.patience:
             begin_epoch(t)
             for batch in t.loader:
-                if p.step == 0 and monitor.writer and t.stage.draws:
+                if p.step == 0 and monitor.writer and t.stage.guarded_by:
                     monitor.write({f"pull/{k}": v for k, v in pulls(t.models, batch, t.weights).items()})
                 step(batch)
                 monitor.step(step.loss)

@@ -35,7 +35,7 @@ class Validation:
     scalars: dict[str, float]  # shown and logged
     word: float = 0.0  # whole-plate accuracy that guides the schedule, in [0, 1]
     psnr: float | None = None  # dB
-    confusion: Tensor | None = None  # (36, 36) counts of the recogniser, for the class weights
+    confusion: Tensor | None = None  # (36, 36) counts of the SR reader, for the class weights
     figures: dict = field(default_factory=dict)  # name -> matplotlib Figure
 
 
