@@ -85,7 +85,7 @@ def work(path: Path) -> None:
         add_up(together.parameters())
         out[f"loss.{name}"] = terms.loss.detach()
         out |= {f"{name}.{n}": p.grad for n, p in together.named_parameters() if p.grad is not None}
-        out |= {f"{k}.{name}": v for k, v in terms.draws.items()}
+        out |= {f"{k}.{name}": v.nan_to_num(-1) for k, v in terms.draws.items()}  # NaN: those that the guide read
     torch.manual_seed(1)
     judge = Judge()
     terms_of(judge_objective, JudgeAlone(judge), batch, LossWeights(LossConfig())).loss.backward()
