@@ -113,15 +113,12 @@ def _spread(values: Tensor, rows: slice, n: int, share: float) -> Tensor:
 def _read(models: ModelSet, sr: Tensor, batch: PlateBatch, weights: LossWeights, wanted: dict[str, float]) -> Made:
     "L_C, L_P, L_F, and how many characters are right"
     n, two = len(sr), weights.loss.guides == "both" and len(sr) > 1
-    odd, total = (
-        (rank() * n) % 2 * two,
-        world_size() * n,
-    )  # plates alternate over the batch, not over this process's share
+    odd, total = (rank() * n) % 2 * two, world_size() * n  # they alternate over the batch of all processes
     first, second = slice(odd, None, 1 + two), slice(1 - odd, None, 2)
     share = (total + 1) // 2 / total if two else 1.0  # of the batch that the recogniser reads
     shown, *hr = change(weights.loss.change, sr, *([batch.hr] if "feature" in wanted else []))
-    out, logits = models.recognizer.encode(shown[first]), None
-    logits, target = out.logits, batch.target
+    out, target = models.recognizer.encode(shown[first]), batch.target
+    logits = out.logits
     if two:
         logits = logits.new_zeros(n, *logits.shape[1:])
         logits[first], logits[second] = out.logits, (blind := models.guide(shown[second]))
