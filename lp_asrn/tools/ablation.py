@@ -115,14 +115,20 @@ def _run_of(o: AblateOptions, variant: Variant, seed: int, name: str = "") -> Ru
     return run
 
 
-def _train_shared(o: AblateOptions, seed: int) -> tuple[Run, dict]:
-    "Stages that all variants of a seed share, and a checksum"
+def _train_shared(o: AblateOptions, seed: int, ground: str = "full") -> tuple[Run, dict]:
+    "Stages that variants share which see the same crops, and a checksum of those of the full method"
     run = _run_of(o, VARIANTS["full"], seed, "shared")
     with FileLock(f"{run.folder}.lock"):  # another process may be at it
         for key in ("stage0", "guide", "lr_reader", "stage1"):
             train_stage(run, STAGES[key], resume=True)
     weights = b"".join(run.best(key).read_bytes() for key in ("lr_reader", "stage1"))
-    return run, {"shared": hashlib.sha256(weights).hexdigest()[:16]}
+    mark = {"shared": hashlib.sha256(weights).hexdigest()[:16]}
+    if ground == "full":
+        return run, mark
+    own = _run_of(o, VARIANTS[ground], seed, f"shared_{ground}")
+    with FileLock(f"{own.folder}.lock"):
+        _train(own, replace(VARIANTS[ground], stages=("lr_reader", "stage1")), run)
+    return own, mark
 
 # %% ../../nbs/64_ablation.ipynb #a018b
 def _start_of(run: Run, variant: Variant, shared: Run) -> ModelSet | None:
@@ -158,7 +164,7 @@ def _runs_left(o: AblateOptions, names: Sequence[str]) -> list[tuple[Variant, in
 
 def _run_one(o: AblateOptions, variant: Variant, seed: int, sets: list[PlateSet] | None = None) -> None:
     "Train a variant with a seed, read it, keep its file; before that of the full method those of the references"
-    (shared, mark), run = _train_shared(o, seed), _run_of(o, variant, seed)
+    (shared, mark), run = _train_shared(o, seed, variant.ground), _run_of(o, variant, seed)
     models = _train(run, variant, shared)
     fitted = calibrate(run) if variant.name == "full" else None
     combined = CombinedReader(models, fitted, device=run.device, precision=run.config.training.precision)

@@ -33,6 +33,7 @@ class Variant:
     group: str = "part"  # of the method, left out; form: as it was before; peer: another method; choice: other crops
     part: str = ""  # of the method, which it leaves out or replaces, as a sentence names it
     base: str = "full"  # the row that has the part
+    ground: str = "full"  # the row whose readers and warm-up it goes on from; another one has crops of its own
 
     @property
     def shared(self) -> str:
