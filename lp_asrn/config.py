@@ -192,7 +192,7 @@ class HardMiningConfig:
     remembered: float = bounded(0.25, **SHARE)  # share of the pool that are the hardest draws seen before
     hard_share_start: float = bounded(0.1, **SHARE)  # share of draws by weight at the start of the stage
     hard_share_end: float = bounded(0.8, **SHARE)  # share of draws by weight at the end of the stage
-    importance: float = bounded(0.5, **SHARE)  # 1: chosen draws count by the inverse of their chance; 0: all alike
+    importance: float = bounded(1.0, **SHARE)  # 1: chosen draws count by the inverse of their chance; 0: all alike
     harder: str = "hard"  # severity of a share of new draws, which grows from 0 ...
     harder_share: float = bounded(0.3, **SHARE)  # ... to this at the end of the stage
 

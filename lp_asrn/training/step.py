@@ -185,9 +185,10 @@ class Step:
         device, p, self.t = t.plates.device, t.position, t
         captured = captures(t.config.training.compile, device)
         self.every = FETCH_EVERY if captured or device.type == "cuda" else 1
-        self.rate, self.share = torch.zeros(2, device=device).unbind()
-        for group in t.optimizer.param_groups:
-            group["lr"] = self.rate
+        groups = t.optimizer.param_groups
+        self.rate, self.share, *rates = torch.zeros(2 + len(groups), device=device).unbind()
+        for group, rate in zip(groups, rates):
+            group["lr"] = rate
         self.skipped = torch.tensor([p.skipped, p.skipped_in_row], device=device)
         self.terms, self.pending, self.loss = None, [], None  # loss: of the last step that is known of
         run = partial(step_once, t, share=self.share, skipped=self.skipped)
@@ -197,6 +198,8 @@ class Step:
         "Train on a batch on the device, at the learning rate and with the memory that belong to where the stage stands"
         t, score = self.t, None
         self.rate.fill_(_rate(t))
+        for group in t.optimizer.param_groups:
+            group["lr"].copy_(self.rate * group["scale"])
         self.share.fill_(1 - memory(t.config.training.ema_decay, t.done_of_all))
         with torch.cuda.device_of(batch.lr):  # streams and graphs are of a device; on a CPU it does nothing
             if t.stage.mines:

@@ -72,15 +72,17 @@ def validate_generator(models: ModelSet, plates: ValidationPlates) -> Validation
     found = read_set(models, readers, plates.batches, plates.device, plates.precision, inputs=("sr",))
     truth, own, other = map(gather_list, (found.truth, *(found.readings.get(("sr", name), []) for name in readers)))
     scalars, figures = _read(truth, own)
-    scalars |= {"sr_reader_word": scalars["word"], "lr_reader_word": _right(truth, other)}
-    scalars["word"] = word = (scalars["sr_reader_word"] + scalars["lr_reader_word"]) / 2
+    also = {"word": _right(truth, other), "char": score_of(truth, other).char}
+    scalars |= {f"{name}_word": s["word"] for name, s in zip(readers, (scalars, also))}
+    scalars |= {key: (scalars[key] + also[key]) / 2 for key in also}
     for name, values in (("psnr", found.psnr), ("ssim", found.ssim)):
         if known := [v for v in gather_list(values.get("sr", [])) if v == v]:  # nan: not registered
             scalars[name] = float(np.mean(known))
     if is_main():
         figures["plates"] = grid_of(models, readers["sr_reader"], next(iter(plates)), 6, plates.precision)
     counts = torch.from_numpy(confusion_matrix(truth, own))
-    return Validation(word + scalars.get("psnr", 0) / 100, scalars, word, scalars.get("psnr"), counts, figures)
+    score = scalars["char"] + scalars.get("psnr", 0) / 400
+    return Validation(score, scalars, scalars["word"], scalars.get("psnr"), counts, figures)
 
 # %% ../../nbs/51_validation.ipynb #c009
 @torch.no_grad()
