@@ -30,7 +30,7 @@ class Variant:
     settings: tuple[str, ...] = ()  # "dotted.key=value": what differs from the full method
     stages: tuple[str, ...] = ("stage2", "stage3", "stage4")  # trained for it alone, in order, after the shared ones
     seeds: int = 3
-    group: str = "part"  # left out; added: to its base; form: as it was before; peer: another method; choice: other crops
+    group: str = "part"  # left out; added: to its base; form: as before; peer: another method; choice: other crops
     part: str = ""  # of the method, which it leaves out or replaces, as a sentence names it
     base: str = "full"  # the row that has the part
     ground: str = "full"  # the row whose readers and warm-up it goes on from; another one has crops of its own

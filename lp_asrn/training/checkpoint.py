@@ -33,6 +33,11 @@ from .validation import ValidationPlates
 SLOW = 0.1  # of the learning rate, for a model that has been trained before and is adapted
 
 
+def _groups(stage: Stage, parts: dict[str, nn.Module]) -> list[dict]:
+    "Parameters of each model, and its share of the learning rate"
+    return [dict(params=[*m.parameters()], scale=SLOW if name in stage.slow else 1.0) for name, m in parts.items()]
+
+
 @dataclass(slots=True)
 class Position:
     "Where a stage stands, and how it went"
@@ -77,12 +82,9 @@ class Training:
         self.psnr_floor, self.weights, self.fingerprint = psnr_floor, LossWeights(config.loss), dataset.fingerprint
         self.rates, self.epochs_before, self.epochs_of_all, mining = _plan(stage, config)
         self.parts = {name: models.modules()[name] for name in stage.trains}
-        groups = [
-            dict(params=[*m.parameters()], scale=SLOW if name in stage.slow else 1.0) for name, m in self.parts.items()
-        ]
         how = dict(lr=self.rates.learning_rate, weight_decay=self.rates.weight_decay, fused=True)
-        self.optimizer = torch.optim.AdamW(groups, **how)
-        self.parameters = [p for group in groups for p in group["params"]]
+        self.optimizer = torch.optim.AdamW(_groups(stage, self.parts), **how)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         averaged = self.parts["generator"] if stage.draws and t.ema_decay > 0 else None
         self.average = averaged and copy.deepcopy(averaged).requires_grad_(False)
         self.miner = HardExampleMiner(mining) if mining else None

@@ -46,7 +46,7 @@ class Stage:
     also: tuple[str, ...] = ()  # further names that a user may give it
     after: str | None = None  # key of the stage it starts from; None = untrained models
     copies: tuple[tuple[str, str], ...] = ()  # (a, b): model a starts as a copy of model b
-    slow: tuple[str, ...] = ()  # of `trains`, those that have been trained: they learn at a tenth of the rate
+    slow: tuple[str, ...] = ()  # of `trains`, those that were trained before and learn at a tenth of the rate
     refines: bool = False  # its start is validated, and kept if no epoch is better
     guarded_by: str | None = None  # key of the stage whose PSNR at its end sets the guardrail's floor
     continues: bool = False  # goes on in the optimiser, the average and the learning-rate curve of the stage before
@@ -108,8 +108,8 @@ STAGES |= {
         ),
         Stage(
             "stage3", "stage3_finetune", "fine-tune", ("generator", "sr_reader"), sr_objectives.joint_objective,
-            validate_generator, also=("3", "finetune"), after="stage2", continues=True, slow=("sr_reader",), softened=True,
-            **_REFINES,
+            validate_generator, also=("3", "finetune"), after="stage2", continues=True, slow=("sr_reader",),
+            softened=True, **_REFINES,
         ),
         Stage(
             "stage4", "stage4_hard_mining", "hard mining", ("generator",), sr_objectives.lcofl_objective,

@@ -162,6 +162,12 @@ def _rate(t: Training) -> float:
     return scale * learning_rate(t.rates, t.done_of_all, t.epochs_of_all * steps, steps)
 
 
+def _set_rates(t: Training) -> None:
+    "Each model's share of it"
+    for group in t.optimizer.param_groups:
+        group["lr"].fill_(_rate(t) * group["scale"])
+
+
 def _mine(t: Training, pool: PlateBatch) -> tuple[PlateBatch, Tensor]:
     "A batch of a pool, and the score of each draw of the pool, of all processes"
     share, steps = t.order.batch_size // world_size(), t.settings.epochs * t.order.steps_per_epoch
@@ -185,10 +191,9 @@ class Step:
         device, p, self.t = t.plates.device, t.position, t
         captured = captures(t.config.training.compile, device)
         self.every = FETCH_EVERY if captured or device.type == "cuda" else 1
-        groups = t.optimizer.param_groups
-        self.rate, self.share, *rates = torch.zeros(2 + len(groups), device=device).unbind()
-        for group, rate in zip(groups, rates):
-            group["lr"] = rate
+        self.share = torch.zeros((), device=device)
+        for group in t.optimizer.param_groups:
+            group["lr"] = torch.zeros((), device=device)
         self.skipped = torch.tensor([p.skipped, p.skipped_in_row], device=device)
         self.terms, self.pending, self.loss = None, [], None  # loss: of the last step that is known of
         run = partial(step_once, t, share=self.share, skipped=self.skipped)
@@ -197,9 +202,7 @@ class Step:
     def __call__(self, batch: PlateBatch) -> None:
         "Train on a batch on the device, at the learning rate and with the memory that belong to where the stage stands"
         t, score = self.t, None
-        self.rate.fill_(_rate(t))
-        for group in t.optimizer.param_groups:
-            group["lr"].copy_(self.rate * group["scale"])
+        _set_rates(t)
         self.share.fill_(1 - memory(t.config.training.ema_decay, t.done_of_all))
         with torch.cuda.device_of(batch.lr):  # streams and graphs are of a device; on a CPU it does nothing
             if t.stage.mines:

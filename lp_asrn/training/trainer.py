@@ -136,7 +136,7 @@ def _scalars(step: Step) -> dict[str, torch.Tensor | float]:
     "What TensorBoard shows of a step"
     t, terms = step.t, step.terms
     found = {f"loss/{k}": v for k, v in terms.weighted.items()} | {"loss/total": terms.loss}
-    found |= {f"term/{k}": v for k, v in terms.shown.items()} | {"learning_rate": step.rate}
+    found |= {f"term/{k}": v for k, v in terms.shown.items()} | {"learning_rate": t.optimizer.param_groups[0]["lr"]}
     found |= {f"mining/{k}": v for k, v in t.miner.shown.items()} if t.miner else {}
     now = {"lambda_embed": t.weights.embed, "guardrail_scale": t.weights.guardrail, "skipped": t.position.skipped}
     return found | now
