@@ -23,7 +23,16 @@ from ..models.rectifier import WHOLE, lr_and_crop, pictures_of
 from ..plates.corners import LR_SIZE, READING_SIZE
 from ..plates.pictures import to_canvas, to_tensor
 from .calibration import join
-from .decoding import Calibration, Decoded, Grammar, Posterior, calibrated, decode_plates, fuse
+from lp_asrn.reading.decoding import (
+    Calibration,
+    Decoded,
+    Grammar,
+    Posterior,
+    calibrated,
+    decode_plates,
+    fuse,
+    log_shares,
+)
 
 # %% ../../nbs/37_combine.ipynb #c004
 EXPERTS = ("sr", "lr_reader")  # the recogniser on the picture, the LR reader on the crop
@@ -143,6 +152,7 @@ class Encoded:
     def __getitem__(self, at: slice | Tensor) -> "Encoded":
         "Some of the N"
         some = (getattr(self, k)[at] for k in _PICTURES)
+        at = at.cpu().numpy() if isinstance(at, Tensor) else at
         return Encoded(*some, {e: p[at] for e, p in self.experts.items()})
 
 # %% ../../nbs/37_combine.ipynb #d012
@@ -182,8 +192,8 @@ class RectifiedReader(Decoder):
         "Logits of characters and layouts as an expert's posterior"
         if not all(x.isfinite().all() for x in made):
             raise CheckpointError("the networks give values that are not finite: these weights are of no use")
-        slots, layouts = (x.cpu() for x in made[:2])
-        return Posterior(slots.log_softmax(-1), layouts[:, self.columns].log_softmax(-1))
+        slots, layouts = (x.float().cpu().numpy() for x in made[:2])
+        return Posterior(log_shares(slots), log_shares(layouts[:, self.columns]))
 
 # %% ../../nbs/37_combine.ipynb #d013
 def _between(reader: RectifiedReader, native: Tensor, size: Tensor, corners: Tensor, doubt: Tensor) -> Encoded:
@@ -196,7 +206,7 @@ def _surer(reader: RectifiedReader, found: Encoded, native: Tensor, size: Tensor
     "The same, with the whole crop in place of those of `index` that it is read more surely from"
     whole = found.corners.new_tensor(WHOLE).expand(len(index), 4, 2)
     other = _between(reader, native[index], size[index], whole, found.doubt[index])
-    before = {e: p[index.cpu()] for e, p in found.experts.items()}
+    before = {e: p[index.cpu().numpy()] for e, p in found.experts.items()}
     after, before = ([r.probability for r in reader.decode(x, count=1)] for x in (other.experts, before))
     source = torch.arange(len(native))  # which of both, one after the other, is kept of each
     better = torch.tensor(after) > torch.tensor(before)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..config import UserError, suggest
 from ..files import is_number, quote
@@ -22,9 +21,9 @@ from ..models.model_set import load_models
 from ..models.rectifier import SHARP, detail
 from ..plates.corners import Corners, check_marked, pair_corners, whole
 from ..plates.pictures import as_picture, to_pictures
-from .calibration import calibrations_of
+from .calibration import calibrations_of, join
 from .combine import CombinedReader, Encoded, alone, pool
-from .decoding import Decoded, Posterior, calibrated, decode_plates, threshold
+from .decoding import Decoded, calibrated, decode_plates, threshold
 from .onnx import OnnxReader
 from .thorough import read_again
 from .track_sr import Drawn, as_wide, draw_track, lr_consistency
@@ -190,7 +189,7 @@ def _read_frames(
         corners = [c for track, some in pair_corners(tracks, corners) for _, c in pair_corners(track, some)]
     encoded = reader.encode(crops, None if corners is None else check_marked(crops, corners))
     both, lr = (pool(d, encoded.experts, lengths) for d in (combined, alone(combined, "lr_reader")))
-    together = Posterior(torch.cat([both.slots, lr.slots]), torch.cat([both.layouts, lr.layouts]))
+    together = join([{"": both}, {"": lr}])[""]
     found = decode_plates(together, combined.grammar, alternatives + 1)  # at once: half the time
     first = [calibrated(r, combined.calibration_of(n)) for r, n in zip(found, lengths)]
     kept = (_accepted(reader, r, n, False) for r, n in zip(first, lengths))  # what is sure enough stays as it is
