@@ -12,9 +12,6 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate, pad
 
 from ..config import DataError, UserError
 from ..plates.layouts import LAYOUTS, check_text, get_layout, layout_of
@@ -22,55 +19,59 @@ from .decoding import Decoded
 from .synthesis import BLURS, BOX, Crop, Guess, draw, look
 
 # %% ../../nbs/36_evidence.ipynb #e001
-_MOVES = torch.zeros(8, 3, 3)  # generators of the homographies, in a plate's own coordinates
+_MOVES = np.zeros((8, 3, 3), np.float32)  # generators of the homographies, in a plate's own coordinates
 for _k, _at in enumerate([(0, 2), (1, 2), (0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]):
     _MOVES[_k][_at] = -1 if _k > 5 else 1
 
 
-def _colours(crop: Crop, paints: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # (B, 7, N)
-    "Colours (B, 7) by least squares with a touch of ridge, strokes (B, 7, N), what they leave (B, N), Cholesky factor"
+def _colours(crop: Crop, paints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # (B, 7, N)
+    "Colours (B, 1, 7) by least squares with a touch of ridge, strokes (B, 7, N), what they leave (B, N), Gram matrices"
     strokes = crop.strokes(paints)
-    factor = torch.linalg.cholesky(strokes @ strokes.transpose(1, 2) + 0.01 * torch.eye(strokes.shape[1]))
-    colours = torch.cholesky_solve(strokes @ crop.wanted[:, None], factor)[..., 0]
-    return colours, strokes, crop.wanted - (colours[:, None] @ strokes)[:, 0], factor
+    gram = strokes @ strokes.swapaxes(1, 2) + 0.01 * np.eye(strokes.shape[1], dtype=np.float32)
+    colours = np.linalg.solve(gram, strokes @ crop.wanted[:, None]).swapaxes(1, 2)
+    return colours, strokes, crop.wanted - (colours @ strokes)[:, 0], gram
 
 # %% ../../nbs/36_evidence.ipynb #e002
-def _compare(crop: Crop, guesses: Sequence[Guess]) -> Tensor:  # (B, N)
+def _compare(crop: Crop, guesses: Sequence[Guess]) -> np.ndarray:  # (B, N)
     "What guesses leave unexplained, grey levels"
-    pictures, places = (torch.stack(x) for x in zip(*((draw(crop, g), g.place) for g in guesses)))
-    return _colours(crop, look(crop, pictures, places @ crop.points))[2]
+    places = np.stack([g.place for g in guesses])
+    return _colours(crop, look(crop, [draw(crop, g) for g in guesses], places @ crop.points))[2]
 
 
-def _slopes(crop: Crop, pictures: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:  # (B, N), (B, 8, N)
-    "The same, and by how much each of `_MOVES` changes it (Kaufman's form: the colours follow)"
+def _inclines(colours: np.ndarray, picture: np.ndarray) -> np.ndarray:  # (1, 7), (7, H, W) -> (2, H, W)
+    "By how much a flat plate of these colours changes from pixel to pixel, across and down"
+    flat, border = (colours @ picture.reshape(7, -1)).reshape(picture.shape[1:]), cv2.BORDER_CONSTANT
+    return np.stack([cv2.Sobel(flat, -1, *along, ksize=1, scale=0.5, borderType=border) for along in ((1, 0), (0, 1))])
+
+
+def _slopes(crop: Crop, pictures: Sequence[np.ndarray], places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The same (B, N), and by how much each of `_MOVES` changes it (B, 8, N) (Kaufman's form: the colours follow)"
     at = places @ crop.points
-    colours, strokes, rest, factor = _colours(crop, look(crop, pictures, at))
-    flat = pad((colours[..., None, None] * pictures).sum(1), (1, 1, 1, 1))
-    steps = torch.stack([flat[:, 1:-1, 2:] - flat[:, 1:-1, :-2], flat[:, 2:, 1:-1] - flat[:, :-2, 1:-1]], 1) / 2
-    du, dv = (look(crop, steps, at) * crop.half).unbind(1)
-    x, y = (at[:, :2] / at[:, 2:]).unbind(1)
+    colours, strokes, rest, gram = _colours(crop, look(crop, pictures, at))
+    du, dv = (look(crop, list(map(_inclines, colours, pictures)), at) * crop.half).swapaxes(0, 1)
+    x, y = (at[:, :2] / at[:, 2:]).swapaxes(0, 1)
     dz = du * x + dv * y
-    moved = crop.strokes(torch.stack([du, dv, du * x, du * y, dv * x, dv * y, dz * x, dz * y], 1))
-    return rest, moved - torch.cholesky_solve(strokes @ moved.transpose(1, 2), factor).transpose(1, 2) @ strokes
+    moved = crop.strokes(np.stack([du, dv, du * x, du * y, dv * x, dv * y, dz * x, dz * y], 1))
+    return rest, moved - np.linalg.solve(gram, strokes @ moved.swapaxes(1, 2)).swapaxes(1, 2) @ strokes
 
 # %% ../../nbs/36_evidence.ipynb #e003
-def _settle(crop: Crop, guesses: Sequence[Guess], steps: int) -> tuple[Tensor, list[Guess]]:
+def _settle(crop: Crop, guesses: Sequence[Guess], steps: int) -> tuple[np.ndarray, list[Guess]]:
     "Levenberg and Marquardt, all guesses at once: the sums of squares (B,) that are left, and guesses after it"
-    pictures, places = (torch.stack(x) for x in zip(*((draw(crop, g), g.place) for g in guesses)))
+    pictures, places = [draw(crop, g) for g in guesses], np.stack([g.place for g in guesses])
     rest, slopes = _slopes(crop, pictures, places)
-    damping = torch.full((len(guesses), 1), 0.01)
+    damping = np.full((len(guesses), 1), 0.01, np.float32)
     for _ in range(steps):
-        normal = slopes @ slopes.transpose(1, 2)
-        scale = normal.diagonal(dim1=1, dim2=2)
-        normal = normal + torch.diag_embed(damping * scale + 1e-4 * scale.mean(1, keepdim=True) + 1e-6)
-        move = torch.linalg.solve(normal, slopes @ rest[..., None])
-        trial = (torch.eye(3) + (move[..., None] * _MOVES).sum(1)) @ places
+        normal = slopes @ slopes.swapaxes(1, 2)
+        scale = normal.diagonal(axis1=1, axis2=2)
+        more = damping * scale + 1e-4 * scale.mean(1, keepdims=True) + 1e-6
+        move = np.linalg.solve(normal + more[..., None] * np.eye(8, dtype=np.float32), slopes @ rest[..., None])[..., 0]
+        trial = (np.eye(3, dtype=np.float32) + np.tensordot(move, _MOVES, 1)) @ places
         found, tried = _slopes(crop, pictures, trial)
-        better = (found.square().sum(1) < rest.square().sum(1)) & (move.abs().amax((1, 2)) < 0.3)
-        places, rest = torch.where(better[:, None, None], trial, places), torch.where(better[:, None], found, rest)
-        slopes = torch.where(better[:, None, None], tried, slopes)
-        damping = torch.where(better[:, None], damping / 4, damping * 8).clamp(1e-4, 1e3)
-    return rest.square().sum(1), [replace(g, place=p) for g, p in zip(guesses, places)]
+        better = (np.square(found).sum(1) < np.square(rest).sum(1)) & (abs(move).max(1) < 0.3)
+        for kept, new in ((places, trial), (rest, found), (slopes, tried)):
+            kept[better] = new[better]
+        damping = np.where(better[:, None], damping / 4, damping * 8).clip(1e-4, 1e3)
+    return np.square(rest).sum(1), [replace(g, place=p) for g, p in zip(guesses, places)]
 
 # %% ../../nbs/36_evidence.ipynb #c019
 _INDEPENDENT = 0.32  # part of the pixels that counts as independent; measured below
@@ -103,7 +104,7 @@ def _lettered(guess: Guess, fonts: Sequence[str]) -> list[Guess]:
 
 def _best(crop: Crop, guesses: Sequence[Guess], kept: int) -> list[Guess]:
     "Of each text the guesses that leave least"
-    order = _compare(crop, guesses).square().sum(1).argsort().tolist()
+    order = np.square(_compare(crop, guesses)).sum(1).argsort()
     found: dict[str, list[Guess]] = {}
     for guess in (guesses[k] for k in order):
         found.setdefault(guess.text, []).append(guess)
@@ -117,17 +118,17 @@ def _first(crop: Crop, text: str) -> list[Guess]:
     shifts = [(0, 0, 0), (1.2, 0, 0), (-1.2, 0, 0), (0, 0.8, 0), (0, -0.8, 0), (0, 0, 1), (0, 0, -1)]
     quad = np.float32([[0, 0], [crop.w, 0], [crop.w, crop.h], [0, crop.h]])
     quads = [quad + np.float32([x, y]) + grown * BOX * np.float32([1, 0.5]) for x, y, grown in shifts]
-    places = [torch.from_numpy(cv2.getPerspectiveTransform(np.float32(q), BOX)).float() for q in quads]
+    places = [np.float32(cv2.getPerspectiveTransform(q, BOX)) for q in quads]
     left, guesses = _settle(crop, [Guess(text, p, usual, (b, b)) for b in (1, 3, 5) for p in places], 4)
-    guesses = [guesses[k] for k in left.argsort()[:_KEPT].tolist()]
+    guesses = [guesses[k] for k in left.argsort()[:_KEPT]]
     guesses = [replace(g, lettering=(f, w, 1.0)) for g in guesses for f in fonts for w in _WEIGHTS]
     guesses = _best(crop, guesses, 2 * _KEPT)
     guesses = _best(crop, [other for g in guesses for other in _softer(g)], _KEPT + 2)
     left, guesses = _settle(crop, guesses, 4)
-    return [guesses[k] for k in left.argsort()[:_KEPT].tolist()]
+    return [guesses[k] for k in left.argsort()[:_KEPT]]
 
 
-def _refine(crop: Crop, texts: Sequence[str], guesses: Sequence[Guess]) -> tuple[Tensor, list[Guess]]:
+def _refine(crop: Crop, texts: Sequence[str], guesses: Sequence[Guess]) -> tuple[np.ndarray, list[Guess]]:
     "Each text from the same guesses: what it leaves, and its own place, lettering and blur"
     fonts = dict.fromkeys(g.lettering[0] for g in guesses)
     starts = [replace(g, text=text) for text in texts for g in guesses]
@@ -157,15 +158,15 @@ class Hypothesis:
 def _show(crop: Crop, guess: Guess, fine: int = 4) -> list[np.ndarray]:  # (h, w, 3), (fine h, fine w, 3) uint8
     "A guess in the colours and the light of a crop: as the crop shows it, and sharp"
     drawn = (draw(crop, guess), 1), (draw(crop, guess, fine), fine)
-    paints = [look(crop, p[None], (guess.place @ crop.pixels(f))[None])[0] for p, f in drawn]
+    paints = [look(crop, [p], (guess.place @ crop.pixels(f))[None])[0] for p, f in drawn]
     strokes, wanted, shown = crop.strokes(paints[0]), crop.strokes(crop.rgb.T), []
-    gram = strokes @ strokes.T + 0.01 * torch.eye(len(strokes))
-    colours = torch.linalg.solve(gram, strokes @ wanted.T).T  # (3, 7)
-    light = crop.rgb.T - colours @ paints[0]
-    light = (light - crop.strokes(light)).reshape(1, 3, crop.h, crop.w)
+    gram = strokes @ strokes.T + 0.01 * np.eye(len(strokes), dtype=np.float32)
+    colours = np.linalg.solve(gram, strokes @ wanted.T)  # (7, 3)
+    light = crop.rgb - paints[0].T @ colours
+    light = (light - crop.strokes(light.T).T).reshape(crop.h, crop.w, 3)
     for seen, f in zip(paints, (1, fine)):
-        lit = interpolate(light, scale_factor=f, mode="bilinear")[0] + (colours @ seen).reshape(3, f * crop.h, -1)
-        shown.append(lit.permute(1, 2, 0).round().clamp(0, 255).byte().numpy())
+        lit = cv2.resize(light, None, fx=f, fy=f) + (seen.T @ colours).reshape(f * crop.h, -1, 3)
+        shown.append(np.uint8(lit.round().clip(0, 255)))
     return shown
 
 # %% ../../nbs/36_evidence.ipynb #d006
@@ -175,12 +176,11 @@ _EXPLAINED = 2.0, 0.4  # most that a right text leaves: parts of the noise's pow
 
 def _limit(crop: Crop) -> float:
     "Most that a right text leaves of a crop, grey levels"
-    grey = (crop.rgb @ torch.tensor([0.299, 0.587, 0.114])).reshape(crop.h, crop.w).numpy()
-    noise = np.square(cv2.filter2D(grey, -1, _NOISE)).mean()
-    return math.sqrt(_EXPLAINED[0] * noise + _EXPLAINED[1] * crop.wanted.square().mean().item() + 1 / 12)
+    noise = np.square(cv2.filter2D(crop.grey.reshape(crop.h, crop.w), -1, _NOISE)).mean()
+    return math.sqrt(_EXPLAINED[0] * noise + _EXPLAINED[1] * np.square(crop.wanted).mean() + 1 / 12)
 
 
-@torch.inference_mode()
+@np.errstate(all="ignore")  # a step that folds a plate up is not taken
 def weigh(
     lr: np.ndarray,  # (16, 48, 3) uint8, rectified
     candidates: Sequence[tuple[str, str]],  # (text, layout name), the likeliest first
@@ -190,18 +190,16 @@ def weigh(
         raise DataError("no candidate text to compare with the crop")
     pairs = [(check_text(text), get_layout(name).name) for text, name in candidates]
     found = {}
-    with torch.autocast("cpu", enabled=False):  # whatever its caller computes in
-        for name in dict.fromkeys(name for _, name in pairs):
-            texts, crop = list(dict.fromkeys(text for text, own in pairs if own == name)), Crop(lr, name)
-            left, guesses = _refine(crop, texts, _first(crop, texts[0]))
-            rests, limit = _compare(crop, guesses), _limit(crop)
-            for text, guess, error, rest in zip(texts, guesses, left.tolist(), rests):
-                mean = error / len(rest)
-                log = -_INDEPENDENT * len(rest) / 2 * math.log(mean + 1 / 12)
-                rms, residual = mean**0.5, rest.reshape(crop.h, crop.w).numpy()
-                found[text, name] = log, rms, rms / limit, *_show(crop, guess), residual
-    logs = torch.tensor([found[pair][0] for pair in pairs], dtype=torch.float64)
-    shares = logs.softmax(0).tolist()
+    for name in dict.fromkeys(name for _, name in pairs):
+        texts, crop = list(dict.fromkeys(text for text, own in pairs if own == name)), Crop(lr, name)
+        left, guesses = _refine(crop, texts, _first(crop, texts[0]))
+        rests, limit = _compare(crop, guesses).reshape(-1, crop.h, crop.w), _limit(crop)
+        for text, guess, error, rest in zip(texts, guesses, left.tolist(), rests):
+            mean = error / rest.size
+            log, rms = -_INDEPENDENT * rest.size / 2 * math.log(mean + 1 / 12), mean**0.5
+            found[text, name] = log, rms, rms / limit, *_show(crop, guess), rest
+    likely = np.exp(np.array([found[pair][0] for pair in pairs]) - max(log for log, *_ in found.values()))
+    shares = (likely / likely.sum()).tolist()
     return [Hypothesis(*pair, found[pair][0], share, *found[pair][1:]) for pair, share in zip(pairs, shares)]
 
 # %% ../../nbs/36_evidence.ipynb #t001

@@ -8,13 +8,11 @@ __all__ = ['Lettering', 'BLURS', 'BOX', 'Guess', 'Crop', 'draw', 'look']
 # %% ../../nbs/35_synthesis.ipynb #s003
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from ..plates.body import cells, draw_item
 from ..plates.fonts import glyph
@@ -35,7 +33,7 @@ def _paint(cover: np.ndarray, alpha: np.ndarray, name: str) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _ground(name: str, fine: int = 1) -> Tensor:  # (6, H, W) float32, sums to 1
+def _ground(name: str, fine: int = 1) -> np.ndarray:  # (6, H, W) float32, sums to 1
     "A plate without its characters on its car, as shares of paints, `fine` times as large as usual"
     layout, rng, rim = get_layout(name), np.random.default_rng(0), fine * _RIM
     size = fine * _FLAT, round(layout.aspect * fine * _FLAT)
@@ -51,7 +49,7 @@ def _ground(name: str, fine: int = 1) -> Tensor:  # (6, H, W) float32, sums to 1
     car = np.zeros((len(_PAINTS), size[0] + 2 * rim, size[1] + 2 * rim), np.float32)
     car[_CAR] = 1
     car[:, rim:-rim, rim:-rim] = cover
-    return torch.from_numpy(car)
+    return car
 
 # %% ../../nbs/35_synthesis.ipynb #s012
 Lettering = tuple[str, float, float]  # font, weight of the strokes, width of the characters relative to the layout's
@@ -81,13 +79,13 @@ def _ink(name: str, lettering: Lettering, count: int, slot: int, char: str, fine
     return first + fine * _RIM, _squeeze(rows.T, last - first, (first - left) * x, x).T
 
 
-def _cover(name: str, text: str, lettering: Lettering, fine: int = 1) -> Tensor:  # (H, W) in [0, 1]
+def _cover(name: str, text: str, lettering: Lettering, fine: int = 1) -> np.ndarray:  # (H, W) in [0, 1]
     "The ink of a text on a flat plate"
     ink = np.zeros(_ground(name, fine).shape[1:], np.float32)
     for slot, char in enumerate(text):
         first, cover = _ink(name, lettering, len(text), slot, char, fine)
         ink[:, first : first + cover.shape[1]] += cover
-    return torch.from_numpy(ink.clip(0, 1))
+    return ink.clip(0, 1)
 
 # %% ../../nbs/35_synthesis.ipynb #s016
 BLURS = (0.3, 0.5, 0.75, 1.05, 1.4, 1.9, 2.5)  # sigma of what blurs a plate, in LR px, besides the pixel itself
@@ -95,25 +93,12 @@ _LIGHT = 1.4  # sigma in LR px of what passes for light: what it leaves over is 
 _HALO = 2.0  # width of the second blur of the ink, which sharpening or a wide lens leaves, relative to the first
 
 
-@functools.lru_cache(maxsize=2000)
-def _gauss(size: int, sigma: float) -> Tensor:  # (size, size)
-    "A Gaussian blur as a matrix; the border goes on"
-    window, one = (1, 2 * math.ceil(4 * sigma) + 1), np.eye(size, dtype=np.float32)
-    return torch.from_numpy(cv2.GaussianBlur(one, window, sigma, borderType=cv2.BORDER_REPLICATE))
-
-
 @functools.lru_cache(maxsize=64)
-def _waves(height: int, width: int) -> tuple[Tensor, Tensor]:  # each (waves, height * width)
-    "Cosines (DCT-II) that a blur by `_LIGHT` lets pass, and the same by how much"
-    parts = []
-    for size in (height, width):
-        k = torch.arange(min(size, math.ceil(size / (2 * _LIGHT)) + 1))[:, None]
-        wave = torch.cos(torch.pi * k * (torch.arange(size) + 0.5) / size) * (2 / size) ** 0.5
-        wave[0] *= 0.5**0.5
-        parts.append((wave, torch.exp(-0.5 * (torch.pi * _LIGHT * k / size) ** 2)))
-    (y, passed_y), (x, passed_x) = parts
-    waves = torch.einsum("ay,bx->abyx", y, x).flatten(2).flatten(0, 1)
-    return waves, waves * (passed_y * passed_x.T).reshape(-1, 1)
+def _light(size: int) -> np.ndarray:  # (size, size)
+    "What passes for light along a side, as a matrix: cosines (DCT-II) by as much as a blur by `_LIGHT` lets them pass"
+    k = np.arange(min(size, math.ceil(size / (2 * _LIGHT)) + 1))[:, None]
+    waves = np.cos(np.pi * k * (np.arange(size) + 0.5) / size) * np.sqrt(np.where(k, 2, 1) / size)
+    return np.float32(waves.T @ (waves * np.exp(-0.5 * (np.pi * _LIGHT * k / size) ** 2)))
 
 # %% ../../nbs/35_synthesis.ipynb #s017
 BOX = np.float32([[-1, -1], [1, -1], [1, 1], [-1, 1]])  # corners of a plate in its own coordinates
@@ -124,7 +109,7 @@ class Guess:
     "A text as it may stand in a crop"
 
     text: str
-    place: Tensor  # (3, 3) homography from pixels of the crop to the plate's own coordinates
+    place: np.ndarray  # (3, 3) float32 homography from pixels of the crop to the plate's own coordinates
     lettering: Lettering
     blur: tuple[int, int]  # places in `BLURS`, across and down
 
@@ -139,43 +124,45 @@ class Crop:
     ):
         (self.h, self.w), self.name, self.ground = lr.shape[:2], name, _ground(name)
         _, top, _, bottom = get_layout(name).characters.box
-        under = self.ground[:, _RIM + round(top * _FLAT) : _RIM + round(bottom * _FLAT)].mean((1, 2))
-        self.field = int(torch.argmax(under[:_CAR].index_fill(0, torch.tensor(_INK), 0)))  # paint that ink covers
-        self.rgb = torch.from_numpy(lr.reshape(-1, 3)).float()
-        self.waves = _waves(self.h, self.w)
-        self.wanted = self.strokes(self.rgb @ torch.tensor([0.299, 0.587, 0.114]))
-        high, wide = self.ground.shape[1] - 2 * _RIM, self.ground.shape[2] - 2 * _RIM
+        under = self.ground[:_CAR, _RIM + round(top * _FLAT) : _RIM + round(bottom * _FLAT)].mean((1, 2))
+        under[_INK] = 0
+        self.field = int(under.argmax())  # paint that ink covers
+        self.rgb = np.float32(lr.reshape(-1, 3))
+        self.grey = self.rgb @ np.float32([0.299, 0.587, 0.114])
+        self.wanted = self.strokes(self.grey)
+        high, wide = (n - 2 * _RIM for n in self.ground.shape[1:])
         self.fine = wide / self.w, high / self.h  # px of a flat plate for each of the crop
-        self.half = torch.tensor([[wide / 2], [high / 2]])
-        self.reach = self.half / torch.tensor([[self.ground.shape[2] / 2], [self.ground.shape[1] / 2]])
+        self.half = np.float32([[wide / 2], [high / 2]])
         self.points = self.pixels()
-        self.drawn: dict[tuple, Tensor] = {}
+        self.drawn: dict[tuple, np.ndarray] = {}
 
     def pixels(
         self,
         fine: int = 1,  # as if the crop were so many times as large
-    ) -> Tensor:  # (3, N) homogeneous
+    ) -> np.ndarray:  # (3, N) homogeneous
         "Where its pixels are"
-        y, x = torch.meshgrid(*((torch.arange(fine * n) + 0.5) / fine for n in (self.h, self.w)), indexing="ij")
-        return torch.stack([x, y, torch.ones_like(x)]).flatten(1)
+        y, x = (np.mgrid[: fine * self.h, : fine * self.w].reshape(2, -1) + 0.5) / fine
+        return np.float32([x, y, np.ones_like(x)])
 
     def strokes(
         self,
-        x: Tensor,  # (..., h w)
-    ) -> Tensor:
+        x: np.ndarray,  # (..., h w)
+    ) -> np.ndarray:
         "What changes faster than light does"
-        return x - x @ self.waves[0].T @ self.waves[1]
+        light = (x.reshape(-1, self.w) @ _light(self.w)).reshape(*x.shape[:-1], self.h, self.w)
+        return x - (_light(self.h) @ light).reshape(x.shape)
 
 # %% ../../nbs/35_synthesis.ipynb #s0185
-def _soft(crop: Crop, x: Tensor, blur: tuple[int, int], factor: float = 1.0) -> Tensor:  # (..., H, W)
-    "A flat plate as blurred as a crop; the pixel itself adds a box of one px"
-    across, down = (round(factor * math.hypot(BLURS[b], 12**-0.5) * f, 2) for b, f in zip(blur, crop.fine))
-    return _gauss(x.shape[-2], down) @ x @ _gauss(x.shape[-1], across).T
+def _soft(crop: Crop, x: np.ndarray, blur: tuple[int, int], factor: float = 1.0) -> np.ndarray:  # (H, W)
+    "A paint of a flat plate as blurred as a crop; the pixel itself adds a box of one px, and the border goes on"
+    sigmas = [round(factor * math.hypot(BLURS[b], 12**-0.5) * f, 2) for b, f in zip(blur, crop.fine)]
+    window = [2 * math.ceil(4 * sigma) + 1 for sigma in sigmas]
+    return cv2.GaussianBlur(x, window, sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_REPLICATE)
 
 
-def _lay(crop: Crop, ground: Tensor, ink: Tensor, halo: Tensor) -> Tensor:  # (6, H, W), (H, W), (H, W) -> (7, H, W)
-    "Ink on a ground, in place of the paint that it covers; its halo is a paint of its own"
-    paints = torch.cat([ground, halo[None]])
+def _lay(crop: Crop, ground: np.ndarray, ink: np.ndarray, halo: np.ndarray) -> np.ndarray:  # (7, H, W)
+    "Ink on a ground (6, H, W), in place of the paint that it covers; its halo is a paint of its own"
+    paints = np.concatenate([ground, halo[None]])
     paints[crop.field] -= ink
     paints[_INK] += ink
     return paints
@@ -185,15 +172,15 @@ def draw(
     crop: Crop,
     guess: Guess,
     fine: int = 0,  # 0: as blurred as the guess says; more: sharp, and so many times as large
-) -> Tensor:  # (7, H, W) shares of paints
+) -> np.ndarray:  # (7, H, W) shares of paints
     "A flat plate as a guess has it; what is blurred is kept"
     key = guess.text, guess.lettering, guess.blur
     if fine:
         cover = _cover(crop.name, guess.text, guess.lettering, fine)
-        return _lay(crop, _ground(crop.name, fine), cover, torch.zeros_like(cover))
+        return _lay(crop, _ground(crop.name, fine), cover, np.zeros_like(cover))
     if key not in crop.drawn:
         if guess.blur not in crop.drawn:
-            crop.drawn[guess.blur] = _soft(crop, crop.ground, guess.blur)
+            crop.drawn[guess.blur] = np.stack([_soft(crop, paint, guess.blur) for paint in crop.ground])
         cover = _cover(crop.name, guess.text, guess.lettering)
         ink, wide = _soft(crop, cover, guess.blur), _soft(crop, cover, guess.blur, _HALO)
         crop.drawn[key] = _lay(crop, crop.drawn[guess.blur], ink, wide - ink)
@@ -202,9 +189,21 @@ def draw(
 # %% ../../nbs/35_synthesis.ipynb #s019
 def look(
     crop: Crop,
-    pictures: Tensor,  # (B, C, H, W), flat plates
-    at: Tensor,  # (B, 3, N) places in homogeneous coordinates of a plate
-) -> Tensor:  # (B, C, N)
-    "What is seen there"
-    grid = (at[:, :2] / at[:, 2:] * crop.reach).transpose(1, 2)[:, None]
-    return grid_sample(pictures, grid, align_corners=False, padding_mode="border")[:, :, 0]
+    pictures: Sequence[np.ndarray],  # B of (C, H, W), flat plates of one size
+    at: np.ndarray,  # (B, 3, N) places in homogeneous coordinates of a plate
+) -> np.ndarray:  # (B, C, N) float32
+    "What is seen there, between four pixels each; the border goes on"
+    (paints, *size), firsts, shares = pictures[0].shape, [], []
+    for k, (whole, flat) in enumerate(zip(size[::-1], crop.ground.shape[:0:-1])):
+        x = at[:, k] / at[:, 2] * (crop.half[k] * (whole / flat)) + np.float32((whole - 1) / 2)
+        x = np.fmin(np.fmax(x, 0), np.float32(whole - 1))  # a place that is no number is a corner
+        firsts.append(np.minimum(x.astype(np.intp), whole - 2))
+        shares.append(x - firsts[-1].astype(np.float32))
+    (left, above), (x, y) = firsts, shares
+    first = above * size[1] + left
+    four = np.stack([first, first + 1, first + size[1], first + size[1] + 1], 1)
+    weights = np.stack([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y], 1)
+    seen = np.empty((len(at), paints, at.shape[2]), np.float32)
+    for picture, k, weight, out in zip(pictures, four, weights, seen):
+        np.einsum("ckn,kn->cn", picture.reshape(paints, -1).take(k, 1, mode="clip"), weight, out=out)
+    return seen
