@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'presets', 'leaves', 'is_plain_name', 'differences', 'check_bounds', 'check', 'merge', 'to_dict',
-           'from_dict', 'load_config', 'save_config']
+           'from_dict', 'load_config', 'save_config', 'architecture_of']
 
 # %% ../nbs/03_settings.ipynb #c003
 import operator
@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .config import DATA_DIR, Config, ConfigError, DataError, suggest
+from .config import DATA_DIR, CheckpointError, Config, ConfigError, DataError, ModelConfig, suggest
 from .files import REACH, check_values, is_number, read_yaml, write_file
 
 # %% ../nbs/03_settings.ipynb #c004
@@ -173,3 +173,17 @@ def save_config(
 ) -> None:
     "Write the resolved settings as YAML; `load_config(file=path)` reads them back"
     write_file(path, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+
+# %% ../nbs/03_settings.ipynb #c007m
+def architecture_of(
+    note: dict,  # of a file
+    path: Path,  # for the message
+    kind: str = "models",  # that the file must be
+) -> ModelConfig:
+    "The architecture that a file says it holds; raises `CheckpointError` if that cannot be, or for another kind"
+    if note.get("kind") != kind:
+        raise CheckpointError(f"{path} holds no {kind} (it is a '{note.get('kind', 'something else')}' file)")
+    try:
+        return check(Config(model=from_dict(ModelConfig, note["model"]))).model
+    except (ConfigError, KeyError, TypeError) as e:
+        raise CheckpointError(f"{path}: its architecture cannot be built: {e}") from None

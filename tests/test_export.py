@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -15,7 +17,7 @@ from lp_asrn.models.model_set import PRETRAINED, ModelSet, save_models
 from lp_asrn.reading.calibration import calibration_note
 from lp_asrn.reading.combine import EXPERTS, SECOND
 from lp_asrn.reading.decoding import Calibration
-from lp_asrn.reading.onnx import export_onnx
+from lp_asrn.reading.export import export_onnx
 from lp_asrn.reading.reader import Reader
 
 
@@ -67,8 +69,27 @@ def test_a_second_reader_is_a_graph_of_its_own(tmp_path):
         Reader(tmp_path / "reader.onnx")
 
 
+ALONE = """
+import sys
+sys.modules["torch"] = None  # an import of it fails
+import numpy as np
+from lp_asrn import Reader
+crop = np.random.default_rng(0).integers(0, 256, (20, 50, 3), dtype=np.uint8)
+(reading,) = Reader(sys.argv[1]).read([crop], thorough=True)
+print(reading.text, reading.confidence)
+"""
+
+
+def test_graphs_need_no_pytorch(graphs, checkpoint):
+    found = subprocess.run([sys.executable, "-c", ALONE, graphs / "reader.onnx"], capture_output=True, text=True)
+    text, confidence = found.stdout.split() or pytest.fail(found.stderr)
+    crop = np.random.default_rng(0).integers(0, 256, (20, 50, 3), dtype=np.uint8)
+    (reading,) = Reader(checkpoint, "cpu", "fp32").read([crop], thorough=True)
+    assert text == reading.text and abs(float(confidence) - reading.confidence) < 1e-2
+
+
 def test_graphs_say_what_they_are(graphs):
-    for name in ("generator", "sr_reader", "rectifier", "reader"):
+    for name in ("generator", "rectifier", "reader"):
         note = json.loads(
             onnxruntime.InferenceSession(graphs / f"{name}.onnx").get_modelmeta().custom_metadata_map["lp_asrn"]
         )
@@ -89,13 +110,12 @@ def test_mistakes_are_one_line(graphs, checkpoint, picture, tmp_path):
     refused(run(*words), "single crops", "best.safetensors")
     refused(run("read", crop, "--checkpoint", graphs / "reader.onnx", "--device", "cuda"), "CPU")
     shutil.copytree(graphs, tmp_path / "few")
-    for name in ("sr_reader.onnx", "rectifier.onnx"):
-        shutil.copy(graphs / "generator.onnx", tmp_path / "few" / name)
-        refused(run("read", crop, "--checkpoint", tmp_path / "few" / "reader.onnx"), name, "not of the same export")
-        (tmp_path / "few" / name).unlink()
-        alone = run("read", crop, "--checkpoint", tmp_path / "few" / "reader.onnx")
-        refused(alone, name, "no such graph", "stay together")
-        shutil.copy(graphs / name, tmp_path / "few" / name)
+    beside = tmp_path / "few" / "rectifier.onnx"
+    shutil.copy(graphs / "generator.onnx", beside)
+    refused(run("read", crop, "--checkpoint", beside.with_name("reader.onnx")), beside.name, "not of the same export")
+    beside.unlink()
+    alone = run("read", crop, "--checkpoint", beside.with_name("reader.onnx"))
+    refused(alone, beside.name, "no such graph", "stay together")
     for words in ("bench", "evaluate --num 4", f"export {tmp_path / 'x'}", f"train --save-dir {tmp_path / 'x'}"):
         option = "--training.start-from" if words.startswith("train") else "--checkpoint"
         refused(run(*words.split(), option, graphs / "reader.onnx"), "reader.onnx is a graph", "best.safetensors")

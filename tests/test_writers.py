@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick_reader")
 EVIDENCE = ROOT / "nbs" / "evidence" / "writers.json"
 TRAIN = "--preset demo --stage 0 --no-tensorboard --data.num_train 8 --data.num_val 8 --data.num_test 8".split()
 TRAIN += ["--batch-size", 4, "--progressive_training.stage0.epochs", 1, *TINY]
-GRAPHS = [f"{name}.onnx" for name in ("generator", "reader", "sr_reader", "rectifier")]
+GRAPHS = [f"{name}.onnx" for name in ("generator", "reader", "rectifier")]
 COMMANDS = {  # name -> words (IN, OUT and WEIGHTS are filled in), what it writes in OUT, whether it has --overwrite
     "enhance": (["enhance", "IN", "OUT"], [f"{i}.png" for i in range(8)], True),
     "read --evidence": (["read", "IN", "--evidence", "OUT"], [f"{i}.png" for i in range(8)], True),

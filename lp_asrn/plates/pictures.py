@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WRITTEN', 'GREY', 'FORMATS', 'ROOM', 'WHITES', 'TAKES', 'open_image', 'read_image', 'write_image', 'as_picture',
-           'stacked', 'to_float', 'to_tensor', 'to_pictures', 'to_canvas', 'read_text', 'read_json', 'labelme']
+           'to_pictures', 'to_canvas', 'read_text', 'read_json', 'labelme']
 
 # %% ../../nbs/07_pictures.ipynb #c003
 import io
@@ -13,14 +13,13 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..config import DataError, UserError
@@ -154,32 +153,12 @@ def as_picture(
         raise UserError(f"a crop must be a picture: an array (H, W, 3) or a path ({_reason(e)})") from None
 
 # %% ../../nbs/07_pictures.ipynb #t002
-def stacked(
-    pictures: Sequence[np.ndarray],  # each (..., H, W, 3) uint8, all of one size
-) -> torch.Tensor:  # (N, ..., 3, H, W) uint8, channels_last in memory
-    "Pictures as they are, in one tensor"
-    return torch.from_numpy(np.stack(pictures)).movedim(-1, -3)
-
-
-def to_float(
-    batch: torch.Tensor,  # of any shape, uint8
-) -> torch.Tensor:  # float32 in [0, 1], on the same device
-    "Bytes as networks take them"
-    return batch.float().div_(255)
-
-
-def to_tensor(
-    pictures: Sequence[np.ndarray],  # each (H, W, 3) uint8, all of one size
-) -> torch.Tensor:  # (N, 3, H, W) float32 in [0, 1], channels_last in memory
-    "Stack uint8 (H, W, 3) pictures"
-    return to_float(stacked(pictures))
-
-
 def to_pictures(
-    batch: torch.Tensor,  # (N, 3, H, W) float, clamped to [0, 1]
+    batch: np.ndarray,  # (N, 3, H, W) real, clamped to [0, 1]; a tensor on the CPU will do
 ) -> np.ndarray:  # (N, H, W, 3) uint8
-    "Inverse of `to_tensor`, with rounding"
-    return batch.detach().float().clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    "What networks take or give as pictures, with rounding"
+    x = np.asarray(batch, dtype=np.float32).clip(0, 1)
+    return np.rint(255 * x).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 def to_canvas(
