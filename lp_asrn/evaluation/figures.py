@@ -9,23 +9,22 @@ __all__ = ['pixels', 'to_png', 'mark_errors', 'plate_grid', 'grid_of', 'confusio
 # %% ../../nbs/43_figures.ipynb #c003
 import io
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
-import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from torch.nn import functional as F
 
 from .metrics import share_interval
-from ..models.device import autocast
-from ..models.model_set import ModelSet
-from ..models.recognizer import Reading, bicubic_resize
-from ..plates.batch import PlateBatch
 from ..plates.layouts import ALPHABET
 from ..reading.calibration import bins_of_equal_mass, expected_calibration_error
 from ..reading.evidence import Hypothesis
+
+if TYPE_CHECKING:
+    from lp_asrn.models.model_set import ModelSet
+    from lp_asrn.plates.batch import PlateBatch
 
 # %% ../../nbs/43_figures.ipynb #c004
 def pixels(
@@ -59,21 +58,27 @@ def mark_errors(
     return tuple("".join(c if r == keep else " " for c, r in zip(shown, right)) for keep in (True, False))
 
 # %% ../../nbs/43_figures.ipynb #c010
-def _canvas(columns: Sequence[torch.Tensor], size: tuple[int, int], gap: tuple[int, int]) -> np.ndarray:
-    "Columns of pictures (N, 3, h, w) on a white sheet, in tiles with white rows under and columns beside them"
-    tiles = [F.interpolate(c.detach().float().cpu(), size, mode="nearest-exact") for c in columns]
-    tiles = torch.stack([F.pad(t.clamp(0, 1), (0, gap[1], 0, gap[0]), value=1.0) for t in tiles])  # (C, N, 3, H, W)
-    return tiles.permute(1, 3, 0, 4, 2).flatten(2, 3).flatten(0, 1).numpy()
+def _tiles(pictures: Any, size: tuple[int, int], gap: tuple[int, int]) -> np.ndarray:  # (N, H, W, 3)
+    "Pictures (N, 3, h, w) enlarged, with white rows under and columns beside them"
+    x = pictures.detach().float().cpu().numpy() if hasattr(pictures, "detach") else pictures  # of PyTorch's
+    rows, columns = ((np.arange(n) + 0.5) * old // n for n, old in zip(size, x.shape[2:]))
+    x = x.clip(0, 1).transpose(0, 2, 3, 1)[:, rows.astype(int)[:, None], columns.astype(int)]
+    return np.pad(x, ((0, 0), (0, gap[0]), (0, gap[1]), (0, 0)), constant_values=1.0)
+
+
+def _canvas(columns: Sequence, size: tuple[int, int], gap: tuple[int, int]) -> np.ndarray:  # (H, W, 3)
+    "Columns of pictures on a white sheet"
+    return np.concatenate([np.concatenate([*_tiles(c, size, gap)]) for c in columns], 1)
 
 # %% ../../nbs/43_figures.ipynb #c011
 _TITLES = {"lr": "LR", "bicubic": "bicubic", "sr": "SR", "hr": "HR"}
 
 
 def plate_grid(
-    lr: torch.Tensor,  # (N, 3, h, w), RGB in [0, 1]
-    bicubic: torch.Tensor,  # (N, 3, H, W), RGB in [0, 1]
-    sr: torch.Tensor,  # (N, 3, H, W), RGB in [0, 1]
-    hr: torch.Tensor | None,  # (N, 3, H, W), RGB in [0, 1]; None = there is none, and no column of it
+    lr: Any,  # (N, 3, h, w), RGB in [0, 1]; arrays or tensors
+    bicubic: Any,  # (N, 3, H, W)
+    sr: Any,  # (N, 3, H, W)
+    hr: Any | None,  # (N, 3, H, W); None = there is none, and no column of it
     texts: dict[str, Sequence[str]],  # "lr", "bicubic", "sr", "hr" -> N readings; a column left out has no text
     truths: Sequence[str],  # N texts
     notes: Sequence[str] = (),  # N small texts under the truths, of a few short lines each
@@ -106,18 +111,22 @@ def plate_grid(
     return figure
 
 # %% ../../nbs/43_figures.ipynb #d010
-@torch.no_grad()
 def grid_of(
-    models: ModelSet,  # in eval mode, on the device of the batch
-    reader: Callable[[torch.Tensor], list[Reading]],  # reads pictures (N, 3, H, W)
-    batch: PlateBatch,  # the first of its plates are shown
+    models: "ModelSet",  # in eval mode, on the device of the batch
+    reader: Callable[..., list],  # reads pictures (N, 3, H, W)
+    batch: "PlateBatch",  # the first of its plates are shown
     count: int = 8,  # plates to show
     precision: str = "auto",  # auto, bf16 or fp32
     has_hr: bool = True,  # False: the plates have LR alone, and there is no column of HR
 ) -> Figure:
     "LR | bicubic | SR | HR with the text read under each"
+    import torch  # which the other figures do without
+
+    from lp_asrn.models.device import autocast
+    from lp_asrn.models.recognizer import bicubic_resize
+
     lr, hr = batch.lr[:count], batch.hr[:count] if has_hr else None
-    with autocast(lr.device, precision):
+    with torch.no_grad(), autocast(lr.device, precision):
         sr = models.super_resolve(batch.lr, batch.crop).clamp(0, 1)[:count]
         pictures = {"lr": lr, "bicubic": bicubic_resize(batch.crop[:count], sr.shape[-2:]), "sr": sr, "hr": hr}
         texts = {k: [r.text for r in reader(x)] for k, x in pictures.items() if x is not None}
