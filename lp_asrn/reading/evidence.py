@@ -104,7 +104,8 @@ def _lettered(guess: Guess, fonts: Sequence[str]) -> list[Guess]:
 
 def _best(crop: Crop, guesses: Sequence[Guess], kept: int) -> list[Guess]:
     "Of each text the guesses that leave least"
-    order = np.square(_compare(crop, guesses)).sum(1).argsort()
+    parts = [guesses[k : k + 16] for k in range(0, len(guesses), 16)]  # as many at a time as a processor's cache holds
+    order = np.concatenate([np.square(_compare(crop, part)).sum(1) for part in parts]).argsort()
     found: dict[str, list[Guess]] = {}
     for guess in (guesses[k] for k in order):
         found.setdefault(guess.text, []).append(guess)
