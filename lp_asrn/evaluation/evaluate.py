@@ -27,6 +27,7 @@ from ..losses import psnr, ssim
 from ..models.device import autocast
 from ..models.model_set import ModelSet
 from ..models.recognizer import Reading, bicubic_resize, read, to_reading_size
+from ..models.rectifier import detail
 from ..plates.batch import PlateBatch, collate
 from ..plates.corners import LR_SIZE
 from ..plates.datasets import PlateDataset, in_order
@@ -50,7 +51,8 @@ def _combined(
         got = combined.encode_batch(batch)
     else:
         arrays, (sr, experts) = (x.cpu().numpy() for x in (batch.lr, batch.crop)), combined.encode(batch.lr, batch.crop)
-        got = Encoded(batch.corners.cpu().numpy(), np.zeros(len(sr)), *arrays, sr, np.zeros(len(sr)), experts)
+        fine = detail(batch.crop).cpu().numpy()
+        got = Encoded(batch.corners.cpu().numpy(), np.zeros_like(fine), *arrays, sr, fine, experts)
     sr, crop = (torch.from_numpy(x).to(combined.device) for x in (got.sr, got.crop))
     with autocast(combined.device, combined.precision):
         readings = {("lr_reader", "lr_reader"): read(combined.models.lr_reader, crop)}

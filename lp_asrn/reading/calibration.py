@@ -104,8 +104,9 @@ def _likelihood(
     wrong = np.eye(PAD + 1)[[encode(t, seen.slots.shape[1]) for t in texts]][..., :PAD] - marginal
     slots = wrong - np.exp(seen.slots) * wrong.sum(2, keepdims=True)
     fits = np.array([grammar.fits(t) for t in texts])
-    own = fits / (np.exp(prior) * fits).sum(1, keepdims=True)  # what a mask's share adds to log P, and takes from it
-    layouts = np.exp(seen.layouts) * ((own - np.exp(grammar.of_masks(mass).sum(2) - log_z[:, None])) @ grammar.member.T)
+    own, of = log_sum(np.where(fits, prior, -np.inf), 1), grammar.member.argmax(1)  # the mask of each layout
+    all_of = seen.layouts + grammar.of_masks(mass).sum(2)[:, of] - log_z[:, None]
+    layouts = np.exp(np.where(fits[:, of], seen.layouts - own[:, None], -np.inf)) - np.exp(all_of)
     pairs = (slots, [p.slots for p in experts.values()]), (layouts, [p.layouts for p in experts.values()])
     by_share = np.array([[(a * x).sum() for x in views] for a, views in pairs]) / len(texts)
     return log_probability(grammar, seen, texts).mean(), by_share, layouts.mean(0)

@@ -188,8 +188,8 @@ class _Seer(Decoder):
 # %% ../../nbs/37_combine.ipynb #d013
 def _between(reader: _Seer, native: np.ndarray, size: np.ndarray, corners: np.ndarray, doubt: np.ndarray) -> Encoded:
     "What lies between corners"
-    *made, sr, sr_layouts, lr, lr_layouts = reader.networks.read(native, size, corners)
-    experts = dict(zip(EXPERTS, (reader.found(sr, sr_layouts), reader.found(lr, lr_layouts))))
+    *made, a, b, c, d = reader.networks.read(native, size, corners)
+    experts = dict(zip(EXPERTS, (reader.found(a, b), reader.found(c, d))))
     return Encoded(corners, doubt, *made, experts)
 
 
@@ -229,4 +229,4 @@ class PlateReader(_Seer):
         canvases, sizes = zip(*map(to_canvas, crops))
         if corners is not None:
             corners = np.stack([np.divide(q, c.shape[1::-1]) for q, c in zip(corners, crops)])
-        return self.encode_native(np.stack(canvases), np.array(sizes), corners)
+        return self.encode_native(np.stack(canvases), np.array(sizes, np.int64), corners)

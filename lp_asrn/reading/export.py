@@ -101,7 +101,7 @@ def _difference(module: nn.Module, path: Path, inputs: list[tuple[Tensor, ...]])
 def export_onnx(
     models: ModelSet,  # in eval mode, on the CPU
     calibrations: dict[str, Calibration],  # as of `calibrations_of`; may be empty
-    folder: str | Path,  # gets the .onnx, four or five; existing ones are replaced
+    folder: str | Path,  # gets the .onnx, three or four; existing ones are replaced
 ) -> list[dict]:  # one for each graph: file, MiB, difference, readings compared
     "Write the graphs; raises `UserError`, and writes nothing, if one does not agree with PyTorch"
     models = ModelSet(models.config, *(copy.deepcopy(m) for m in models.modules().values()))  # their backend is changed

@@ -21,6 +21,12 @@ from .combine import PlateReader
 from ..settings import architecture_of
 
 # %% ../../nbs/38_graphs.ipynb #c004
+def _threads() -> int:
+    "As OpenMP is told; else one a core, said so that onnxruntime does not tie them to cores that others use too"
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(told) if told.isdecimal() and int(told) else os.cpu_count() or 1
+
+
 def open_graph(
     path: Path,  # of the file
 ) -> Any:  # onnxruntime.InferenceSession
@@ -28,12 +34,12 @@ def open_graph(
     try:
         import onnxruntime
     except ImportError:
-        raise UserError("a graph needs onnxruntime: pip install onnxruntime (the extra [export])") from None
+        raise UserError("a graph needs onnxruntime: pip install onnxruntime") from None
     if not path.exists():
         raise CheckpointError(f"no such graph: {path} ('lp_asrn export' writes all of them, which stay together)")
     check_file(path, WEIGHTS)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = int(os.environ.get("OMP_NUM_THREADS", 0)), 3
+    options.intra_op_num_threads, options.log_severity_level = _threads(), 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or others' threads wait: 7 to 48 ms
     try:
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
@@ -42,7 +48,7 @@ def open_graph(
         why = f"is too new for onnxruntime {onnxruntime.__version__}: pip install -U onnxruntime" if new else why
         raise CheckpointError(f"{path} {why}") from None
 
-
+# %% ../../nbs/38_graphs.ipynb #c004b
 def _note_of(graph) -> dict:
     "What 'lp_asrn export' wrote into a graph; {} if it did not write it"
     try:
@@ -72,6 +78,8 @@ class _GraphNetworks:
             self.graphs[name] = open_graph(other := path.with_name(f"{name}.onnx"))
             if _note_of(self.graphs[name]) != {**self.note, "graph": name}:
                 raise CheckpointError(f"{other} is not of the same export as {path.name} beside it")
+        if [i.name for i in self.graphs["reader"].get_inputs()] != ["native", "size", "corners"]:
+            raise CheckpointError(f"{path} is of an earlier version of LP-ASRN: run 'lp_asrn export' again")
 
     def find(self, native: np.ndarray, size: np.ndarray) -> list[np.ndarray]:
         return run_graph(self.graphs["rectifier"], native, size)

@@ -83,7 +83,10 @@ def _open_reader(checkpoint: str | Path, device: str, precision: str, layouts: S
         if device not in ("auto", "cpu"):
             raise UserError(f"a graph runs on the CPU: device '{device}' is for checkpoints")
         return OnnxReader(checkpoint, layouts)
-    from lp_asrn.models.device import pick_device  # PyTorch, which graphs do without
+    try:
+        from lp_asrn.models.device import pick_device  # PyTorch, which graphs do without
+    except ImportError as e:
+        raise UserError(f"a checkpoint needs PyTorch ({e}); without it, give the reader.onnx of an export") from None
     from lp_asrn.models.model_set import load_models
     from lp_asrn.reading.networks import CombinedReader
 

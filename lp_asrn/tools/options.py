@@ -113,7 +113,7 @@ class ReadOptions:
 
 @dataclass
 class ExportOptions:
-    "Write ONNX graphs (generator, recognizer, rectifier, second_reader if there is one, and reader), checked."
+    "Write ONNX graphs (reader, rectifier, second_reader if there is one, and generator), checked."
 
     output: conf.Positional[str]  # folder for the graphs
     checkpoint: File = "small"  # models: small (the weights of the package), or best.safetensors of a run
