@@ -54,10 +54,11 @@ class _ReadPlate(nn.Module):
     def __init__(self, models: ModelSet):
         super().__init__()
         self.generator, self.sr_reader, self.lr_reader = models.generator, models.sr_reader, models.lr_reader
+        self.scale = models.config.scale  # a generator of one's own may not say it
 
     def encode(self, lr: Tensor, crop: Tensor) -> tuple[Tensor, ...]:
         "The picture, `detail`; of each of `EXPERTS` log-probabilities of characters and layouts"
-        (own, fine), found = pictures_of(crop, self.generator.config.scale), self.lr_reader.encode(crop)
+        (own, fine), found = pictures_of(crop, self.scale), self.lr_reader.encode(crop)
         sr = self.generator(lr, found).clamp(0, 1)
         picture = torch.where((fine > SHARP)[:, None, None, None], own, sr.float())
         return picture, fine, *_logs(self.sr_reader.encode(picture)), *_logs(found)
