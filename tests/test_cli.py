@@ -105,7 +105,7 @@ def test_ablate_makes_its_tables_from_text_files(tmp_path):
     assert table.code == 0 and "90.0" in table.out and "+10.0 (" in table.out
     left = run("ablate", "--table", "--results", tmp_path / "r", "--variants", "no_ec", "no_lp")
     assert left.code == 0 and [line.split()[1:4] for line in left.out.splitlines()[:5]] == [
-        [n, "seed", s] for n, s in (("no_lp", "0"), ("no_lp", "1"), ("no_lp", "2"), ("no_ec", "3"), ("no_lp", "3"))
+        [n, "seed", s] for n, s in (("no_lp", "0"), ("no_lp", "1"), ("no_lp", "2"), ("no_ec", "3"), ("no_ec", "4"))
     ]
 
 
