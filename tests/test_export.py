@@ -83,7 +83,7 @@ runpy.run_module("lp_asrn", run_name="__main__")
 
 
 def test_graphs_need_no_pytorch(graphs, checkpoint, picture, tmp_path):
-    "From the command to the text, with a second look, and evidence as pictures"
+    "From the command to the text, its picture, and evidence as pictures; this checkpoint has no second look"
     crop = picture("crop.png", 20, 50)
 
     def alone(*words):
