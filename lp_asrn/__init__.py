@@ -2,19 +2,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .models.model_set import pretrained
+    from .models.generator import Generator
+    from .models.model_set import ModelSet
     from .reading.reader import Reader
 
 __version__ = "0.1.0"
-__all__ = ["Reader", "pretrained"]
+_WHERE = {"Reader": "reading.reader", "Generator": "models.generator", "ModelSet": "models.model_set"}
+__all__ = list(_WHERE)
 
 
 def __getattr__(name: str) -> Any:
-    "What `__all__` names, imported when asked for: `lp_asrn --help` need not wait for torch"
-    if name not in __all__:
+    "What `__all__` names, imported when asked for: `lp_asrn --help` need not wait for it, nor a reader for torch"
+    if name not in _WHERE:
         raise AttributeError(f"module 'lp_asrn' has no attribute '{name}'")
-    module = ".reading.reader" if name == "Reader" else ".models.model_set"
-    return getattr(importlib.import_module(module, __name__), name)
+    return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

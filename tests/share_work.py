@@ -8,7 +8,8 @@ import torch
 from lp_asrn.config import EmbedderConfig, LossConfig, ModelConfig, RecognizerConfig
 from lp_asrn.evaluation.judges import Judge, JudgeAlone, load_judge
 from lp_asrn.models.device import add_up, connected, gather, gather_list, is_main, rank, world_size
-from lp_asrn.models.model_set import ModelSet, save_tensors
+from lp_asrn.models.model_set import ModelSet
+from lp_asrn.models.weights import save_tensors
 from lp_asrn.plates.batch import PlateBatch
 from lp_asrn.plates.datasets import Loader, PlateDataset, in_order
 from lp_asrn.plates.degrade import get_severity

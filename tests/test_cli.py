@@ -13,7 +13,8 @@ from filelock import FileLock
 from helpers import ROOT, TINY, Outcome, environment, refused, run, run_process
 
 from lp_asrn.config import DATA_DIR
-from lp_asrn.models.model_set import changed, load_models, load_tensors, save_tensors
+from lp_asrn.models.model_set import changed, load_models
+from lp_asrn.models.weights import load_tensors, save_tensors
 from lp_asrn.plates.folder import write_table
 from lp_asrn.plates.layouts import LAYOUTS
 from lp_asrn.settings import load_config, presets

@@ -21,7 +21,7 @@ from lp_asrn import Reader
 from lp_asrn.config import DATA_DIR
 from lp_asrn.plates.pictures import read_image
 
-PROSE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "lp_asrn/data/small.md")]
+PROSE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "lp_asrn/data/small/README.md")]
 
 
 def prose(path) -> str:

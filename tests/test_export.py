@@ -1,5 +1,6 @@
 "lp_asrn export and the weights of the package: what a user types"
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -13,12 +14,13 @@ import torch
 from helpers import refused, run
 
 from lp_asrn.config import DATA_DIR, ModelConfig, RecognizerConfig, SecondReaderConfig, UserError
-from lp_asrn.models.model_set import PRETRAINED, ModelSet, save_models
+from lp_asrn.models.model_set import ModelSet, save_models
 from lp_asrn.reading.calibration import calibration_note
 from lp_asrn.reading.combine import EXPERTS, SECOND
 from lp_asrn.reading.decoding import Calibration
 from lp_asrn.reading.export import export_onnx
 from lp_asrn.reading.reader import Reader
+from lp_asrn.settings import PRETRAINED
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +34,14 @@ def graphs(checkpoint, shared):
 def test_read_and_enhance_by_a_graph(graphs, checkpoint, picture, tmp_path):
     picture("in/small.png"), picture("in/large.jpg", 64, 192), picture("in/odd.png", 9, 61)
     both = [
-        json.loads(run("read", tmp_path / "in", "--checkpoint", path, "--json").out)
-        for path in (checkpoint, graphs / "reader.onnx")
+        json.loads(run("read", tmp_path / "in", "--checkpoint", path, "--json").out) for path in (checkpoint, graphs)
     ]
     for a, b in zip(*both):
         assert all(
             a[key] == b[key] for key in ("file", "frames", "calibrated", "super_resolved")
         )  # of noise, texts may differ: PyTorch may compute in bf16 here
         assert abs(a["doubt"] - b["doubt"]) < 0.1 and np.allclose(a["corners"], b["corners"], atol=0.5)
-    assert run("enhance", tmp_path / "in", tmp_path / "out", "--checkpoint", graphs / "reader.onnx").code == 0
+    assert run("enhance", tmp_path / "in", tmp_path / "out", "--checkpoint", graphs).code == 0
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
@@ -56,17 +57,14 @@ def test_a_second_reader_is_a_graph_of_its_own(tmp_path):
     own = {"sr": 0.0, "lr_reader": 0.0, SECOND: 1.0}
     fitted = {"lr": equal, "thorough": Calibration(own, own)}
     save_models(tmp_path / "best.safetensors", models, **calibration_note(fitted))
-    export_onnx(models, fitted, tmp_path)
+    export_onnx(models, tmp_path / "own", **calibration_note(fitted))
     crops = [np.random.default_rng(k).integers(0, 256, (16, 48, 3), dtype=np.uint8) for k in range(5)]
-    a, b = (
-        Reader(tmp_path / name, "cpu", "fp32", rectify=False).read(crops)
-        for name in ("best.safetensors", "reader.onnx")
-    )
+    a, b = (Reader(tmp_path / name, "cpu", "fp32", rectify=False).read(crops) for name in ("best.safetensors", "own"))
     assert all(r.thorough for r in (*a, *b)) and [r.text for r in a] == [r.text for r in b]
     assert np.allclose([r.confidence for r in a], [r.confidence for r in b], atol=1e-3)
-    (tmp_path / "second_reader.onnx").unlink()
+    (tmp_path / "own" / "second_reader.onnx").unlink()
     with pytest.raises(UserError, match="second_reader.onnx"):
-        Reader(tmp_path / "reader.onnx")
+        Reader(tmp_path / "own")
 
 
 ALONE = """
@@ -83,11 +81,11 @@ runpy.run_module("lp_asrn", run_name="__main__")
 
 
 def test_graphs_need_no_pytorch(graphs, checkpoint, picture, tmp_path):
-    "From the command to the text, its picture, and evidence as pictures; this checkpoint has no second look"
+    "From the command to the text, its picture, evidence, and SR of a track; by those of the package, a second look"
     crop = picture("crop.png", 20, 50)
 
-    def alone(*words):
-        line = [sys.executable, "-c", ALONE, *map(str, words), "--checkpoint", str(graphs / "reader.onnx")]
+    def alone(*words, weights=graphs):
+        line = [sys.executable, "-c", ALONE, *map(str, words), "--checkpoint", str(weights)]
         found = subprocess.run(line, capture_output=True, text=True)
         assert not found.returncode, found.stderr
         return found.stdout
@@ -97,59 +95,61 @@ def test_graphs_need_no_pytorch(graphs, checkpoint, picture, tmp_path):
     assert found["text"] == reading.text and abs(found["confidence"] - reading.confidence) < 1e-2
     alone("enhance", crop, tmp_path / "sr.png")
     assert (tmp_path / "sr.png").is_file()
+    track = shutil.copytree(DATA_DIR / "examples", tmp_path / "track", ignore=shutil.ignore_patterns("[!8-9A-F]*"))
+    alone("enhance", "--track", track, tmp_path / "tracks", weights="small")
+    assert list((tmp_path / "tracks").iterdir())
+    assert any(r["thorough"] for r in json.loads(alone("read", "--example", "--json", weights="small")))
 
 
 def test_graphs_say_what_they_are(graphs):
-    for name in ("generator", "rectifier", "reader"):
-        note = json.loads(
-            onnxruntime.InferenceSession(graphs / f"{name}.onnx").get_modelmeta().custom_metadata_map["lp_asrn"]
-        )
-        assert note["graph"] == name and {"lr", "tracks"} <= set(note["calibration"]) and len(note["alphabet"]) == 36
+    note = json.loads((graphs / "config.json").read_text())
+    assert {"lr", "tracks"} <= set(note["calibration"]) and note["kind"] == "models"
+    assert hashlib.sha256((graphs / "model.safetensors").read_bytes()).hexdigest() == note["weights"]
+    for name in ("generator", "rectifier", "reader", "track"):
+        said = onnxruntime.InferenceSession(graphs / f"{name}.onnx").get_modelmeta().custom_metadata_map["lp_asrn"]
+        assert said == f"{name} {note['weights']}"
 
 
 def test_mistakes_are_one_line(graphs, checkpoint, picture, tmp_path):
     before = (graphs / "reader.onnx").read_bytes()
-    refused(run("export", graphs, "--checkpoint", checkpoint), "reader.onnx", "--overwrite")
+    refused(run("export", graphs, "--checkpoint", checkpoint), "model.safetensors", "--overwrite")
     assert (graphs / "reader.onnx").read_bytes() == before
     refused(run("export", tmp_path / "x", "--checkpoint", tmp_path / "none.safetensors"), "no such checkpoint")
     (tmp_path / "file").write_text("a file")
     refused(run("export", tmp_path / "file", "--checkpoint", checkpoint), "not a folder")
     crop = picture("crop.png")
-    refused(run("read", crop, "--checkpoint", graphs / "generator.onnx"), "reader.onnx")
-    refused(run("read", crop, "--checkpoint", graphs / "none.onnx"), "no such graph")
-    words = ["enhance", "--track", crop.parent, tmp_path / "sr.png", "--checkpoint", graphs / "reader.onnx"]
-    refused(run(*words), "single crops", "best.safetensors")
-    refused(run("read", crop, "--checkpoint", graphs / "reader.onnx", "--device", "cuda"), "CPU")
-    shutil.copytree(graphs, tmp_path / "few")
-    beside = tmp_path / "few" / "rectifier.onnx"
+    few = shutil.copytree(graphs, tmp_path / "few")
+    beside = few / "rectifier.onnx"
     shutil.copy(graphs / "generator.onnx", beside)
-    refused(run("read", crop, "--checkpoint", beside.with_name("reader.onnx")), beside.name, "not of the same export")
+    refused(run("read", crop, "--checkpoint", few), beside.name, "not the rectifier")
     beside.unlink()
-    alone = run("read", crop, "--checkpoint", beside.with_name("reader.onnx"))
-    refused(alone, beside.name, "no such graph", "stay together")
-    for words in ("bench", "evaluate --num 4", f"export {tmp_path / 'x'}", f"train --save-dir {tmp_path / 'x'}"):
-        option = "--training.start-from" if words.startswith("train") else "--checkpoint"
-        refused(run(*words.split(), option, graphs / "reader.onnx"), "reader.onnx is a graph", "best.safetensors")
+    refused(run("read", crop, "--checkpoint", few), beside.name, "no such graph", "export")
+    (few / "config.json").unlink()
+    refused(run("read", crop, "--checkpoint", few), "config.json", "export")
+    for words in (f"read {crop}", "bench", "evaluate --num 4", f"export {tmp_path / 'x'}"):
+        refused(run(*words.split(), "--checkpoint", graphs / "reader.onnx"), "reader.onnx is a graph", str(graphs))
+    words = f"train --save-dir {tmp_path / 'x'}".split()
+    refused(run(*words, "--training.start-from", graphs / "reader.onnx"), "reader.onnx is a graph", str(graphs))
 
 
 @pytest.mark.parametrize("what", ["ir_version", "opset"])
 def test_a_graph_that_is_too_new(graphs, picture, tmp_path, what):
     shutil.copytree(graphs, tmp_path / "new")
-    model = onnx.load(path := tmp_path / "new" / "reader.onnx")
+    model = onnx.load(path := tmp_path / "new" / "reader.onnx", load_external_data=False)
     if what == "opset":
         model.opset_import[0].version = 99
     else:
         model.ir_version = 99
     onnx.save(model, path)
-    refused(
-        run("read", picture("crop.png"), "--checkpoint", path), "reader.onnx is too new for onnxruntime", "pip install"
-    )
+    words = "read", picture("crop.png"), "--checkpoint", path.parent
+    refused(run(*words), "reader.onnx is too new for onnxruntime", "pip install")
     path.write_bytes(b"no graph")
-    refused(run("read", picture("crop.png"), "--checkpoint", path), "not an ONNX graph")
+    refused(run(*words), "not an ONNX graph")
 
 
 def test_the_weights_of_the_package_read_its_examples():
-    assert sum(p.stat().st_size for p in [*PRETRAINED.values(), DATA_DIR / "judge.safetensors"]) < 30 * 2**20
+    shipped = [*PRETRAINED["small"].iterdir(), DATA_DIR / "judge.safetensors"]
+    assert sum(p.stat().st_size for p in shipped) < 30 * 2**20
     outcome = run("read", "--example", "--json")
     assert outcome.code == 0, outcome
     found = json.loads(outcome.out)

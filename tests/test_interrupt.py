@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers import TINY, quiet_port, refused, run, start
 
-from lp_asrn.models.model_set import load_tensors
+from lp_asrn.models.weights import load_tensors
 
 STEPS = ["--data.num_train", 160, "--data.num_val", 8, "--data.num_test", 8, "--batch-size", 2]  # 80 steps an epoch
 EPOCHS = ["--progressive_training.stage0.epochs", 1, "--progressive_training.stage1.epochs", 2]

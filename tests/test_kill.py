@@ -7,7 +7,7 @@ import time
 import torch
 from helpers import TINY, run, start
 
-from lp_asrn.models.model_set import load_tensors
+from lp_asrn.models.weights import load_tensors
 from lp_asrn.training.stages import parse_stages
 
 KILLS = int(os.environ.get("LP_ASRN_KILLS", 3))  # the long form: LP_ASRN_KILLS=20 pytest tests/test_kill.py

@@ -18,7 +18,7 @@ from helpers import TINY, Outcome, command, environment, refused, run
 from specimens import SPECIMENS
 
 import lp_asrn
-from lp_asrn.models.model_set import load_note, load_tensors, save_tensors
+from lp_asrn.models.weights import load_note, load_tensors, save_tensors
 from lp_asrn.plates.datasets import Loader
 from lp_asrn.settings import load_config
 from lp_asrn.training.run import Run, training_set

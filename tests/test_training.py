@@ -22,7 +22,8 @@ from lp_asrn.config import (
     TrainingConfig,
 )
 from lp_asrn.evaluation import judges
-from lp_asrn.models.model_set import ModelSet, changed, load_models, load_tensors, save_models
+from lp_asrn.models.model_set import ModelSet, changed, load_models, save_models
+from lp_asrn.models.weights import load_tensors
 from lp_asrn.plates.datasets import PlateDataset
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates

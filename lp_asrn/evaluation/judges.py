@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from ..config import DATA_DIR, CheckpointError, ConfigError, ModelConfig, UserError, suggest
 from .metrics import share_interval
-from ..models.model_set import load_module, load_tensors, named_tensors, save_tensors
 from ..models.recognizer import Reading, Recognizer, read, to_reading_size
+from ..models.weights import load_module, load_tensors, named_tensors, save_tensors
 from ..plates.layouts import ALPHABET, IS_LETTER, LAYOUTS, PAD, decode, layout_of
 from ..plates.pictures import to_pictures
 

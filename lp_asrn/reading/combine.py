@@ -65,7 +65,7 @@ class Networks(Protocol):
         self,
         lr: np.ndarray,  # (F, 3, 16, 48) frames of one track
         crop: np.ndarray,  # (F, 3, 32, 96) the same
-        texts: Sequence[str],  # T
+        texts: np.ndarray,  # (T, K) int64 classes of the characters, `PAD` beyond the text
     ) -> np.ndarray:  # (T, 3, H, W) in [0, 1]
         "SR of the plate that all frames show, once from each text"
 

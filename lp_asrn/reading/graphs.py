@@ -6,7 +6,6 @@
 __all__ = ['open_graph', 'run_graph', 'OnnxReader']
 
 # %% ../../nbs/39_graphs.ipynb #c003
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..config import CheckpointError, UserError
 from ..files import WEIGHTS, check_file
 from .calibration import calibrations_of
 from .combine import PlateReader
-from ..settings import architecture_of
+from ..settings import architecture_of, read_note
 
 # %% ../../nbs/39_graphs.ipynb #c004
 def _threads() -> int:
@@ -42,21 +41,13 @@ def open_graph(
     options.intra_op_num_threads, options.log_severity_level = _threads(), 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or others' threads wait: 7 to 48 ms
     try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # it raises many kinds, none of them documented
         why, new = "is not an ONNX graph, or it is damaged", "IR version" in str(e) or "opset version" in str(e)
         why = f"is too new for onnxruntime {onnxruntime.__version__}: pip install -U onnxruntime" if new else why
         raise CheckpointError(f"{path} {why}") from None
 
 # %% ../../nbs/39_graphs.ipynb #c004b
-def _note_of(graph) -> dict:
-    "What 'lp_asrn export' wrote into a graph; {} if it did not write it"
-    try:
-        return dict(json.loads(graph.get_modelmeta().custom_metadata_map["lp_asrn"]))
-    except (KeyError, ValueError, TypeError):
-        return {}
-
-
 def run_graph(
     graph: Any,  # as of `open_graph`
     *inputs: np.ndarray,  # in the order of its inputs
@@ -66,33 +57,37 @@ def run_graph(
 
 # %% ../../nbs/39_graphs.ipynb #d000
 class _GraphNetworks:
-    "`reader.onnx`, and the other graphs beside it, as `Networks`"
+    "The graphs of a folder, as `Networks`"
 
-    def __init__(self, path: Path):
-        self.graphs = {"reader": open_graph(path)}
-        self.note = _note_of(self.graphs["reader"])
-        if self.note.get("graph") != "reader":
-            raise CheckpointError(f"{path} is no reader of LP-ASRN: give the reader.onnx that 'lp_asrn export' wrote")
-        self.config = architecture_of({**self.note, "kind": "reader"}, path, "reader")
-        for name in ("rectifier", *["second_reader"] * self.config.use_second_reader):
-            self.graphs[name] = open_graph(other := path.with_name(f"{name}.onnx"))
-            if _note_of(self.graphs[name]) != {**self.note, "graph": name}:
-                raise CheckpointError(f"{other} is not of the same export as {path.name} beside it")
-        if [i.name for i in self.graphs["reader"].get_inputs()] != ["native", "size", "corners"]:
-            raise CheckpointError(f"{path} is of an earlier version of LP-ASRN: run 'lp_asrn export' again")
+    def __init__(self, folder: Path):
+        self.folder, self.graphs = folder, {}
+        self.note = read_note(folder / "config.json")
+        self.config = architecture_of(self.note, folder / "config.json")
+        for name in ("rectifier", "reader", "track", *["second_reader"] * self.config.use_second_reader):
+            if not (path := folder / f"{name}.onnx").is_file():
+                raise CheckpointError(f"no such graph: {path} ('lp_asrn export' writes all of them)")
+
+    def _run(self, name: str, *inputs: np.ndarray) -> list[np.ndarray]:
+        "By the graph of that name; raises `CheckpointError` if it is none of these weights"
+        if name not in self.graphs:
+            graph = open_graph(path := self.folder / f"{name}.onnx")
+            if graph.get_modelmeta().custom_metadata_map.get("lp_asrn") != f"{name} {self.note.get('weights')}":
+                what = f"is not the {name} of the config.json beside it"
+                raise CheckpointError(f"{path} {what}: run 'lp_asrn export' again, which writes both")
+            self.graphs[name] = graph
+        return run_graph(self.graphs[name], *inputs)
 
     def find(self, native: np.ndarray, size: np.ndarray) -> list[np.ndarray]:
-        return run_graph(self.graphs["rectifier"], native, size)
+        return self._run("rectifier", native, size)
 
     def read(self, native: np.ndarray, size: np.ndarray, corners: np.ndarray) -> list[np.ndarray]:
-        return run_graph(self.graphs["reader"], native, size, corners)
+        return self._run("reader", native, size, corners)
 
     def second(self, crop: np.ndarray) -> list[np.ndarray]:
-        return run_graph(self.graphs["second_reader"], crop)
+        return self._run("second_reader", crop)
 
-    def draw(self, *_: np.ndarray) -> np.ndarray:
-        "Raises `UserError`"
-        raise UserError("a graph draws single crops: SR of a track needs the best.safetensors that it was made of")
+    def draw(self, lr: np.ndarray, crop: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        return self._run("track", lr, crop, texts)[0]
 
 # %% ../../nbs/39_graphs.ipynb #d002r
 class OnnxReader(PlateReader):
@@ -100,8 +95,8 @@ class OnnxReader(PlateReader):
 
     def __init__(
         self,
-        path: str | Path,  # reader.onnx
+        folder: str | Path,  # of an export
         layouts: Sequence[str] | None = None,  # names of those that may occur; None = all that the recogniser knows
     ):
-        networks = _GraphNetworks(Path(path))
-        super().__init__(networks, calibrations_of(networks.note, str(path)), layouts)
+        networks = _GraphNetworks(Path(folder))
+        super().__init__(networks, calibrations_of(networks.note, str(folder)), layouts)

@@ -7,7 +7,7 @@ __all__ = ['parts_of', 'CombinedReader']
 
 # %% ../../nbs/40_networks.ipynb #c003
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ..models.recognizer import RecognizerOutput, bicubic_resize
 from ..models.rectifier import lr_and_crop, pictures_of
 from ..plates.batch import PlateBatch
 from ..plates.corners import READING_SIZE, SHARP
-from ..plates.layouts import ALPHABET
+from ..plates.layouts import PAD
 from ..plates.pictures import to_pictures
 from .combine import EXPERTS, Encoded, PlateReader
 from .decoding import Calibration, Posterior
@@ -89,33 +89,35 @@ class _SuperResolve(nn.Module):
     def forward(self, lr: Tensor) -> tuple[Tensor]:
         return (self.generator(lr, self.lr_reader.encode(lr)).clamp(0, 1),)
 
-
-def parts_of(models: ModelSet) -> dict[str, nn.Module]:  # by the name of the graph
-    "What can become a graph: all that a reader asks of networks, and SR alone"
-    parts = {"generator": _SuperResolve(models), "rectifier": _FindPlate(models), "reader": _ReadPlate(models)}
-    return parts | ({"second_reader": _ReadCrop(models)} if models.second_reader else {})
-
-# %% ../../nbs/40_networks.ipynb #n002
+# %% ../../nbs/40_networks.ipynb #x005b
 _SURE = 8.0  # logit of a character of the text over all others: a probability of 0.99
 
 
-def _as_if_read(seen: RecognizerOutput, texts: Sequence[str]) -> RecognizerOutput:
-    "The mean of what is seen in the frames of a track, with each of some texts in place of its characters"
-    mean = (getattr(seen, f.name).float().mean(0, keepdim=True) for f in fields(seen))
-    mean = RecognizerOutput(*(x.repeat_interleave(len(texts), 0) for x in mean))
-    logits = mean.logits.clone()
-    for row, text in zip(logits, texts):
-        classes = torch.tensor([ALPHABET.index(c) for c in text], device=row.device)
-        row[: len(text)] = _SURE * F.one_hot(classes, len(ALPHABET))
-    return replace(mean, logits=logits)
+class _DrawPlate(nn.Module):
+    "All frames of a track and some texts to SR from each text"
 
+    def __init__(self, models: ModelSet):
+        super().__init__()
+        self.generator, self.lr_reader = models.generator, models.lr_reader
 
-def _draw(networks: "_TorchNetworks", lr: Tensor, crop: Tensor, texts: Sequence[str]) -> Tensor:
-    with autocast(networks.device, networks.precision):
-        seen = _as_if_read(networks.models.lr_reader.encode(crop), texts)
-        return networks.models.generator(lr.mean(0, keepdim=True).expand(len(texts), -1, -1, -1), seen)
+    def forward(self, lr: Tensor, crop: Tensor, texts: Tensor) -> tuple[Tensor]:
+        def mean(x: Tensor) -> Tensor:
+            return x.float().mean(0, keepdim=True).expand(texts.shape[0], *x.shape[1:])
 
+        seen = self.lr_reader.encode(crop)
+        means = {f.name: mean(getattr(seen, f.name)) for f in fields(seen)}
+        told = _SURE * F.one_hot(texts.clamp(max=PAD - 1), PAD).float()
+        means["logits"] = torch.where((texts < PAD)[..., None], told, means["logits"])
+        return (self.generator(mean(lr), RecognizerOutput(**means)).float().clamp(0, 1),)
 
+# %% ../../nbs/40_networks.ipynb #x006
+def parts_of(models: ModelSet) -> dict[str, nn.Module]:  # by the name of the graph
+    "What can become a graph: all that a reader asks of networks, and SR alone"
+    parts = {"generator": _SuperResolve(models), "rectifier": _FindPlate(models)}
+    parts |= {"reader": _ReadPlate(models), "track": _DrawPlate(models)}
+    return parts | ({"second_reader": _ReadCrop(models)} if models.second_reader else {})
+
+# %% ../../nbs/40_networks.ipynb #n002
 def _arrays(found: Sequence[Tensor]) -> list[np.ndarray]:
     return [x.float().cpu().numpy() for x in found]
 
@@ -156,8 +158,9 @@ class _TorchNetworks:
             return _arrays(_ReadCrop(self.models)(*self._sent([crop])))
 
     @torch.inference_mode()
-    def draw(self, lr: np.ndarray, crop: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-        return _arrays([_draw(self, *self._sent((lr, crop)), texts).float().clamp(0, 1)])[0]
+    def draw(self, *track: np.ndarray) -> np.ndarray:
+        with autocast(self.device, self.precision):
+            return _arrays(_DrawPlate(self.models)(*self._sent(track)))[0]
 
 # %% ../../nbs/40_networks.ipynb #n003
 class CombinedReader(PlateReader):

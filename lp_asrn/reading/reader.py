@@ -24,6 +24,7 @@ from .decoding import Decoded, calibrated, decode_plates, threshold
 from .graphs import OnnxReader
 from .thorough import read_again
 from .track_sr import Drawn, as_wide, draw_track, lr_consistency
+from ..settings import weights_folder
 
 # %% ../../nbs/50_reader.ipynb #c004
 FEW = 100  # crops: where there are fewer, what is not read surely is looked at again unless one says otherwise
@@ -65,6 +66,9 @@ class PlateReading:
         return {**asdict(self), "agrees": self.agrees, "marked": self.marked}
 
 # %% ../../nbs/50_reader.ipynb #c005
+_OF_GRAPHS = {(d, p) for d in ("auto", "cpu") for p in ("auto", "fp32")}  # what graphs can do: device, precision
+
+
 def _take(name: str, value: Any, fits: bool, needed: str) -> None:
     "Raises `UserError` for an argument that does not fit"
     if not fits:
@@ -73,20 +77,18 @@ def _take(name: str, value: Any, fits: bool, needed: str) -> None:
 
 def _open_reader(checkpoint: str | Path, device: str, precision: str, layouts: Sequence[str] | None) -> PlateReader:
     "The reader of a checkpoint or of a graph, as of `Reader`"
-    _take("the checkpoint", checkpoint, isinstance(checkpoint, str | Path), "a name or a path")
+    path = weights_folder(checkpoint)
     names = isinstance(layouts, list | tuple) and len(layouts) and all(isinstance(n, str) for n in layouts)
     _take("layouts", layouts, layouts is None or bool(names), "a list of names, or None")
     device, precision = str(device), str(precision)
     if precision not in ("auto", "bf16", "fp32"):
         raise UserError(f"precision '{precision}' does not exist" + suggest(precision, ("auto", "bf16", "fp32")))
-    if Path(checkpoint).suffix == ".onnx":
-        if device not in ("auto", "cpu"):
-            raise UserError(f"a graph runs on the CPU: device '{device}' is for checkpoints")
-        return OnnxReader(checkpoint, layouts)
+    if (path / "reader.onnx").is_file() and (device, precision) in _OF_GRAPHS:
+        return OnnxReader(path, layouts)
     try:
         from lp_asrn.models.device import pick_device  # PyTorch, which graphs do without
     except ImportError as e:
-        raise UserError(f"a checkpoint needs PyTorch ({e}); without it, give the reader.onnx of an export") from None
+        raise UserError(f'{path} needs PyTorch ({e}): pip install "lp_asrn[train]"') from None
     from lp_asrn.models.model_set import load_models
     from lp_asrn.reading.networks import CombinedReader
 
@@ -106,9 +108,9 @@ class Encoder:
 
     def __init__(
         self,
-        checkpoint: str | Path = "small",  # packaged weights by name, best.safetensors of a run, or reader.onnx
-        device: str = "auto",  # auto, cpu, cuda, ...; a graph runs on the CPU
-        precision: str = "auto",  # auto, bf16 or fp32; a graph runs in fp32
+        checkpoint: str | Path = "small",  # weights of the package by name, best.safetensors of a run, or an export
+        device: str = "auto",  # auto, cpu, cuda, ...; by graphs, where there are some, if it may be the CPU
+        precision: str = "auto",  # auto, bf16 or fp32; graphs run in fp32
         layouts: Sequence[str] | None = None,  # names of the layouts that may occur; None = all that the models know
         max_error: float | None = None,  # abstain: on average this share of accepted readings is wrong, in (0, 1)
         rectify: bool = True,  # find the plate in the crop; False = the whole crop is the plate

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ..plates.corners import ASPECT, SHARP, TOLERANCE
-from ..plates.layouts import LAYOUTS
+from ..plates.layouts import LAYOUTS, encode
 from ..plates.pictures import to_pictures
 from .combine import Encoded, PlateReader
 from .decoding import Decoded
@@ -31,7 +31,8 @@ def draw_texts(
     "SR of the plate that all frames show, once from each text; the sharpest frame as it is, if it is sharp"
     if encoded.detail.max() > SHARP:
         return encoded.sr[[encoded.detail.argmax()] * len(texts)]
-    return reader.networks.draw(encoded.lr, encoded.crop, texts)
+    classes = [encode(text, reader.networks.config.recognizer.num_slots) for text in texts]
+    return reader.networks.draw(encoded.lr, encoded.crop, np.array(classes, np.int64))
 
 # %% ../../nbs/42_track_sr.ipynb #c007
 @dataclass(frozen=True, slots=True)

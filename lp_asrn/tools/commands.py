@@ -24,7 +24,7 @@ from ..evaluation.judges import pick_judges
 from ..evaluation.rows import show_table
 from ..files import check_targets, quote
 from ..models.device import connected, gather_list, is_main, pick_device
-from ..models.model_set import PRETRAINED, load_models, weights_path
+from ..models.model_set import load_models
 from ..models.recognizer import read
 from ..models.rectifier import find_plate
 from ..plates.check import check_data, check_slots, count_faults, read_data, report
@@ -37,7 +37,7 @@ from ..plates.tracks import FileTracks, RenderedTracks, write_synthetic
 from ..reading.calibration import calibrations_of
 from ..reading.export import OUTPUTS, export_onnx
 from ..reading.networks import CombinedReader
-from ..settings import check
+from ..settings import PRETRAINED, check, weights_path
 from . import options
 from ..training import pack
 from ..training.checks import check_start
@@ -196,14 +196,13 @@ def export(
 ) -> None:
     "lp_asrn export"
     folder = Path(o.output)
-    check_targets([folder / f"{name}.onnx" for name in OUTPUTS], overwrite=o.overwrite)
+    written = ["model.safetensors", "config.json", *(f"{name}.onnx" for name in OUTPUTS)]
+    check_targets([folder / name for name in written], overwrite=o.overwrite)
     models, note = load_models(o.checkpoint)
     print("exporting and comparing with PyTorch (a minute)", flush=True)
-    for row in export_onnx(models.eval(), calibrations_of(note, o.checkpoint), folder):
-        alike = f", {row['readings']} plates read alike" if row["readings"] else ""
-        size = f"{row['MiB']:.1f} MiB, differs from PyTorch by at most {row['difference']:.1g}"
-        print(f"{quote(folder / row['file'])}: {size}{alike}")
-    print(f"read by them with: lp_asrn read INPUT --checkpoint {quote(folder / 'reader.onnx')}")
+    for name, said in export_onnx(models.eval(), folder, o.half, **note).items():
+        print(f"{quote(folder / name)}: {said}")
+    print(f"read by them with: lp_asrn read INPUT --checkpoint {quote(folder)}")
 
 
 def synth(

@@ -82,7 +82,7 @@ class EnhanceOptions:
     # say; where another text is likely, a second one beside it, NAME.or-TEXT.png
     track: bool = False
     overwrite: bool = False  # replace pictures that are there (never those that are read)
-    checkpoint: File = "small"  # models: small, best.safetensors of a run, or reader.onnx of an export
+    checkpoint: File = "small"  # models: small, best.safetensors of a run, or the folder of an export
     no_rectify: bool = False  # take the whole crop for the plate, and do not look for it
     device: str = "auto"  # auto, cpu, cuda, ...
 
@@ -95,7 +95,7 @@ class ReadOptions:
         default_factory=list
     )  # pictures or folders; with --track of frames, or of such folders
     example: bool = False  # read the rendered crops that come with the package; each is named by its true text
-    checkpoint: File = "small"  # models: small, best.safetensors of a run, or reader.onnx of an export
+    checkpoint: File = "small"  # models: small, best.safetensors of a run, or the folder of an export
     no_rectify: bool = False  # take the whole crop for the plate, and do not look for it
     track: bool = False  # the pictures of a folder are frames of one plate, and are read together
     layouts: list[str] = field(default_factory=list)  # that may occur: names or YAML files; default: all known ones
@@ -113,11 +113,14 @@ class ReadOptions:
 
 @dataclass
 class ExportOptions:
-    "Write ONNX graphs (reader, rectifier, second_reader if there is one, and generator), checked."
+    "Write weights as a folder that others can use: config.json, model.safetensors, and ONNX graphs, checked."
 
-    output: conf.Positional[str]  # folder for the graphs
-    checkpoint: File = "small"  # models: small (the weights of the package), or best.safetensors of a run
-    overwrite: bool = False  # replace graphs that are there
+    output: conf.Positional[str]  # the folder
+    checkpoint: File = (
+        "small"  # models: small (the weights of the package), best.safetensors of a run, or such a folder
+    )
+    half: bool = False  # numbers in half precision: half the size
+    overwrite: bool = False  # replace what is there of them; a README.md is kept
 
 # %% ../../nbs/63_options.ipynb #c007a
 @dataclass

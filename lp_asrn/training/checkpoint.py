@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ..config import CheckpointError, Config, HardMiningConfig, StageConfig, UserError
 from ..files import REACH
 from ..models.device import first_line, is_main, world_size
-from ..models.model_set import ModelSet, load_module, load_note, load_tensors, named_tensors, save_tensors
+from ..models.model_set import ModelSet
+from ..models.weights import load_module, load_note, load_tensors, named_tensors, save_tensors
 from ..plates.datasets import Loader, PlateDataset
 from ..plates.layouts import ALPHABET
 from ..settings import from_dict, to_dict

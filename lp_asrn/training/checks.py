@@ -16,12 +16,12 @@ from ..config import ConfigError, UserError
 from ..evaluation.judges import load_judge
 from ..files import MIB, quote
 from ..models.device import world_size
-from ..models.model_set import ModelSet, weights_path
+from ..models.model_set import ModelSet
 from ..plates.corners import LR_SIZE, READING_SIZE
 from ..plates.degrade import get_severity
 from ..plates.folder import summary
 from ..plates.sources import BY_TEXT
-from ..settings import differences, load_config
+from ..settings import differences, load_config, weights_path
 from .checkpoint import position_of
 from .objectives import LossWeights
 from .pack import tell_rounded

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from ..config import CheckpointError, DataError, UserError
 from ..files import MIB, check_targets, check_values, quote, read_bytes, write_file, write_json
-from ..models.model_set import PRETRAINED, REAL, load_note, load_tensors, save_tensors
+from ..models.weights import REAL, load_note, load_tensors, save_tensors
 from ..plates.layouts import LAYOUTS
-from ..settings import load_config
+from ..settings import PRETRAINED, load_config
 from .checkpoint import position_of
 from .record import FILES, check_folder, clear
 from .run import Run

@@ -21,15 +21,16 @@ from ..files import is_number, quote
 from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..models.device import cores_left, gather_list, is_main, rank, world_size
-from ..models.model_set import ModelSet, load_models, load_note, load_rectifier, save_models, weights_path
+from ..models.model_set import ModelSet, load_models, load_rectifier, save_models
 from ..models.rectifier import find_plate
+from ..models.weights import load_note
 from ..plates.batch import PlateBatch
 from ..plates.check import open_table
 from ..plates.datasets import PlateDataset, Source, in_order, make_dataset, open_split
 from ..plates.degrade import get_severity
 from ..plates.fonts import VAL_FONTS
 from ..plates.layouts import get_layouts
-from ..settings import differences, save_config
+from ..settings import differences, save_config, weights_path
 from .checkpoint import Training, position_of, restore, take_over
 from .stages import STAGES, Stage, before
 from .trainer import run_stage
