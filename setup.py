@@ -9,6 +9,7 @@ here = Path(__file__).parent
 ini = ConfigParser(delimiters=["="])
 ini.read(here / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
+END = "_requirements"  # of the name of an extra
 
 setup(
     name=cfg["lib_name"],
@@ -25,12 +26,7 @@ setup(
     include_package_data=True,
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={
-        "dev": cfg["dev_requirements"].split(),
-        "dcnv4": cfg["dcnv4_requirements"].split(),
-        "judge": cfg["judge_requirements"].split(),
-        "export": cfg["export_requirements"].split(),
-    },
+    extras_require={k[: -len(END)]: cfg[k].split() for k in cfg if k.endswith(END)},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,
 )

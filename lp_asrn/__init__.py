@@ -15,7 +15,12 @@ def __getattr__(name: str) -> Any:
     "What `__all__` names, imported when asked for: `lp_asrn --help` need not wait for it, nor a reader for torch"
     if name not in _WHERE:
         raise AttributeError(f"module 'lp_asrn' has no attribute '{name}'")
-    return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    try:
+        return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    except ModuleNotFoundError as e:
+        from .settings import missing
+
+        raise ImportError(missing(e, f"lp_asrn.{name}")) from None
 
 
 def __dir__() -> list[str]:

@@ -69,36 +69,65 @@ def test_a_second_reader_is_a_graph_of_its_own(tmp_path):
 
 ALONE = """
 import runpy, sys
+from importlib.util import spec_from_loader
+
+EXTRAS = sys.argv.pop(1).split(",")
 
 class Refused:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "torch":
-            raise ImportError(f"{name} is imported")
+        return spec_from_loader(name, self) if name in EXTRAS else None
+
+    def create_module(self, spec):
+        raise ModuleNotFoundError(f"no {spec.name}", name=spec.name)
+
+    def exec_module(self, module):
+        pass
 
 sys.meta_path.insert(0, Refused())
 runpy.run_module("lp_asrn", run_name="__main__")
 """
+EXTRAS = (
+    "torch safetensors filelock rapidfuzz threadpoolctl jinja2 tensorboard matplotlib ipywidgets IPython onnx scipy"
+)
 
 
-def test_graphs_need_no_pytorch(graphs, checkpoint, picture, tmp_path):
+def alone(*words, allowed=()):
+    "A command where nothing of the extras is installed"
+    refused = ",".join(set(EXTRAS.split()) - set(allowed))
+    return subprocess.run([sys.executable, "-c", ALONE, refused, *map(str, words)], capture_output=True, text=True)
+
+
+def test_reading_needs_no_extra(graphs, checkpoint, picture, tmp_path):
     "From the command to the text, its picture, evidence, and SR of a track; by those of the package, a second look"
     crop = picture("crop.png", 20, 50)
 
-    def alone(*words, weights=graphs):
-        line = [sys.executable, "-c", ALONE, *map(str, words), "--checkpoint", str(weights)]
-        found = subprocess.run(line, capture_output=True, text=True)
+    def said(*words, **how):
+        found = alone(*words, **how)
         assert not found.returncode, found.stderr
         return found.stdout
 
-    (found,) = json.loads(alone("read", crop, "--json", "--evidence", tmp_path / "evidence"))
+    drawn = "--evidence", tmp_path / "evidence"
+    (found,) = json.loads(said("read", crop, "--json", "--checkpoint", graphs, *drawn, allowed=["matplotlib"]))
     (reading,) = Reader(checkpoint, "cpu", "fp32").read([crop])
     assert found["text"] == reading.text and abs(found["confidence"] - reading.confidence) < 1e-2
-    alone("enhance", crop, tmp_path / "sr.png")
+    said("enhance", crop, tmp_path / "sr.png", "--checkpoint", graphs)
     assert (tmp_path / "sr.png").is_file()
-    track = shutil.copytree(DATA_DIR / "examples", tmp_path / "track", ignore=shutil.ignore_patterns("[!8-9A-F]*"))
-    alone("enhance", "--track", track, tmp_path / "tracks", weights="small")
+    track = shutil.copytree(DATA_DIR / "examples", tmp_path / "track", ignore=shutil.ignore_patterns("[!B-D]*"))
+    said("enhance", "--track", track, tmp_path / "tracks")
     assert list((tmp_path / "tracks").iterdir())
-    assert any(r["thorough"] for r in json.loads(alone("read", "--example", "--json", weights="small")))
+    assert any(r["thorough"] for r in json.loads(said("read", "--example", "--json")))
+
+
+@pytest.mark.parametrize("words", ["train", "evaluate --checkpoint small", "bench", "read --example --device cuda"])
+def test_what_needs_an_extra_says_so(words, tmp_path):
+    found = alone(*words.split())
+    assert found.returncode == 2 and len(found.stderr.splitlines()) == 1 and not found.stdout
+    assert 'needs torch, which is not installed: pip install "lp_asrn[train]"' in found.stderr
+
+
+def test_evidence_that_cannot_be_drawn_is_refused_at_once(tmp_path):
+    found = alone("read", "--example", "--evidence", tmp_path / "evidence")
+    assert found.returncode == 2 and "needs matplotlib" in found.stderr and not found.stdout
 
 
 def test_graphs_say_what_they_are(graphs):

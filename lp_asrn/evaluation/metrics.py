@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rapidfuzz.distance import Hamming, Levenshtein
 
 from ..config import DataError, UserError
 from ..files import write_file
@@ -41,6 +40,8 @@ def wrong_characters(
     readings: Sequence[str],  # one reading a plate
 ) -> np.ndarray:  # (n,) of each plate
     "Positions without the right character; raises `DataError` if there are no plates"
+    from rapidfuzz.distance import Hamming  # to score, not to read
+
     if not len(truths):
         raise DataError("no plates to score")
     return np.array([Hamming.distance(t, r) for t, r in zip(truths, readings, strict=True)])
@@ -51,6 +52,8 @@ def score(
     readings: Sequence[str],  # one reading a plate
 ) -> Score:
     "Score readings against the truth (the three shares of plates are those of P1 and P2)"
+    from rapidfuzz.distance import Levenshtein
+
     wrong = wrong_characters(truths, readings)
     length = sum(max(len(t), len(r)) for t, r in zip(truths, readings))
     shares = (float((wrong <= most).mean()) for most in (0, 1, 2))

@@ -10,10 +10,10 @@ __all__ = ['FONTS', 'PLATE_FONTS', 'FREE_FONTS', 'TRAIN_FONTS', 'TEST_FONTS', 'V
 import io
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -21,11 +21,10 @@ from ..config import DATA_DIR, ConfigError, DataError, suggest
 from ..files import read_bytes, read_yaml
 from .layouts import ALPHABET, FONT_FILES
 
-_HERE, _TYPE = DATA_DIR / "fonts", Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-_FILES = {
-    use: {p.stem: p for p in sorted((_HERE / use).iterdir()) if p.suffix in FONT_FILES}
-    for use in ("drawn", "training", "validation", "test")
-}
+_HERE, _FOUND = DATA_DIR / "fonts", getattr(find_spec("matplotlib"), "origin", None)  # it brings two fonts
+_TYPE = Path(_FOUND or "none").parent / "mpl-data" / "fonts" / "ttf"
+_USES = "drawn", "training", "validation", "test"
+_FILES = {use: {p.stem: p for p in sorted((_HERE / use).iterdir()) if p.suffix in FONT_FILES} for use in _USES}
 FONTS = {"mono": _TYPE / "DejaVuSansMono-Bold.ttf", "sans": _TYPE / "DejaVuSans-Bold.ttf"}  # name -> strokes or a font
 FONTS |= {name: path for found in _FILES.values() for name, path in found.items()}
 PLATE_FONTS = ("mandatory", "fe", "argentina")  # drawn here: Brazil before 2018, Mercosur, Argentina 1994 to 2016

@@ -12,7 +12,6 @@ import json
 import logging
 import tempfile
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +185,8 @@ def export_onnx(
     **note,  # for config.json, as of `calibration_note`
 ) -> dict[str, str]:  # of each file its size, and how well it agrees
     "Write weights and graphs; raises `UserError`, and writes nothing, if a graph does not agree with PyTorch"
-    if not (find_spec("onnx") and find_spec("onnxscript")):
-        raise UserError("to export to ONNX: pip install onnx onnxscript (the extra [export])")
+    import onnxscript  # noqa: F401 -- the exporter would miss it in words of its own
+
     dtype = torch.float16 if half else torch.float32
     (models, batch), said = _prepared(models, dtype), {}
     with tempfile.TemporaryDirectory() as parent:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import CheckpointError, UserError
+from ..config import CheckpointError
 from ..files import WEIGHTS, check_file
 from .calibration import calibrations_of
 from .combine import PlateReader
@@ -29,11 +29,9 @@ def _threads() -> int:
 def open_graph(
     path: Path,  # of the file
 ) -> Any:  # onnxruntime.InferenceSession
-    "A graph, on the CPU; raises `UserError` if onnxruntime is not installed, `CheckpointError` if it cannot be opened"
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UserError("a graph needs onnxruntime: pip install onnxruntime") from None
+    "A graph, on the CPU; raises `CheckpointError` if it cannot be opened"
+    import onnxruntime
+
     if not path.exists():
         raise CheckpointError(f"no such graph: {path} ('lp_asrn export' writes all of them, which stay together)")
     check_file(path, WEIGHTS)

@@ -24,7 +24,7 @@ from .decoding import Decoded, calibrated, decode_plates, threshold
 from .graphs import OnnxReader
 from .thorough import read_again
 from .track_sr import Drawn, as_wide, draw_track, lr_consistency
-from ..settings import weights_folder
+from ..settings import missing, weights_folder
 
 # %% ../../nbs/50_reader.ipynb #c004
 FEW = 100  # crops: where there are fewer, what is not read surely is looked at again unless one says otherwise
@@ -88,7 +88,7 @@ def _open_reader(checkpoint: str | Path, device: str, precision: str, layouts: S
     try:
         from lp_asrn.models.device import pick_device  # PyTorch, which graphs do without
     except ImportError as e:
-        raise UserError(f'{path} needs PyTorch ({e}): pip install "lp_asrn[train]"') from None
+        raise UserError(missing(e, f"reading by {path}, but for graphs on the CPU,")) from None
     from lp_asrn.models.model_set import load_models
     from lp_asrn.reading.networks import CombinedReader
 

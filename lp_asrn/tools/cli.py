@@ -23,7 +23,7 @@ from tyro import cli, conf
 from .. import __version__
 from ..config import ConfigError, UserError, suggest
 from ..files import quote
-from ..settings import check_bounds, load_config
+from ..settings import check_bounds, load_config, missing
 from . import options
 from .options import TrainOptions
 
@@ -134,7 +134,10 @@ def _do(args: list[str]) -> None:
             raise ConfigError(f"unknown verb '{verb}'" + suggest(verb, VERBS))
         kind, module = VERBS[verb]
         said = _train_options(words) if verb == "train" else _parse(kind, words, verb)
-        getattr(importlib.import_module(f"lp_asrn.tools.{module}"), args[0])(said)
+        try:
+            getattr(importlib.import_module(f"lp_asrn.tools.{module}"), args[0])(said)
+        except ModuleNotFoundError as e:
+            raise UserError(missing(e, f"lp_asrn {verb}")) from None
 
 # %% ../../nbs/64_cli.ipynb #c017
 def main(

@@ -7,6 +7,7 @@ __all__ = ['CHUNK', 'Frames', 'COLUMNS', 'UNSURE', 'TALL', 'HEADING', 'open_fram
 
 # %% ../../nbs/68_read_command.ipynb #c003
 import csv
+import importlib
 import json
 import sys
 from dataclasses import replace
@@ -16,7 +17,6 @@ from typing import TextIO
 import numpy as np
 
 from ..config import DATA_DIR, UserError
-from ..evaluation.figures import evidence_figure, to_png
 from ..evaluation.metrics import check_submission, write_submission
 from ..files import check_targets, quote, write_file
 from ..plates.check import given_corners
@@ -126,6 +126,8 @@ def _write_evidence(
     target: Path, name: str, crop: np.ndarray, corners: Corners, r: PlateReading, reader: Reader
 ) -> str:
     "Draw the evidence for a reading of a crop and its first two alternatives as a PNG, and say it in a line"
+    from lp_asrn.evaluation.figures import evidence_figure, to_png  # which reading does without
+
     texts = {r.text: r.confidence, **dict(r.alternatives[:2])}
     encoded = reader.encode([crop], [corners])
     (lr,), (sr,) = to_pictures(encoded.lr), to_pictures(encoded.sr)
@@ -170,6 +172,8 @@ def _asked(o: ReadOptions) -> tuple[dict[str, list[Path]], dict[str, Path]]:
     tracks = find_frames(places[0]) if o.track else {n: [p] for n, p in find_pictures(places).items()}
     if o.submission:
         check_submission(o.submission, tracks)
+    if o.evidence:
+        importlib.import_module("lp_asrn.evaluation.figures")  # matplotlib, if it is there
     targets = {n: Path(o.evidence, f"{n}.png" if o.track else png_of(n)) for n in tracks} if o.evidence else {}
     outputs = [*targets.values(), *map(Path, filter(None, [o.submission]))]
     check_targets(outputs, sum(tracks.values(), []), o.overwrite)
