@@ -142,6 +142,9 @@ def as_picture(
     exceed by 5 % and are cut off there. Refused: what is negative or larger, and real values up to 1.05 to 16."""
     if isinstance(given, str | Path):
         return read_image(given)
+    if given is None:
+        what = "None, as cv2.imread gives for a file that it cannot read (and what it reads is BGR: x[..., ::-1])"
+        raise UserError(f"a crop must be a picture, not {what}; a path will do")
     try:
         x = np.asarray(_to_rgb(ImageOps.exif_transpose(given)) if isinstance(given, Image.Image) else given)
         x = x[..., 0] if x.ndim == 3 and x.shape[2] == 1 else x

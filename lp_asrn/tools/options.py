@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_DIR', 'Dir', 'File', 'Name', 'TrainOptions', 'EvaluateOptions', 'EnhanceOptions', 'ReadOptions',
-           'ExportOptions', 'SynthOptions', 'DataOptions', 'RunsOptions', 'PackOptions', 'UnpackOptions',
-           'BenchOptions', 'AblateOptions', 'CheckOptions', 'find_pictures', 'find_frames', 'png_of']
+           'ExportOptions', 'ModelsOptions', 'SynthOptions', 'DataOptions', 'RunsOptions', 'PackOptions',
+           'UnpackOptions', 'BenchOptions', 'AblateOptions', 'CheckOptions', 'find_pictures', 'find_frames', 'png_of']
 
 # %% ../../nbs/64_options.ipynb #c003
 import os
@@ -41,9 +41,7 @@ class TrainOptions(Config):
     device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
     batch_size: int | None = None  # plates in a step (training.batch_size)
     tb_port: int = bounded(6007, least=1, most=65535)  # port of TensorBoard; the next free one if it is taken
-    tb_host: str = (
-        "localhost"  # where TensorBoard can be seen: from this machine, or by its address; 0.0.0.0 = from all
-    )
+    tb_host: str = "localhost"  # where TensorBoard is seen: from this machine, or by its address; 0.0.0.0 = from all
     no_tensorboard: bool = False  # do not start TensorBoard and write no logs for it
     debug: bool = False  # 64 rendered plates (a data folder is used whole), one epoch a stage: does everything run?
 
@@ -91,9 +89,7 @@ class EnhanceOptions:
 class ReadOptions:
     "Read crops of any size, the plate found or marked (labelme, labels.csv): text, confidence, alternatives, evidence."
 
-    input: conf.Positional[list[str]] = field(
-        default_factory=list
-    )  # pictures or folders; with --track of frames, or of such folders
+    input: conf.Positional[list[str]] = field(default_factory=list)  # pictures, folders; with --track of frames
     example: bool = False  # read the rendered crops that come with the package; each is named by its true text
     checkpoint: File = "small"  # models: small, best.safetensors of a run, or the folder of an export
     no_rectify: bool = False  # take the whole crop for the plate, and do not look for it
@@ -123,6 +119,13 @@ class ExportOptions:
     overwrite: bool = False  # replace what is there of them; a README.md is kept
 
 # %% ../../nbs/64_options.ipynb #c007a
+@dataclass
+class ModelsOptions:
+    "List the weights that come with the package, or show the card of some."
+
+    name: conf.Positional[str | None] = None  # of weights, or a folder of an export: print its card
+
+
 @dataclass
 class SynthOptions:
     "Write rendered plates as a data folder: hr/*.png, lr/*.png and labels.csv."

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+from tqdm import tqdm
 
 from ..config import DATA_DIR, UserError
 from ..evaluation.metrics import check_submission, write_submission
@@ -192,7 +193,8 @@ def read(
     if for_people and sys.stdout.isatty():
         wide = max(len(quote(name)) for name in names)
         print("\t".join([HEADING[0].ljust(wide), *HEADING[1:]]))
-    for i in range(0, len(names), CHUNK):
+    bar = tqdm(range(0, len(names), CHUNK), leave=False, disable=True if for_people else None)  # lines are progress
+    for i in bar:
         opened, faults = open_frames({n: tracks[n] for n in names[i : i + CHUNK]}, marked)
         bad += faults
         for name, r in _read(reader, opened, most, marked, thorough).items():
