@@ -110,10 +110,10 @@ def costliest(
 
 # %% ../../nbs/66_bench.ipynb #c008
 def _reading_rows(
-    reader: Reader, crops: list, peak: float, batches: tuple = (1, 16, 256), seconds: float = 2.0
+    reader: Reader, models: ModelSet, crops: list, peak: float, batches: tuple = (1, 16, 256), seconds: float = 2.0
 ) -> list[tuple]:
-    "Bicubic, the plain network, super-resolution, and reading from the crop to the text"
-    models, device = reader.combined.models, reader.combined.device
+    "Bicubic, the plain network and super-resolution by PyTorch, and reading from the crop to the text"
+    device = next(models.generator.parameters()).device
     blocks = max(1, round(sum(p.numel() for p in models.generator.parameters()) / 18_496))  # a block of 32 channels
     plain = EDSR(ModelConfig(num_channels=32, num_rrdb_blocks=blocks)).eval()
     plain.to(device, memory_format=torch.channels_last)
@@ -125,7 +125,7 @@ def _reading_rows(
         calls = {name: functools.partial(network, lr) for name, network in networks.items()}
         calls["read"] = functools.partial(reader.read, some, thorough=False)
         for name, call in calls.items():
-            with torch.inference_mode(), autocast(device, reader.combined.precision):
+            with torch.inference_mode(), autocast(device, "auto"):
                 ms = _median(call, device, seconds)
             gflop = _gflop(call) / batch if name in ("plain network", "enhance") else None
             work = (f"{1000 * gflop:.0f}", f"{1000 * batch * gflop / ms / peak:.1%}") if gflop else ("", "")
@@ -216,10 +216,10 @@ def _models(o: BenchOptions, device: torch.device) -> None:
     configs, models = {name: load_config(name) for name in o.presets}, load_models(o.checkpoint)[0]
     for config in (Config(model=models.config), *configs.values()):
         prepare_kernel(config, device)
-    reader, peak = Reader(o.checkpoint, o.device), measured_peak(device)
+    reader, models, peak = Reader(o.checkpoint, o.device), models.eval().to(device), measured_peak(device)
     print(f"{'bf16' if multiplies_bf16(device) else 'fp32'}: a matrix product reaches {peak:.0f} GFLOP/s\n", flush=True)
     crops = [read_image(p) for p in list_images(str(DATA_DIR / "examples"))]
-    print(aligned(_reading_rows(reader, crops, peak)), flush=True)
+    print(aligned(_reading_rows(reader, models, crops, peak)), flush=True)
     for name, config in configs.items():
         parts = bench_training(config, device, 5)
         rate = parts.pop("plates/s")
