@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DATA_DIR', 'MASKS', 'SHARE', 'WIDTHS', 'UserError', 'ConfigError', 'DataError', 'TrainingError', 'CheckpointError',
-           'suggest', 'bounded', 'DataConfig', 'RecognizerConfig', 'SecondReaderConfig', 'EmbedderConfig',
-           'ModelConfig', 'LossConfig', 'StageConfig', 'FollowingConfig', 'HardMiningConfig', 'MiningStageConfig',
-           'ProgressiveConfig', 'TrainingConfig', 'Config']
+           'suggest', 'bounded', 'DataConfig', 'TrunkConfig', 'RecognizerConfig', 'EmbedderConfig', 'ModelConfig',
+           'LossConfig', 'StageConfig', 'FollowingConfig', 'HardMiningConfig', 'MiningStageConfig', 'ProgressiveConfig',
+           'TrainingConfig', 'Config']
 
 # %% ../nbs/01_config.ipynb #c003
 import difflib
@@ -85,25 +85,21 @@ class DataConfig:
 
 # %% ../nbs/01_config.ipynb #c009d
 @dataclass(slots=True)
-class RecognizerConfig:
-    "The recogniser that guides the generator (stage 0)"
+class TrunkConfig:
+    "How large a reader is"
 
-    num_slots: int = bounded(7, least=1, most=32)  # character slots read in parallel: the longest plate text
     channels: list[int] = bounded([32, 64, 128], **WIDTHS)  # widths of the three stages of its trunk
     hidden: int = bounded(256, least=1, most=2048)  # width of the classifier's hidden layer
     blocks: int = bounded(1, least=1, most=4)  # residual blocks in each stage of its trunk
     layers: int = bounded(1, least=1, most=4)  # transformer layers over its columns
-    layouts: dict[str, str] = field(default_factory=lambda: dict(MASKS))  # that it tells apart, and their masks
 
 
 @dataclass(slots=True)
-class SecondReaderConfig:
-    "A larger reader of LR, for plates that are not read surely; slots and layouts are those of the recogniser"
+class RecognizerConfig(TrunkConfig):
+    "The recogniser that guides the generator (stage 0), and the SR reader and the LR reader, which are built alike"
 
-    channels: list[int] = bounded([64, 128, 256], **WIDTHS)  # as of the recogniser
-    hidden: int = bounded(256, least=1, most=2048)  # as of the recogniser
-    blocks: int = bounded(2, least=1, most=4)  # as of the recogniser
-    layers: int = bounded(2, least=1, most=4)  # as of the recogniser
+    num_slots: int = bounded(7, least=1, most=32)  # character slots read in parallel: the longest plate text
+    layouts: dict[str, str] = field(default_factory=lambda: dict(MASKS))  # that it tells apart, and their masks
 
 
 @dataclass(slots=True)
@@ -138,7 +134,7 @@ class ModelConfig:
     recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
     use_second_reader: bool = False  # a second, larger LR reader for plates that are not read surely
-    second_reader: SecondReaderConfig = field(default_factory=SecondReaderConfig)
+    second_reader: TrunkConfig = field(default_factory=lambda: TrunkConfig([64, 128, 256], blocks=2, layers=2))
 
 # %% ../nbs/01_config.ipynb #c009h
 @dataclass(slots=True)
@@ -152,6 +148,7 @@ class LossConfig:
     lambda_feature: float = bounded(0.5, least=0)  # weight of the recogniser's features inside LCOFL
     lambda_embed: float = bounded(0.0001, least=0)  # target weight of the embedding consistency
     lambda_region: float = bounded(0.01, least=0)  # weight of the region maps of MSCA, on rendered plates
+    lambda_teach: float = bounded(0.5, **SHARE)  # share of the teacher's word in what a reader learns, and beside L1
     extra: dict[str, float] = field(default_factory=dict)  # weights of further terms, by their names in LOSS_TERMS
     guides: Literal["both", "recognizer"] = "both"  # frozen readers that read SR: the recogniser and the guide in turn
     change: float = bounded(1.0, least=0, most=2)  # how much SR is changed before it is read; 0 = not at all
@@ -225,6 +222,7 @@ class TrainingConfig:
 
     seed: int = bounded(0, least=0)  # seed of plates, degradations, weights and sample order
     start_from: str | None = None  # weights of the same architecture to go on from: a run's best.safetensors, or small
+    teacher: str | None = None  # weights that teach, of any architecture with the same layouts and slots
     batch_size: int = bounded(32, least=1)  # plates in a step
     base_batch_size: int = bounded(32, least=1)  # that learning rates are for; another: times sqrt(size / this)
     grad_clip: float = bounded(1.0, least=0)  # largest gradient norm

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MAX_PSNR', 'SSIM_WINDOW', 'SSIM_SIGMA', 'DIGIT_FOR_LETTER', 'LETTER_FOR_DIGIT', 'CONFUSED', 'CONFUSION_STEP',
            'CONFUSION_MAX', 'MARGIN', 'Made', 'LossTerm', 'LOSS_TERMS', 'fp32', 'psnr', 'ssim', 'l1', 'batch_mean',
-           'character_loss', 'layout_penalty', 'confusion_weights', 'likeness', 'embedding_consistency', 'region_loss',
-           'feature_loss', 'corner_loss', 'judge_loss']
+           'character_loss', 'distillation_loss', 'layout_penalty', 'confusion_weights', 'likeness',
+           'embedding_consistency', 'region_loss', 'feature_loss', 'corner_loss', 'judge_loss']
 
 # %% ../nbs/32_losses.ipynb #p003
 from collections.abc import Callable
@@ -108,6 +108,16 @@ def character_loss(
     weights = None if weights is None else weights.to(logits)
     loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), weights, ignore_index=PAD, reduction="none")
     return loss.view(target.shape).sum(1) / (target != PAD).sum(1).clamp(min=1)
+
+# %% ../nbs/32_losses.ipynb #t002
+def distillation_loss(
+    logits: Tensor,  # (N,K,C) of a reader, or (N,C)
+    taught: Tensor,  # log-probabilities of its teacher
+    filled: Tensor | None = None,  # (N,K) bool, where there is a character; None = there are no slots
+) -> Tensor:  # (N,) >= 0, fp32; 0 if all slots are empty
+    "Kullback-Leibler divergence of a reader from its teacher"
+    found = F.kl_div(fp32(logits).log_softmax(-1), taught, log_target=True, reduction="none").sum(-1)
+    return found if filled is None else torch.where(filled, found, 0).sum(1) / filled.sum(1).clamp(min=1)
 
 # %% ../nbs/32_losses.ipynb #c012
 def layout_penalty(

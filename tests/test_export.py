@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers import refused, run
 
-from lp_asrn.config import DATA_DIR, ModelConfig, RecognizerConfig, SecondReaderConfig, UserError
+from lp_asrn.config import DATA_DIR, ModelConfig, RecognizerConfig, TrunkConfig, UserError
 from lp_asrn.models.model_set import ModelSet, save_models
 from lp_asrn.reading.calibration import calibration_note
 from lp_asrn.reading.combine import EXPERTS, SECOND
@@ -50,7 +50,7 @@ def test_a_second_reader_is_a_graph_of_its_own(tmp_path):
     torch.manual_seed(0)
     small = dict(num_channels=8, growth_channels=8, num_rrdb_blocks=1, dense_blocks_per_rrdb=1, attention_channels=8)
     small |= dict(recognizer=RecognizerConfig(channels=[8, 8, 16], hidden=16), prior_channels=8)
-    second = SecondReaderConfig(channels=[8, 8, 16], hidden=16, blocks=2, layers=2)
+    second = TrunkConfig([8, 8, 16], 16, 2, 2)
     models = ModelSet.build(ModelConfig(**small, use_second_reader=True, second_reader=second)).eval()
     models.second_reader.classifier.weight.data.normal_()
     equal = Calibration.unfitted(EXPERTS)

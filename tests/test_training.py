@@ -18,8 +18,8 @@ from lp_asrn.config import (
     MiningStageConfig,
     ModelConfig,
     RecognizerConfig,
-    SecondReaderConfig,
     TrainingConfig,
+    TrunkConfig,
 )
 from lp_asrn.evaluation import judges
 from lp_asrn.models.model_set import ModelSet, changed, load_models, save_models
@@ -192,9 +192,22 @@ def test_a_second_reader_is_trained_after_all_stages(tmp_path):
     sizes = dict(num_channels=8, growth_channels=8, num_rrdb_blocks=1, dense_layers=2, prior_channels=8)
     sizes |= dict(recognizer=RecognizerConfig(channels=[8, 8, 16], hidden=16))
     sizes |= dict(embedder=EmbedderConfig(channels=[8, 8, 8]), use_second_reader=True)
-    sizes |= dict(second_reader=SecondReaderConfig(channels=[8, 8, 16], hidden=16))
+    sizes |= dict(second_reader=TrunkConfig([8, 8, 16], 16, 2, 2))
     before = ModelSet.build(replace(load_config("demo").model, **sizes))
     save_models(tmp_path / "stage4_hard_mining" / "best.safetensors", before)
     outcome = run("train", "--stage", "second_reader", *words)
     assert outcome.code == 0, outcome.err
     assert changed(before, load_models(tmp_path / "best.safetensors")[0]) == {"second_reader"}
+
+
+def test_a_teacher_teaches(tmp_path):
+    "Readers by what it reads, the generator by what it draws; one that has other slots is refused"
+    words = (*TINY, "--debug", "--no-tensorboard", "--training.teacher", "small", "--save-dir")
+    outcome = run("train", *words, tmp_path / "taught", "--loss.lambda-teach", 1)
+    assert outcome.code == 0, outcome.err
+    same = run("train", *words, tmp_path / "alone", "--loss.lambda-teach", 0)
+    assert same.code == 0, same.err
+    a, b = (load_models(tmp_path / name / "best.safetensors")[0] for name in ("taught", "alone"))
+    assert {"lr_reader", "generator"} <= changed(a, b) and "recognizer" not in changed(a, b)
+    other = ("--model.recognizer.num-slots", 8)
+    refused(run("train", *words, tmp_path / "other", *other), "small cannot teach", "slots")

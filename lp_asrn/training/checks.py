@@ -16,7 +16,7 @@ from ..config import ConfigError, UserError
 from ..evaluation.judges import load_judge
 from ..files import MIB, quote
 from ..models.device import world_size
-from ..models.model_set import ModelSet
+from ..models.model_set import ModelSet, open_teacher
 from ..plates.corners import LR_SIZE, READING_SIZE
 from ..plates.degrade import get_severity
 from ..plates.folder import summary
@@ -107,6 +107,7 @@ def check_start(
         load_judge()
         _check_models(run, models)
     _check_room(run, models, left)
+    open_teacher(t.teacher, run.config.model, run.device)
     if left:  # what the first one takes over from the stages before
         if start_path(run, left[0]):
             start(run, left[0])

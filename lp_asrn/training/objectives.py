@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from .. import losses
 from ..config import ConfigError, LossConfig, StageConfig, suggest
 from ..losses import LOSS_TERMS, Made
-from ..models.model_set import ModelSet
+from ..models.model_set import ModelSet, Teacher
 from ..models.recognizer import Recognizer
 from ..models.rectifier import warp
 from ..plates.batch import PlateBatch, layout_numbers
+from ..plates.layouts import PAD
 
 # %% ../../nbs/53_objectives.ipynb #s004
 SHAPES = {  # kind -> share of the target at progress p in [0, 1]
@@ -104,6 +105,7 @@ class LossWeights:
     embed: float = 0.0  # lambda_embed now
     guardrail: float = 1.0  # factor on LCOFL, in [0.1, 1]
     classes: Tensor | None = None  # (36,) class weights of L_C
+    teacher: Teacher | None = None  # of readers of LR, and of the generator
 
     def __post_init__(self):
         for name in self.loss.extra.keys() - LOSS_TERMS.keys():
@@ -220,12 +222,17 @@ def _lr_forward(name: str, models: ModelSet, batch: PlateBatch, weights: LossWei
     mine = batch.target.sum(1) % 2 == 0  # every other text, however the batch is shared by processes
     crop = torch.where(mine[:, None, None, None], warp(batch.native, batch.size, passes[-1][0]), batch.crop)
     found = zip(("corners", "doubts"), (torch.stack(x, 1) for x in zip(*passes)))  # (N, passes, ...)
-    return reading(models.modules()[name], crop, batch) | dict(found, marked=batch.corners)
+    taught = weights.teacher.read(crop) if weights.teacher else {}
+    return reading(models.modules()[name], crop, batch) | dict(found, marked=batch.corners) | taught
 
 
 def _lr_loss(made: Made, weights: LossWeights) -> Terms:
-    passes = [*zip(made["corners"].unbind(1), made["doubts"].unbind(1))]
-    return Terms({"ocr": reading_loss(made), "corners": CORNER_SHARE * losses.corner_loss(passes, made["marked"])})
+    passes, ocr = [*zip(made["corners"].unbind(1), made["doubts"].unbind(1))], reading_loss(made)
+    if "taught" in made:
+        told = losses.distillation_loss(made["read"], made["taught"], made["text"] != PAD).mean()
+        told = told + LAYOUT_SHARE * losses.distillation_loss(made["layout_read"], made["taught_layout"]).mean()
+        ocr = torch.lerp(ocr, told, weights.loss.lambda_teach)
+    return Terms({"ocr": ocr, "corners": CORNER_SHARE * losses.corner_loss(passes, made["marked"])})
 
 
 def _judge_forward(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:

@@ -117,7 +117,7 @@ def _needs(run: Path) -> list[str]:
     "Files and folders that the settings of a run name: they are not packed"
     c = load_config(file=run / "config.yaml")
     own = [name for name in c.data.layouts if name not in LAYOUTS]
-    return [*filter(None, (c.data.data_root, *own)), *{c.training.start_from} - {None, "", *PRETRAINED}]
+    return sorted({c.data.data_root, *own, c.training.start_from, c.training.teacher} - {None, "", *PRETRAINED})
 
 # %% ../../nbs/62_pack.ipynb #c010
 def pack(

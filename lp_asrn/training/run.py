@@ -21,7 +21,7 @@ from ..files import is_number, quote
 from ..models.deform import DeformConv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..models.device import cores_left, gather_list, is_main, rank, world_size
-from ..models.model_set import ModelSet, load_models, load_rectifier, save_models
+from ..models.model_set import ModelSet, load_models, load_rectifier, open_teacher, save_models
 from ..models.rectifier import find_plate
 from ..models.weights import load_note
 from ..plates.batch import PlateBatch
@@ -174,7 +174,9 @@ def prepare(
     plates, floor = ValidationPlates(run.validation, device, c.training.precision), psnr_floor(run, stage)
     if stage.guarded_by and floor is None:
         run.log(f"{stage.tag}: there is no PSNR of {stage.guarded_by} in {quote(run.folder)}, so there is no guardrail")
-    return Training(stage, models, c, training_set(run, stage), plates, floor)
+    training = Training(stage, models, c, training_set(run, stage), plates, floor)
+    training.weights.teacher = None if stage.apart else open_teacher(c.training.teacher, c.model, device)
+    return training
 
 # %% ../../nbs/60_run.ipynb #c014g
 def _go_on(run: Run, t: Training, resume: bool) -> None:

@@ -47,7 +47,7 @@ def change(
     return [0.5 + gain * (p - 0.5) + 0.08 * bright[:, None, None, None] + noise for p in moved]
 
 # %% ../../nbs/54_sr_objectives.ipynb #c011
-_BY_TEXT = ("char", "layout", "embed", "region")  # terms that count whether LR and HR are registered or not
+_BY_TEXT = ("char", "layout", "embed", "region", "teach")  # terms that count whether LR and HR are registered or not
 
 
 def shares(weights: LossWeights) -> dict[str, float]:  # name -> weight in the loss; those of 0 are left out
@@ -56,6 +56,7 @@ def shares(weights: LossWeights) -> dict[str, float]:  # name -> weight in the l
     lcofl = {name: getattr(c, f"lambda_{name}") for name in ("char", "layout", "feature", "ssim")}
     found = {"l1": 1.0} | {name: c.lambda_lcofl * weights.guardrail * share for name, share in lcofl.items()}
     found |= {"embed": weights.embed, "region": c.lambda_region, **c.extra}
+    found |= {"teach": c.lambda_teach} if weights.teacher else {}
     return {name: share for name, share in found.items() if share}
 
 
@@ -63,11 +64,13 @@ def _draw(models: ModelSet, batch: PlateBatch, weights: LossWeights) -> tuple[Te
     "SR, the term of its region maps and what the miner and importance need, and the LR reader's logits, if it read"
     seen, made = told(models, batch.crop), {"registered": batch.registered}
     made |= {} if batch.weight is None else {"weight": batch.weight}
+    drawn = weights.teacher.draw(batch.lr, batch.crop) if weights.teacher else None
     if weights.loss.lambda_region and batch.regions is not None and isinstance(models.generator, Generator):
         sr, maps = models.generator(batch.lr, seen, with_maps=True)
         made |= {"region": losses.region_loss(maps, batch.regions)} if maps else {}
     else:
         sr = models.generator(batch.lr, seen)
+    made |= {} if drawn is None else {"teach": (sr - drawn).abs().mean((1, 2, 3))}
     return sr, made, seen.logits if seen else None
 
 
