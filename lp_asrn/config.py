@@ -148,7 +148,7 @@ class LossConfig:
     lambda_feature: float = bounded(0.5, least=0)  # weight of the recogniser's features inside LCOFL
     lambda_embed: float = bounded(0.0001, least=0)  # target weight of the embedding consistency
     lambda_region: float = bounded(0.01, least=0)  # weight of the region maps of MSCA, on rendered plates
-    lambda_teach: float = bounded(0.5, **SHARE)  # share of the teacher's word in what a reader learns, and beside L1
+    lambda_teach: float = bounded(0.5, **SHARE)  # share of the teacher in what a reader learns; weight of L1 to its SR
     extra: dict[str, float] = field(default_factory=dict)  # weights of further terms, by their names in LOSS_TERMS
     guides: Literal["both", "recognizer"] = "both"  # frozen readers that read SR: the recogniser and the guide in turn
     change: float = bounded(1.0, least=0, most=2)  # how much SR is changed before it is read; 0 = not at all

@@ -144,8 +144,7 @@ READ_BY = {
     "bicubic, read by the judge": ("bicubic", "judge"),
     "SR, read by the judge": ("sr", "judge"),
     "LR, read directly by a recogniser trained on LR": ("lr_reader", "lr_reader"),
-    "LR and SR, read together": ("both", "reader"),
-    "what a user gets: the same, and a second look where it is unsure": ("thorough", "reader"),
+    "what a user gets: LR, and a second look where it is unsure": ("thorough", "reader"),
     "HR, read by the judge": ("hr", "judge"),
 }
 

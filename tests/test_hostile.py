@@ -11,8 +11,8 @@ import torch
 from helpers import TINY, refused, run
 from safetensors.torch import save_file
 
+from lp_asrn.models.folders import weights_path
 from lp_asrn.models.weights import load_tensors, save_tensors
-from lp_asrn.settings import weights_path
 
 QUICK = [
     "--no-tensorboard",

@@ -61,7 +61,7 @@ def test_lr_alone(folder_of, checkpoint, tmp_path):
     found = run("evaluate", "--checkpoint", checkpoint, "--data-root", folder, "--save-dir", tmp_path / "out")
     assert found.code == 0 and "LR pictures without HR" in found.out, found
     rows = json.loads((tmp_path / "out" / "metrics.json").read_text())["rows"]
-    assert {r["input"] for r in rows} == {"bicubic", "sr", "lr_reader", "both"}
+    assert {r["input"] for r in rows} == {"bicubic", "sr", "lr_reader"}
     assert all(r["psnr"] is None and r["ssim"] is None for r in rows)
     half = folder_of(lambda row: alone(row) | dict(image_path=row["image_path"] if row["split"] == "train" else ""))
     refused(run("train", "--data-root", half, "--debug", "--save-dir", tmp_path / "run", *TINY), "no HR picture", "val")

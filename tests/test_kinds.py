@@ -42,8 +42,8 @@ from hostile import (
 from PIL import Image
 
 from lp_asrn.config import UserError
+from lp_asrn.models.folders import weights_path
 from lp_asrn.plates.pictures import read_image
-from lp_asrn.settings import weights_path
 
 SMALL = weights_path("small")
 

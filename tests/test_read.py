@@ -65,7 +65,7 @@ def test_evaluate_looks_again_if_asked(tmp_path):
     rows = {(r["input"], r["judge"], r["frames"]) for r in json.loads((tmp_path / "metrics.json").read_text())["rows"]}
     assert {("thorough", "reader", 1), ("thorough", "product", 1), ("thorough", "product", 3)} <= rows
     lines = list(csv.DictReader((tmp_path / "readings.csv").open()))
-    for a, b in (("both_reader", "thorough_reader"), ("both_product", "thorough_product")):
+    for a, b in (("lr_reader_reader", "thorough_reader"), ("lr_reader_product", "thorough_product")):
         kept = [line for line in lines if line[a] and float(line[f"{a}_confidence"]) >= 0.97]
         assert kept and all(line[a] == line[b] for line in kept)
 
