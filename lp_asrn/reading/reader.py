@@ -203,7 +203,7 @@ class Reader(_TrackReader):
         if isinstance(given, str | Path) and os.path.isdir(given):
             paths = list_images(given, deep=True)
             return dict(zip((p.relative_to(given).as_posix() for p in paths), self.read(paths, **how)))
-        if is_single(given) and not isinstance(given, Iterator):
+        if is_single(given) or not hasattr(given, "__iter__"):  # whatever is none is named by `as_picture`
             return self.read([given], **how)[0]
         return self.stream(given, **how) if isinstance(given, Iterator) else self.read(given, **how)
 
