@@ -11,6 +11,7 @@ import torch
 from helpers import TINY, refused, run
 from safetensors.torch import save_file
 
+from lp_asrn.config import DATA_DIR
 from lp_asrn.models.folders import weights_path
 from lp_asrn.models.weights import load_tensors, save_tensors
 
@@ -134,7 +135,7 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_checkpoint_of_someone_else(name, tmp_path):
     make, words = FILES[name]
-    bad, crop, out = make(tmp_path), next((SMALL.parent / "examples").glob("*.png")), tmp_path / "out"
+    bad, crop, out = make(tmp_path), next((DATA_DIR / "examples").glob("*.png")), tmp_path / "out"
     out.mkdir()
     (out / "mine.png").write_bytes(b"mine")
     before = contents(tmp_path)
@@ -185,7 +186,7 @@ def test_state_of_someone_else(name, stage0, tmp_path):
 
 
 def test_settings_that_lead_elsewhere(tmp_path):
-    layouts = (SMALL.parent / "layouts.yaml").read_text()
+    layouts = (DATA_DIR / "layouts.yaml").read_text()
     for old, new, words in (
         ("brazilian:", "../../evil:", "its name must be letters"),
         ("mandatory:", "../../evil.ttf:", "must lie beside the layout's file"),

@@ -29,7 +29,6 @@ from hostile import (
     contents,
     crop,
     encoded,
-    header_of,
     labelme_files,
     names,
     notes,
@@ -42,7 +41,7 @@ from hostile import (
 from PIL import Image
 
 from lp_asrn.config import UserError
-from lp_asrn.models.folders import weights_path
+from lp_asrn.models.folders import read_note, weights_path
 from lp_asrn.plates.pictures import read_image
 
 SMALL = weights_path("small")
@@ -360,7 +359,7 @@ def test_settings_of_a_training(part, good, count):
 
 @pytest.mark.parametrize("part", range(2))
 def test_notes_of_weights(part, tmp_path, count):
-    note = json.loads(header_of(SMALL)[0]["__metadata__"]["note"])
+    note = read_note(SMALL.with_name("config.json"))
     crop().save(tmp_path / "a.png")
     some = list(notes())[part::2]
     for _, change in some:

@@ -42,7 +42,8 @@ def test_json_and_csv_say_the_same(picture, tmp_path, checkpoint):
             r["characters"]
         ) == len(r["text"])
         assert row["lr_text"] == (r["lr_text"] or "") and r["calibrated"] is True
-    assert found["small.png"]["lr_consistency"] >= 0 and found["large.jpg"]["lr_consistency"] is None
+    assert found["small.png"]["super_resolved"] and not found["large.jpg"]["super_resolved"]
+    assert all(r["lr_consistency"] is None for r in found.values()), "there is no second look"
     refused(run("read", tmp_path / "in", "--checkpoint", checkpoint, "--json", "--csv"), "--json", "--csv")
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick_reader")
 EVIDENCE = ROOT / "nbs" / "evidence" / "writers.json"
 TRAIN = "--preset demo --stage 0 --no-tensorboard --data.num_train 8 --data.num_val 8 --data.num_test 8".split()
 TRAIN += ["--batch-size", 4, "--progressive_training.stage0.epochs", 1, *TINY]
-GRAPHS = [f"{name}.onnx" for name in ("generator", "reader", "rectifier")]
+EXPORTED = ["model.safetensors", "config.json", *(f"{name}.onnx" for name in ("generator", "reader", "rectifier"))]
 COMMANDS = {  # name -> words (IN, OUT and WEIGHTS are filled in), what it writes in OUT, whether it has --overwrite
     "enhance": (["enhance", "IN", "OUT"], [f"{i}.png" for i in range(8)], True),
     "read --evidence": (["read", "IN", "--evidence", "OUT"], [f"{i}.png" for i in range(8)], True),
@@ -29,7 +29,7 @@ COMMANDS = {  # name -> words (IN, OUT and WEIGHTS are filled in), what it write
         ["metrics.json", "readings.csv", "report.html", "samples.png"],
         True,
     ),
-    "export": (["export", "OUT", "--checkpoint", "WEIGHTS"], GRAPHS, True),
+    "export": (["export", "OUT", "--checkpoint", "WEIGHTS"], EXPORTED, True),
     "synth": (["synth", "OUT", "--n", 8], ["labels.csv", "hr"], False),
     "train": (["train", *TRAIN, "--save-dir", "OUT"], ["config.yaml", "run.json", "report.html", "stage0"], True),
     "ablate": (["ablate", "--variants", "full", "--seeds", 1, "--save-dir", "OUT/runs", "--results", "OUT"],
@@ -64,10 +64,10 @@ def place(tmp_path, monkeypatch, untrained):
     (tmp_path / "in" / "labels.csv").write_text("image_path,plate_text,split\n" + rows)
     (tmp_path / "mine").write_bytes(b"the user's own")
 
-    def exported(models, calibrations, folder):  # the real one takes a minute, and writes in this way
-        for name in GRAPHS:
+    def exported(models, folder, half, note):  # the real one takes a minute, and writes in this way
+        for name in EXPORTED:
             write_file(Path(folder, name), bytes(50_000))
-        return [dict(file=name, MiB=0.05, difference=0, readings=0) for name in GRAPHS]
+        return dict.fromkeys(EXPORTED, "0.05 MiB")
 
     monkeypatch.setattr("lp_asrn.tools.commands.export_onnx", exported)
     for name, value in FEW.items():
