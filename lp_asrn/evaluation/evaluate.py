@@ -210,7 +210,7 @@ def evaluate_sets(
     tracks: Sequence[TrackSet] = (),  # tracks to read, frame by frame and together
     batch_size: int = 100,  # plates read at once
     log: Callable[[str], None] = print,  # takes text, a line or several
-    thorough: bool = False,  # a row more: plates that are not read surely are looked at again, 0.2 s each
+    thorough: bool = False,  # a row more: plates that are not read surely are looked at again, 0.03 s each
 ) -> dict[tuple[str, str], Outcome]:  # by data set and severity
     "Read everything, print tables, write the four files"
     run = _Evaluation(combined, readers, log, thorough)

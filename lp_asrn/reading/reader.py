@@ -145,9 +145,8 @@ def _read_frames(
     ends, readings = np.cumsum([0, *lengths]).tolist(), []
     for k, (a, b) in enumerate(zip(ends, ends[1:])):
         read, looked = again.get(k, first[k]), k in again
-        known, far = combined.calibration_of(b - a, looked).readings > 0, None
-        if looked:
-            far = _departure(reader, encoded[a:b])
+        known = combined.calibration_of(b - a, looked).readings > 0
+        far = _departure(reader, encoded[a:b]) if looked else None
         trust = known, _accepted(reader, read, b - a, looked), looked, far
         readings.append(_plate_reading(read, first[k].text, encoded[a:b], [f.shape[1::-1] for f in crops[a:b]], trust))
     return readings

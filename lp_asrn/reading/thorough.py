@@ -147,7 +147,7 @@ def fit_on_crops(
     reader: PlateReader,  # gets the calibrations lr and, if anything is not read surely, thorough
     views: Iterable[Encoded],  # batches of validation crops
     texts: Sequence[str],  # the true text of each; complete once `views` has ended
-    most: int = 300,  # crops that evidence is asked for: some 0.2 s each
+    most: int = 300,  # crops that evidence is asked for: some 0.03 s each
 ) -> None:
     "Calibrate a reader of single crops, with its second look"
     experts, lr = _seen(reader, views)

@@ -7,6 +7,7 @@ __all__ = ['models']
 
 # %% ../../nbs/75_models_command.ipynb #c003
 import json
+import math
 from pathlib import Path
 
 from ..config import CheckpointError
@@ -24,10 +25,8 @@ def _sizes(path: Path) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, tensor in head.items():
         if name != "__metadata__":
-            part, count = name.partition(".")[0], 1
-            for n in tensor["shape"]:
-                count *= n
-            found[part] = found.get(part, 0) + count
+            part = name.partition(".")[0]
+            found[part] = found.get(part, 0) + math.prod(tensor["shape"])
     return found
 
 

@@ -63,7 +63,7 @@ class EvaluateOptions:
         None, least=1, most=1000
     )  # also rendered tracks of so many; of a folder's, at most so many (5)
     layouts: list[str] = field(default_factory=list)  # names or YAML files; default: brazilian mercosur-br
-    thorough: bool = False  # also what is read after a second look at what is not sure, as for a few crops: 0.2 s each
+    thorough: bool = False  # also what is read after a second look at what is not sure, as for a few crops: 0.03 s each
     save_dir: Dir = None  # for the report; default: 'evaluation' beside the checkpoint, or here for packaged weights
     overwrite: bool = False  # replace files of a report that are there
     device: str = "auto"  # auto, cpu, cuda, ...
@@ -96,7 +96,7 @@ class ReadOptions:
     track: bool = False  # the pictures of a folder are frames of one plate, and are read together
     layouts: list[str] = field(default_factory=list)  # that may occur: names or YAML files; default: all known ones
     alternatives: int = bounded(3, least=0, most=100)  # next-best texts to name
-    thorough: bool = False  # look again at what is not read surely, however many crops there are: 0.2 s each
+    thorough: bool = False  # look again at what is not read surely, however many crops there are: 0.03 s each
     no_thorough: bool = False  # do not look again; default: it is done where there are less than a hundred crops
     max_error: float | None = None  # withhold what is not sure enough for this rate of errors among the accepted: 0.01
     json: bool = False  # print everything that is known, as JSON
