@@ -54,14 +54,15 @@ def resample_by(
     size: Tensor,  # (N, 2) height, width of each crop in the canvas, in pixels
     maps: Tensor,  # (N, 3, 3) take the unit square to shares of the crop
     to: tuple[int, int] = READING_SIZE,  # height, width of the result
+    mode: str = "bicubic",  # or bilinear
 ) -> Tensor:  # (N, 3, *to) float32 in [0, 1]
-    "What lies under the unit square: bicubic, with a gradient by the maps"
+    "What lies under the unit square, with a gradient by the maps"
     y, x = ((torch.arange(n, device=native.device) + 0.5) / n for n in to)
     unit = torch.stack([x.repeat(to[0]), y.repeat_interleave(to[1])], -1)
     at = project(maps, unit).clamp(-0.5, 1.5) * size.flip(1)[:, None]
     height, width = native.shape[2:]
     grid = torch.stack([2 * at[..., 0] / width - 1, 2 * at[..., 1] / height - 1], -1).view(native.shape[0], *to, 2)
-    return F.grid_sample(native.float(), grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
+    return F.grid_sample(native.float(), grid, mode=mode, padding_mode="border", align_corners=False).clamp(0, 1)
 
 
 def warp(
@@ -167,7 +168,7 @@ class Rectifier(nn.Module):
         frame, rim, found = *_frames(native), []
         for _ in range(_PASSES):
             maps = homography(frame)
-            corners, doubt = self.find(resample_by(native, size, maps))
+            corners, doubt = self.find(resample_by(native, size, maps, mode="bilinear"))
             found.append((project(maps, corners), doubt))
             frame = project(homography(found[-1][0].detach()), rim).clamp(-0.3, 1.3)
         return found

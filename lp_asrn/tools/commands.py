@@ -199,7 +199,7 @@ def export(
     check_targets([folder / name for name in written], overwrite=o.overwrite)
     models, note = load_models(o.checkpoint)
     print("exporting and comparing with PyTorch (a minute)", flush=True)
-    for name, said in export_onnx(models.eval(), folder, o.half, note).items():
+    for name, said in export_onnx(models.eval(), folder, o.half, o.int8, note).items():
         print(f"{quote(folder / name)}: {said}")
     print(f"read by them with: lp_asrn read INPUT --checkpoint {quote(folder)}")
 

@@ -116,6 +116,7 @@ class ExportOptions:
         "small"  # models: small (the weights of the package), best.safetensors of a run, or such a folder
     )
     half: bool = False  # numbers in half precision: half the size
+    int8: bool = False  # readers' graphs compute in eight bits, each if that costs at most half a point of plates read
     overwrite: bool = False  # replace what is there of them; a README.md is kept
 
 # %% ../../nbs/69_options.ipynb #c007a
