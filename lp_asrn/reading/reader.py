@@ -164,6 +164,22 @@ def _parts(lengths: Sequence[int], most: int) -> Iterator[slice]:
         yield slice(begin, len(lengths))
 
 
+def _batches(crops: Iterable, most: int) -> Iterator[list]:
+    "So many at a time; if the source breaks off, those that came before it first"
+    some, fault = [], None
+    crops = iter(crops)
+    while fault is None:
+        try:
+            some.append(next(crops))
+        except Exception as e:
+            fault = e
+        if some and (fault or len(some) == most):
+            yield some
+            some = []
+    if not isinstance(fault, StopIteration):
+        raise fault
+
+
 class _TrackReader(Enhancer):
     "Reads tracks"
 
@@ -215,8 +231,7 @@ class Reader(_TrackReader):
         "Read crops as they come, `batch_size` at once: the first reading waits for so many, or for the last"
         if is_single(crops) or not hasattr(crops, "__iter__"):
             raise UserError("give an iterator over pictures, not one picture")
-        crops = iter(crops)
-        batches = iter(lambda: list(itertools.islice(crops, self.batch_size)), [])
+        batches = _batches(crops, self.batch_size)
         return (r for some in batches for r in self.read(some, alternatives, thorough=thorough))
 
     def read(
