@@ -19,8 +19,9 @@ from .judges import unable_to_score
 from .metrics import Paired, Score, compare, score, share_interval
 from ..files import quote, write_csv, write_file
 from ..models.recognizer import Reading
+from ..reading.abstaining import threshold
 from ..reading.calibration import expected_calibration_error
-from ..reading.decoding import Calibration, Decoded, threshold
+from ..reading.decoding import Calibration, Decoded
 
 # %% ../../nbs/49_rows.ipynb #c004
 DIRECT = "lr_reader", "reader"  # LR read without super-resolution: the rival of all the others

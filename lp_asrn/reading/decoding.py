@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log_sum', 'log_shares', 'Posterior', 'Grammar', 'Decoded', 'marginals', 'decode_plates', 'Calibration', 'calibrated',
-           'threshold', 'fuse']
+           'fuse']
 
 # %% ../../nbs/38_decoding.ipynb #c003
 import math
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..config import ConfigError, UserError
+from ..config import ConfigError
 from ..plates.layouts import ALPHABET, IS_LETTER, decode
 
 # %% ../../nbs/38_decoding.ipynb #c004
@@ -218,22 +218,6 @@ def calibrated(
     characters = tuple(min(1.0, c + rest * max(0.0, m - p)) for m in found.characters)
     others = tuple((t, min(c, rest * q)) for t, q in found.alternatives)
     return replace(found, probability=c, characters=characters, alternatives=others)
-
-
-def threshold(
-    calibration: Calibration,
-    max_error: float,  # wrong ones among accepted readings, in (0, 1)
-) -> float:
-    "The least confidence to accept; raises `UserError` if that error rate cannot be promised"
-    if not calibration.readings:
-        why = "this checkpoint has no calibration, so no error rate can be promised: 'lp_asrn train --resume' fits one"
-        raise UserError(why)
-    rates = sorted(map(float, calibration.thresholds))
-    known = [r for r in rates if r <= max_error * (1 + 1e-9)]
-    if not known:
-        hint = f"the least that its validation plates support is {rates[0]:g}" if rates else "they support none"
-        raise UserError(f"no error rate of {max_error:g} can be promised: {hint}")
-    return calibration.thresholds[f"{known[-1]:g}"]
 
 # %% ../../nbs/38_decoding.ipynb #fc005
 def fuse(

@@ -20,8 +20,9 @@ from ..config import UserError
 from ..files import list_images
 from ..plates.corners import SHARP, Corners, check_marked, pair_corners
 from ..plates.pictures import as_picture, to_pictures
+from .abstaining import threshold
 from .combine import Encoded
-from .decoding import Decoded, threshold
+from .decoding import Decoded
 from .encoder import Encoder, is_single, several, take
 from .thorough import read_again
 from .track_sr import Drawn, as_wide, draw_track, lr_consistency
