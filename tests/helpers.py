@@ -12,12 +12,12 @@ from pathlib import Path
 from unittest import mock
 
 from lp_asrn.tools.cli import main
-from lp_asrn.training import record
+from lp_asrn.training import calibrate
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-c", "from lp_asrn.tools.cli import main; main()"]
 FEW = {"READINGS": 200, "TRACKS": 20}  # to calibrate on; thousands take longer than all stages of a tiny run
-QUICKLY = [*COMMAND[:2], f"from lp_asrn.training import record; vars(record).update({FEW}); {COMMAND[2]}"]
+QUICKLY = [*COMMAND[:2], f"from lp_asrn.training import calibrate; vars(calibrate).update({FEW}); {COMMAND[2]}"]
 TINY = (
     "--model.num_channels 8 --model.growth_channels 8 --model.num_rrdb_blocks 1 --model.dense_layers 2"
     " --model.prior_channels 8 --model.recognizer.channels 8 8 16"
@@ -48,7 +48,7 @@ def command(*args) -> list[str]:
 def run(*args) -> Outcome:
     "The command in this process; a training calibrates on few readings. An exception that `main` lets out is raised"
     out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.multiple(record, **FEW):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.multiple(calibrate, **FEW):
         try:
             main([str(a) for a in args])
         except SystemExit as e:

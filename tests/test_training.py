@@ -29,7 +29,7 @@ from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.sources import RenderedPlates
 from lp_asrn.settings import load_config
 from lp_asrn.tools.cli import main
-from lp_asrn.training import record, step
+from lp_asrn.training import calibrate, record, step
 from lp_asrn.training.checkpoint import Training
 from lp_asrn.training.draws import inclusion, weights_of
 from lp_asrn.training.run import Run, steps_of
@@ -163,7 +163,7 @@ class Terminal(io.StringIO):
 def test_what_lasts_shows_its_progress_on_a_terminal(trained, tmp_path, monkeypatch):
     "And nothing of it in a pipe"
     for name, number in FEW.items():
-        monkeypatch.setattr(record, name, number)
+        monkeypatch.setattr(calibrate, name, number)
     shutil.copytree(trained, tmp_path / "run")
     there = Run(load_config("full", tmp_path / "run" / "config.yaml"), tmp_path / "run", log=lambda line: None)
     words = ["evaluate", "--checkpoint", str(trained / "best.safetensors"), "--num", "3", "--save-dir"]

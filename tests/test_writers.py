@@ -64,14 +64,14 @@ def place(tmp_path, monkeypatch, untrained):
     (tmp_path / "in" / "labels.csv").write_text("image_path,plate_text,split\n" + rows)
     (tmp_path / "mine").write_bytes(b"the user's own")
 
-    def exported(models, folder, half, note):  # the real one takes a minute, and writes in this way
+    def exported(models, folder, half, int8, note):  # the real one takes a minute, and writes in this way
         for name in EXPORTED:
             write_file(Path(folder, name), bytes(50_000))
         return dict.fromkeys(EXPORTED, "0.05 MiB")
 
     monkeypatch.setattr("lp_asrn.tools.commands.export_onnx", exported)
     for name, value in FEW.items():
-        monkeypatch.setattr(f"lp_asrn.training.record.{name}", value)
+        monkeypatch.setattr(f"lp_asrn.training.calibrate.{name}", value)
     filled = {"IN": str(tmp_path / "in"), "WEIGHTS": str(untrained)}
     return lambda name: [
         filled.get(w) or w.replace("OUT", str(tmp_path / "out")) if isinstance(w, str) else w for w in COMMANDS[name][0]
@@ -193,8 +193,8 @@ def hook(event, args):
     elif event in ways:
         seen.extend([event, os.path.abspath(os.fsdecode(a))] for a in args if isinstance(a, (str, bytes, os.PathLike)))
 sys.addaudithook(hook)
-from lp_asrn.training import record
-record.READINGS, record.TRACKS = 200, 20
+from lp_asrn.training import calibrate
+calibrate.READINGS, calibrate.TRACKS = 200, 20
 from lp_asrn.tools.cli import main
 code = 0
 try:

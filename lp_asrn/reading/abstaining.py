@@ -39,8 +39,14 @@ def find_thresholds(
     confidence: Sequence[float],  # of each reading, in [0, 1]
     right: Sequence[bool],  # whether it is
     clusters: Sequence | None = None,  # id of each reading's plate; None = each is a plate of its own
+    groups: Sequence | None = None,  # of each reading, in each of which a rate is to hold; None = all are one
 ) -> dict[str, float]:  # error rate -> least confidence
     "For each of `RATES` the least confidence at which it surely holds; those that hold nowhere are left out"
+    if groups is not None:
+        index = [[i for i, own in enumerate(groups) if own == g] for g in dict.fromkeys(groups)]
+        lists = [x for x in (confidence, right, clusters) if x is not None]
+        each = [find_thresholds(*([x[i] for i in some] for x in lists)) for some in index]
+        return {rate: max(e[rate] for e in each) for rate in each[0] if all(rate in e for e in each)} if each else {}
     order = np.argsort(-np.asarray(confidence), kind="stable")
     c, wrong = np.asarray(confidence)[order], ~np.asarray(right)[order]
     last = np.flatnonzero(np.append(c[:-1] != c[1:], True))  # readings of equal confidence are accepted together

@@ -155,26 +155,30 @@ def fit_confidence(
     found: Sequence[Decoded],  # readings under its exponents, not yet calibrated
     texts: Sequence[str],  # the true text of each
     clusters: Sequence,  # id of each reading's plate
+    groups: Sequence[str] | None = None,  # of each reading, as of `find_thresholds`
 ) -> Calibration:
     "Steps 2 and 3 alone"
     right, chances = np.array([r.text == t for r, t in zip(found, texts)]), [r.probability for r in found]
     slope, offset = _fit_plate(np.array(chances), right)
     fitted = replace(calibration, slope=slope, offset=offset, readings=len(found))
-    return replace(fitted, thresholds=find_thresholds(list(map(fitted.confidence, chances)), right, clusters))
+    fitted.thresholds = find_thresholds(list(map(fitted.confidence, chances)), right, clusters, groups)
+    return replace(fitted, groups=list(dict.fromkeys(groups or [])))
 
 # %% ../../nbs/39_calibration.ipynb #d005
 def fit_calibration(
     experts: dict[str, Posterior],  # what each expert finds in N validation pictures
     texts: Sequence[str],  # the N true texts; those that fit no layout are left out
     grammar: Grammar,
+    groups: Sequence[str] | None = None,  # of each picture, as of `find_thresholds`
 ) -> Calibration:
     "All three steps"
     kept = [i for i, t in enumerate(texts) if any(grammar.fits(t))]
     if not kept:
         return Calibration.unfitted(list(experts))
     experts, texts = {e: found[kept] for e, found in experts.items()}, [texts[i] for i in kept]
-    fitted = fit_exponents(experts, texts, grammar)
-    return fit_confidence(fitted, decode_plates(fitted.pool(experts, grammar), grammar, count=1), texts, texts)
+    fitted, groups = fit_exponents(experts, texts, grammar), groups and [groups[i] for i in kept]
+    found = decode_plates(fitted.pool(experts, grammar), grammar, count=1)
+    return fit_confidence(fitted, found, texts, texts, groups)
 
 # %% ../../nbs/39_calibration.ipynb #t002
 Evidence = dict[str, tuple[str, float]]  # of some texts of a reading: layout, log-likelihood by synthesis

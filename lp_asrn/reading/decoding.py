@@ -179,6 +179,7 @@ class Calibration:
     readings: int = 0  # it was fitted on so many; 0 = not fitted
     thresholds: dict[str, float] = field(default_factory=dict)  # error rate that can be had -> least confidence
     evidence: float = 0.0  # exponent of the evidence by synthesis; 0 = it does not count
+    groups: list[str] = field(default_factory=list)  # of plates, in each of which a threshold keeps its rate
 
     @classmethod
     def unfitted(

@@ -85,6 +85,7 @@ def fit_thorough(
     grammar: Grammar,
     weigh: Callable[[int, Decoded], Evidence],  # evidence for a reading of the picture of that index
     most: int,  # pictures that evidence is asked for
+    groups: Sequence[str] | None = None,  # of each picture, as of `find_thresholds`
 ) -> Calibration:
     "Exponents of experts and evidence, and a confidence after both"
     kept = [i for i, t in enumerate(texts) if any(grammar.fits(t))]
@@ -104,7 +105,8 @@ def fit_thorough(
 
     exponent = min(np.linspace(0, 2, 41).tolist(), key=loss)
     weighed = [reweigh(r, e, exponent) for r, e in zip(found, evidence)]
-    return fit_confidence(replace(fitted, evidence=exponent), weighed, texts, texts)
+    groups = groups and [groups[i] for i in some]
+    return fit_confidence(replace(fitted, evidence=exponent), weighed, texts, texts, groups)
 
 # %% ../../nbs/51_thorough.ipynb #m001
 def middle_frames(
@@ -122,6 +124,7 @@ def fit_tracks(
     lengths: Sequence[int],  # frames of each track
     texts: Sequence[str],  # of each track; one whose text fits no layout is left out
     grammar: Grammar,
+    groups: Sequence[str] | None = None,  # of each track, as of `find_thresholds`
 ) -> Calibration:  # for tracks
     "The same exponents of the experts, with an exponent of the number of frames and a confidence of their own"
     fits = [any(grammar.fits(t)) for t in texts]
@@ -129,12 +132,12 @@ def fit_tracks(
         return replace(calibration, readings=0, thresholds={})
     kept = np.repeat(fits, lengths)
     pooled = calibration.pool(experts, grammar)[kept]
-    lengths, texts = [n for n, ok in zip(lengths, fits) if ok], [t for t, ok in zip(texts, fits) if ok]
+    lengths, texts, groups = ([v for v, ok in zip(x, fits) if ok] if x else None for x in (lengths, texts, groups))
     grid = np.linspace(0, 1, 21).tolist()
     loss = [-log_probability(grammar, fuse(pooled, lengths, g), texts).clip(min=-50).mean() for g in grid]
     frames = grid[int(np.argmin(loss))]
     found = decode_plates(fuse(pooled, lengths, frames), grammar, count=1)
-    return fit_confidence(replace(calibration, frames=frames), found, texts, texts)
+    return fit_confidence(replace(calibration, frames=frames), found, texts, texts, groups)
 
 # %% ../../nbs/51_thorough.ipynb #c007
 def _seen(reader: PlateReader, views: Iterable[Encoded]) -> tuple[dict[str, Posterior], np.ndarray]:
@@ -148,18 +151,20 @@ def fit_on_crops(
     views: Iterable[Encoded],  # batches of validation crops
     texts: Sequence[str],  # the true text of each; complete once `views` has ended
     most: int = 300,  # crops that evidence is asked for: some 0.03 s each
+    groups: Sequence[str] | None = None,  # of each crop, as of `find_thresholds`; complete once `views` has ended
 ) -> None:
     "Calibrate a reader of single crops, with its second look"
     experts, lr = _seen(reader, views)
-    reader.calibrations["lr"] = first = fit_calibration({EXPERT: experts[EXPERT]}, texts, reader.grammar)
+    reader.calibrations["lr"] = first = fit_calibration({EXPERT: experts[EXPERT]}, texts, reader.grammar, groups)
     again, _ = _unsure(reader.decode(experts, count=1), [1] * len(texts))
     if again:
         some, own = {e: p[again] for e, p in experts.items()}, [texts[k] for k in again]
+        theirs = groups and [groups[k] for k in again]
 
         def weigh(i: int, found: Decoded) -> Evidence:
             return weigh_crop(reader, lr[again[i]], found)[0]
 
-        fitted = fit_thorough(some, own, first, reader.grammar, weigh, most)
+        fitted = fit_thorough(some, own, first, reader.grammar, weigh, most, theirs)
         reader.calibrations |= {"thorough": fitted} if fitted.readings >= LEAST else {}
 
 # %% ../../nbs/51_thorough.ipynb #c008
@@ -168,18 +173,20 @@ def fit_on_tracks(
     views: Iterable[Encoded],  # batches of the frames of validation tracks
     texts: Sequence[str],  # the true text of each track
     lengths: Sequence[int],  # frames of each
+    groups: Sequence[str] | None = None,  # of each track, as of `find_thresholds`
 ) -> None:
     "Calibrate a reader of tracks, on two, three and five of their frames, each of which is encoded once"
     seen, _ = _seen(reader, views)
-    index, counts, truth = [], [], [*texts] * 3
+    index, counts, truth, groups = [], [], [*texts] * 3, groups and [*groups] * 3
     for most in (2, 3, 5):
         some = [min(most, n) for n in lengths]
         index, counts = index + middle_frames(lengths, some), counts + some
     experts, fitted, grammar = {e: p[index] for e, p in seen.items()}, reader.calibrations, reader.grammar
-    fitted["tracks"] = fit_tracks(fitted["lr"], experts, counts, truth, grammar)
+    fitted["tracks"] = fit_tracks(fitted["lr"], experts, counts, truth, grammar, groups)
     again, frames = _unsure(reader.decode(experts, counts, count=1), counts)
     if again and reader.has_second and "thorough" in fitted:
         some, own = {e: p[frames] for e, p in experts.items()}, [truth[k] for k in again]
         single = replace(fitted["thorough"], evidence=0.0)
-        several = fit_tracks(single, some, [counts[k] for k in again], own, grammar)
+        theirs = groups and [groups[k] for k in again]
+        several = fit_tracks(single, some, [counts[k] for k in again], own, grammar, theirs)
         fitted |= {"thorough_tracks": several} if several.readings >= LEAST else {}

@@ -38,8 +38,8 @@ from ..reading.networks import CombinedReader
 from ..settings import load_config, to_dict
 from .options import AblateOptions
 from .variants import DRAWS, OWN, VARIANTS, Variant, read_results, table_rows
+from ..training.calibrate import calibrate
 from ..training.checkpoint import position_of
-from ..training.record import calibrate
 from ..training.run import Run, train_stage
 from ..training.stages import STAGES
 from ..training.trainer import Interrupted
