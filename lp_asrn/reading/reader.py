@@ -20,7 +20,7 @@ from ..config import UserError
 from ..files import list_images
 from ..plates.corners import SHARP, Corners, check_marked, pair_corners
 from ..plates.pictures import as_picture, to_pictures
-from .abstaining import threshold
+from .abstaining import promise, threshold
 from .combine import Encoded
 from .decoding import Decoded
 from .encoder import Encoder, is_single, several, take
@@ -43,6 +43,7 @@ class PlateReading:
     alternatives: tuple[tuple[str, float], ...]  # next-best texts and their probabilities, best first
     calibrated: bool  # False: the checkpoint has no calibration, so probabilities are the networks' own
     accepted: bool | None  # sure enough for the error rate that was asked for; None = none was
+    promise: str | None  # what is known of readings that are accepted as it is; None = it is not
     frames: int
     lr_text: str  # what the LR reader alone reads, at first sight
     corners: tuple[Corners, ...]  # of the plate in each frame, in pixels of the crop
@@ -101,10 +102,10 @@ def _plate_reading(found: Decoded, lr_text: str, encoded: Encoded, sizes: list, 
     quads = encoded.corners.astype(float) * np.array(sizes)[:, None]
     corners = tuple(tuple((round(x, 2), round(y, 2)) for x, y in q.tolist()) for q in quads)
     head = found.text, found.layout, found.probability, found.characters, found.forced_by_layout, found.alternatives
-    calibrated, accepted, again, far = trust
+    calibrated, accepted, said, again, far = trust
     drawn, doubt = bool((encoded.detail <= SHARP).any()), float(encoded.doubt.mean())
     return PlateReading(
-        *head, calibrated, accepted, len(sizes), lr_text, corners, doubt, drawn, far, again, found.misfit
+        *head, calibrated, accepted, said, len(sizes), lr_text, corners, doubt, drawn, far, again, found.misfit
     )
 
 
@@ -146,9 +147,9 @@ def _read_frames(
     ends, readings = np.cumsum([0, *lengths]).tolist(), []
     for k, (a, b) in enumerate(zip(ends, ends[1:])):
         read, looked = again.get(k, first[k]), k in again
-        known = combined.calibration_of(b - a, looked).readings > 0
+        fitted, accepted = combined.calibration_of(b - a, looked), _accepted(reader, read, b - a, looked)
         far = _departure(reader, encoded[a:b]) if looked else None
-        trust = known, _accepted(reader, read, b - a, looked), looked, far
+        trust = fitted.readings > 0, accepted, promise(fitted, reader.max_error) if accepted else None, looked, far
         readings.append(_plate_reading(read, first[k].text, encoded[a:b], [f.shape[1::-1] for f in crops[a:b]], trust))
     return readings
 
