@@ -120,7 +120,7 @@ def _drawn(reader: Reader, encoded: Encoded, r: PlateReading) -> Markup:
         *(figure(image(p, f"drawn by a model{t}", 3), told.format(t), kind="drawn") for t, p in found.items()),
     )
 
-
+# %% ../../nbs/73c_case_section.ipynb #cs10b
 def _fit(h: Hypothesis) -> str:
     "What misfit means"
     return f"{h.misfit:.2f} times what noise explains" + (": not what the crop shows" if h.misfit > 1 else "")

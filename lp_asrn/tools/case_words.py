@@ -80,7 +80,7 @@ def _characters(r: PlateReading, c: Calibration) -> Markup:
         [*rows, ["probability", *(chance(p, c.readings) for p in r.characters)], ["chosen by", *by]], "characters"
     )
 
-
+# %% ../../nbs/73b_case_words.ipynb #cw07b
 def _looked(r: PlateReading) -> str:
     "Whether there was a second look, and why not"
     if r.thorough:

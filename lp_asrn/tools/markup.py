@@ -53,7 +53,7 @@ def table(
     lines = (tag("tr", *(tag("td", cell) for cell in row)) for row in body)
     return tag(f'table class="{kind}"', tag("thead", tag("tr", *(tag("th", cell) for cell in head))), *lines)
 
-
+# %% ../../nbs/73a_markup.ipynb #mk04b
 def sentences(
     lines: Iterable[object],  # one each
 ) -> Markup:  # empty if there are none

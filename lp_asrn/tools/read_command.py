@@ -134,6 +134,18 @@ def _write_evidence(
     write_file(target, to_png(figure, 0))
     return f"{quote(name)}\tevidence: {_said(weighed)}"
 
+# %% ../../nbs/74_read_command.ipynb #rp002
+def _section(reader: Reader, name: str, frames: Frames, r: PlateReading) -> Section:
+    "What a report has of a plate"
+    paths, crops = zip(*frames)
+    return describe(reader, Case(name, crops, r, [source_of(p) for p in paths]))
+
+
+def _write_report(o: ReadOptions, reader: Reader, sections: list[Section], bad: list[str]) -> None:
+    "The page, with a line for each file that could not be read"
+    page = case_report(reader, sections, o.checkpoint, asdict(o), command_of("read", o), bad)
+    write_file(o.report, page.encode())
+
 # %% ../../nbs/74_read_command.ipynb #c011
 def _read(
     reader: Reader, tracks: dict[str, Frames], alternatives: int, marked: dict, thorough: bool
@@ -197,8 +209,7 @@ def read(
         for name, r in _read(reader, opened, most, marked, thorough).items():
             found[name] = replace(r, alternatives=r.alternatives[: o.alternatives])
             if o.report:
-                paths, crops = zip(*opened[name])
-                sections.append(describe(reader, Case(name, crops, r, [source_of(p) for p in paths])))
+                sections.append(_section(reader, name, opened[name], r))
             if for_people:
                 print(_line_of(name, found[name], wide), flush=True)
             if o.evidence:
@@ -207,8 +218,7 @@ def read(
                 print(line, file=sys.stdout if for_people else sys.stderr, flush=True)
     report_skipped(bad, sum(map(len, tracks.values())))
     if o.report:
-        page = case_report(reader, sections, o.checkpoint, asdict(o), command_of("read", o), bad)
-        write_file(o.report, page.encode())
+        _write_report(o, reader, sections, bad)
     if o.json:
         print(json.dumps([{"file": n, **r.to_dict()} for n, r in found.items()], indent=1, allow_nan=False))
     elif o.csv:
