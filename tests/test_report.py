@@ -130,6 +130,17 @@ def test_a_page_is_bounded(tmp_path):
     assert (tmp_path / "x.html").stat().st_size < 1e6 and "shown reduced to 256 x" in (tmp_path / "x.html").read_text()
 
 
+def test_a_page_of_untrained_models_promises_nothing(tmp_path, untrained):
+    "They have no calibration and no card"
+    done = run("read", "--example", "--checkpoint", untrained, "--device", "cpu", "--report", tmp_path / "x.html")
+    assert done.code == 0, done
+    words = shown((tmp_path / "x.html").read_text())
+    assert words.count("were not calibrated") == 8 and "have no card" in words and "PyTorch on cpu" in words
+    assert sha256(untrained.read_bytes()).hexdigest() in words and "rendered plates" not in words
+    odds = words.partition("How far to trust")[0]
+    assert " %" not in odds and " to 1 " not in odds and "nothing: not calibrated" in words
+
+
 def test_a_page_needs_no_extra(tmp_path):
     found = alone("read", EXAMPLES / "DJB5841.png", "--report", tmp_path / "x.html")
     assert not found.returncode and "onnxruntime" in (tmp_path / "x.html").read_text(), found.stderr
