@@ -127,11 +127,11 @@ def _made(reader: Reader, checkpoint: str | Path, settings: dict, command: str) 
         *((k, " ".join(map(str, v)) if isinstance(v, list) else v) for k, v in settings.items()),
     ]
     tables = [_versions(reader), *[table(rows, "small")] * bool(settings)]
-    parts = [tag("h2", "How this was made"), _weights(checkpoint), tag('div class="row"', *tables)]
-    if command:
-        again = "The command that makes it again (with another name for the page, or --overwrite), in the folder "
-        parts += [tag("p", again, tag("code", str(Path.cwd())), ":"), tag("p", tag("code", command))]
-    return Markup("".join(parts))
+    again = "The command that makes it again (with another name for the page, or --overwrite), in the folder "
+    told = [tag("p", again, tag("code", str(Path.cwd())), ":"), tag("p", tag("code", command))] if command else []
+    return Markup(
+        "".join([tag("h2", "How this was made"), *told, _weights(checkpoint), tag('div class="row"', *tables)])
+    )
 
 # %% ../../nbs/73d_case_report.ipynb #cr09
 BEFORE = (

@@ -106,14 +106,14 @@ def _drawn(reader: Reader, encoded: Encoded, r: PlateReading) -> Markup:
     "SR, marked as what it is; or the sharp crop, which nothing drew"
     if (own := encoded.detail.max() > SHARP) or r.frames == 1:
         best = encoded[[encoded.detail.argmax()]]
-        found = {"": as_wide(to_pictures(reader.combined.pictures(best))[0], r.layout)}
+        found = {", by what was read at first sight": as_wide(to_pictures(reader.combined.pictures(best))[0], r.layout)}
     else:
         read = Decoded(r.text, r.confidence, r.layout, r.characters, r.forced_by_layout, r.alternatives)
         found = {f" from the text {d.text}": d.picture for d in draw_track(reader.combined, encoded, read)}
     if own:
         told = "sharp enough to be shown as it is: resampled, and drawn by no model"
-        return figure(image(found[""], "the plate, upright", 3), told)
-    told = "SR{}: a network draws what the reader believes; a character that is misread is drawn misread"
+        return figure(image(*found.values(), "the plate, upright", 3), told)
+    told = "SR{}: a network draws what it is told; a character that is misread is drawn misread"
     told += ". The reading was withheld: what is drawn is not sure enough" if r.accepted is False else ""
     return tag(
         'div class="row"',
