@@ -209,15 +209,14 @@ def pdf_text(pdf: bytes) -> str:
 def test_a_page_is_read_and_printed(opened, pages, name):
     window = opened(pages[name])
     words = window.locator("body").inner_text()
-    assert "DRAWN BY A MODEL" in window.evaluate(
-        "getComputedStyle(document.querySelector('figure.drawn'), '::before').content"
-    )
+    marked = window.locator("figure", has_text="SR").all()
+    assert marked and all("NOT EVIDENCE" in m.inner_text() for m in marked)
     assert window.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
     texts = {t.inner_text() for t in window.locator("section .text").all()}
     assert len(texts) >= 4 and texts <= set(words.split())
     printed = window.pdf(prefer_css_page_size=True)
     said = pdf_text(printed)
-    assert all(t in said for t in texts), "readings are printed as text"
+    assert all(t in said for t in {*texts, "NOT EVIDENCE"}), "readings are printed as text, and what SR is"
     height, width = re.search(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", printed).groups()[::-1]
     assert abs(float(width) - 595) < 2 and abs(float(height) - 842) < 2, "A4"
     plates = window.locator("section").count()

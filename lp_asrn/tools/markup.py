@@ -124,6 +124,10 @@ def command_of(
     return " ".join(map(_quoted, ["lp_asrn", verb, *inputs, *words]))
 
 # %% ../../nbs/73a_markup.ipynb #mk13
+_SQUARES = 'style="image-rendering: pixelated"'
+_LINES = ("#fff", 2.5), ("#d3124a", 1.2)  # of an outline: what lies under, and over; colour and pixels
+
+
 def _data(picture: np.ndarray) -> str:
     "A picture as a data URI"
     png = cv2.imencode(".png", picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
@@ -138,7 +142,8 @@ def image(
     "A picture"
     h, w = picture.shape[:2]
     alt = html.escape(quote(said))
-    return Markup(f'<img src="{_data(picture)}" width="{zoom * w}" height="{zoom * h}" alt="{alt}">')
+    size = f'width="{zoom * w}" height="{zoom * h}" {_SQUARES}'
+    return Markup(f'<img src="{_data(picture)}" {size} alt="{alt}">')
 
 
 def outlined(
@@ -152,15 +157,17 @@ def outlined(
     (x0, y0), (x1, y1) = np.floor(np.min([*corners, (0, 0)], 0)), np.ceil(np.max([*corners, (w, h)], 0))
     size = f'viewBox="{x0:g} {y0:g} {x1 - x0:g} {y1 - y0:g}" width="{zoom * (x1 - x0):g}" height="{zoom * (y1 - y0):g}"'
     points = " ".join(f"{x:.2f},{y:.2f}" for x, y in corners)
-    lines = "".join(f'<polygon class="{kind}" points="{points}"/>' for kind in ("under", "over"))
-    inner = f'<image href="{_data(picture)}" width="{w}" height="{h}"/>{lines}'
+    how = 'fill="none" vector-effect="non-scaling-stroke" stroke-linejoin="round"'
+    lines = "".join(f'<polygon {how} stroke="{c}" stroke-width="{n}" points="{points}"/>' for c, n in _LINES)
+    inner = f'<image href="{_data(picture)}" width="{w}" height="{h}" {_SQUARES}/>{lines}'
     return Markup(f'<svg role="img" aria-label="{html.escape(quote(said))}" {size}>{inner}</svg>')
 
 
 def figure(
     shown: Markup,  # a picture
     *words: object,  # under it
-    kind: str = "",  # class of the figure
+    mark: str = "",  # over it, in a frame of its own
 ) -> Markup:
     "A picture with words"
-    return tag(f'figure class="{kind}"', shown, tag("figcaption", *words))
+    above = [tag("strong", mark)] if mark else []
+    return tag(f'figure class="{"marked" * bool(mark)}"', *above, shown, tag("figcaption", *words))
