@@ -145,7 +145,7 @@ def image(
     size = f'width="{zoom * w}" height="{zoom * h}" {_SQUARES}'
     return Markup(f'<img src="{_data(picture)}" {size} alt="{alt}">')
 
-
+# %% ../../nbs/73a_markup.ipynb #mk13b
 def outlined(
     picture: np.ndarray,  # (H, W, 3) uint8
     corners: Corners,  # of the plate in it, in pixels; they may lie outside
