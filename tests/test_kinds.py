@@ -230,6 +230,8 @@ PLACES = {
     "enhanced file": _out("enhance", "out.png", "IN", "OUT"),
     "enhanced over": _out("enhance", "out.png", "IN", "OUT", "--overwrite"),
     "evidence": _out("read", "out", "IN", "--evidence", "OUT"),
+    "page": _out("read", "out.html", "IN", "--report", "OUT"),
+    "page over": _out("read", "out.html", "IN", "--report", "OUT", "--overwrite"),
     "submission": _out("read", "out.zip", "IN", "--submission", "OUT"),
     "submission over": _out("read", "out.zip", "IN", "--submission", "OUT", "--overwrite"),
     "rendered": _out("synth", "out", "OUT", "--n", 1),

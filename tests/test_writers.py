@@ -23,6 +23,7 @@ EXPORTED = ["model.safetensors", "config.json", *(f"{name}.onnx" for name in ("g
 COMMANDS = {  # name -> words (IN, OUT and WEIGHTS are filled in), what it writes in OUT, whether it has --overwrite
     "enhance": (["enhance", "IN", "OUT"], [f"{i}.png" for i in range(8)], True),
     "read --evidence": (["read", "IN", "--evidence", "OUT"], [f"{i}.png" for i in range(8)], True),
+    "read --report": (["read", "IN", "--report", "OUT/case.html"], ["case.html"], True),
     "read --submission": (["read", "IN", "--submission", "OUT/s.zip"], ["s.zip"], True),
     "evaluate": (
         ["evaluate", "--checkpoint", "WEIGHTS", "--data-root", "IN", "--save-dir", "OUT"],
@@ -214,8 +215,9 @@ def test_no_file_outside_the_output_folder_is_opened_for_writing(name, untrained
     crop().save(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "labels.csv").write_text("image_path,plate_text,split\na.png,ABC1234,test\n")
     inside, out = tmp_path / "in", tmp_path / "out"
+    written = "--evidence", out, "--submission", out / "s.zip", "--report", out / "case.html"
     words = {
-        "read": ["read", inside, "--checkpoint", untrained, "--evidence", out, "--submission", out / "s.zip"],
+        "read": ["read", inside, "--checkpoint", untrained, *written],
         "enhance": ["enhance", inside, out, "--checkpoint", untrained],
         "evaluate": ["evaluate", "--checkpoint", untrained, "--data-root", inside, "--save-dir", out],
         "train": ["train", "--debug", "--save-dir", out, *TINY],

@@ -102,8 +102,9 @@ class ReadOptions:
     json: bool = False  # print everything that is known, as JSON
     csv: bool = False  # the same as CSV
     evidence: Dir = None  # write a picture a plate: the three best texts rendered, degraded, beside the crop
+    report: File = None  # write a page for the case file: files, pictures, odds, evidence, weights, settings; .html
     submission: File = None  # also write the readings, withheld ones too, in the form of LRLPR-26: a .zip
-    overwrite: bool = False  # replace what is there of --evidence and --submission
+    overwrite: bool = False  # replace what is there of --evidence, --report and --submission
     device: str = "auto"  # auto: the CPU, by graphs, if the weights have some; cpu, cuda, ...
 
 
@@ -112,9 +113,7 @@ class ExportOptions:
     "Write weights as a folder that others can use: config.json, model.safetensors, and ONNX graphs, checked."
 
     output: conf.Positional[str]  # the folder
-    checkpoint: File = (
-        "small"  # models: small (the weights of the package), best.safetensors of a run, or such a folder
-    )
+    checkpoint: File = "small"  # models: small (that of the package), best.safetensors of a run, or such a folder
     half: bool = False  # numbers in half precision: half the size
     int8: bool = False  # readers' graphs compute in eight bits, each if that costs at most half a point of plates read
     overwrite: bool = False  # replace what is there of them; a README.md is kept
