@@ -13,7 +13,8 @@ import numpy as np
 from ..config import UserError
 from ..plates.corners import CANVAS, plate_size
 from ..plates.layouts import LAYOUTS
-from ..reading.decoding import Calibration, threshold
+from ..reading.abstaining import threshold
+from ..reading.decoding import Calibration
 from ..reading.reader import PlateReading, Reader
 from ..reading.thorough import SURE
 from .markup import Markup, chance, odds, sentences, table, tag
@@ -33,14 +34,14 @@ def _terms(reader: Reader, r: PlateReading, c: Calibration) -> list[str]:
     if reader.max_error is None:
         return ["No error rate was asked for (--max-error), so nothing is withheld, however unsure it is."]
     rate = f"{100 * reader.max_error:g} %"
-    asked = f"at most {rate} wrong among accepted readings, on average over plates like those of the calibration"
+    asked = f"at most {rate} wrong among accepted readings, surely, on plates like those of the calibration"
     try:
         least = threshold(c, reader.max_error)
     except UserError:
         what = f"the {c.readings} readings that second looks were calibrated on do not support so low a rate"
         return [f"Asked for: {asked}.", f"It was looked at again, and {what}: after a second look nothing is accepted."]
     if r.accepted:
-        return [f"Accepted. Asked for: {asked}. That takes a probability of {100 * least:.1f} %."]
+        return [f"Accepted, which takes a probability of {100 * least:.1f} %. What that promises: {r.promise}."]
     lines = [f"Asked for: {asked}. That takes a probability of {100 * least:.1f} %."]
     lines += [f"The likeliest text has {100 * r.confidence:.1f} %."] if r.confidence < least else []
     return lines + ["None of its likeliest texts, drawn, is what the crop shows."] * ((r.misfit or 0) > 1)

@@ -66,7 +66,7 @@ def report_skipped(
 
 # %% ../../nbs/74_read_command.ipynb #c007
 COLUMNS = (  # of the CSV
-    "file text confidence accepted layout marked characters alternatives lr_text agrees lr_consistency frames"
+    "file text confidence accepted promise layout marked characters alternatives lr_text agrees lr_consistency frames"
     " super_resolved calibrated corners doubt thorough misfit"
 ).split()
 
