@@ -109,6 +109,8 @@ VERBS = {
     "judge": lambda n: ["read", "a.png", "--device", n],
     "verb": lambda n: [f"x{n}"],
     "submission": lambda n: ["read", "a.png", "--submission", n],
+    "match": lambda n: ["match", n, "--list", "labels.csv"],
+    "list": lambda n: ["match", "a.png", "--list", n],
 }
 
 

@@ -108,8 +108,7 @@ def trust_of(
     calibration: Calibration,  # that the reader's confidences come from
 ) -> Trust:
     "How far the confidences of a reading that a user gets can be trusted"
-    confidence, right = np.array(o.confidence[key]), o.right(*key)
-    error = expected_calibration_error(confidence, right)
+    error = expected_calibration_error(confidence := np.array(o.confidence[key]), right := o.right(*key))
     try:
         kept = right[confidence >= threshold(calibration, ACCEPT)]
     except UserError:  # validation plates do not support that rate

@@ -197,8 +197,7 @@ class Calibration:
         "One posterior of N pictures"
         slots = sum(share * experts[e].slots for e, share in self.slots.items())
         layouts = sum(share * experts[e].layouts for e, share in self.layouts.items())
-        prior = np.array([self.prior.get(name, 0.0) for name in grammar.names])
-        return Posterior(log_shares(slots), log_shares(layouts + prior))
+        return Posterior(log_shares(slots), log_shares(layouts + [self.prior.get(n, 0.0) for n in grammar.names]))
 
     def confidence(
         self,

@@ -181,7 +181,7 @@ def _batches(crops: Iterable, most: int) -> Iterator[list]:
     if not isinstance(fault, StopIteration):
         raise fault
 
-
+# %% ../../nbs/55_reader.ipynb #d002q
 class _TrackReader(Enhancer):
     "Reads tracks"
 

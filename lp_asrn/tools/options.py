@@ -4,21 +4,16 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_DIR', 'Dir', 'File', 'Name', 'TrainOptions', 'EvaluateOptions', 'EnhanceOptions', 'ReadOptions',
-           'ExportOptions', 'ModelsOptions', 'SynthOptions', 'DataOptions', 'RunsOptions', 'PackOptions',
-           'UnpackOptions', 'BenchOptions', 'AblateOptions', 'CheckOptions', 'find_pictures', 'find_frames', 'png_of']
+           'ExportOptions', 'MatchOptions', 'ModelsOptions', 'SynthOptions', 'DataOptions', 'RunsOptions',
+           'PackOptions', 'UnpackOptions', 'BenchOptions', 'AblateOptions', 'CheckOptions']
 
 # %% ../../nbs/69_options.ipynb #c003
-import os
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro import conf
 
-from ..config import Config, DataConfig, ModelConfig, TrainingConfig, UserError, bounded
-from ..files import SUFFIXES, list_images
+from ..config import Config, DataConfig, ModelConfig, TrainingConfig, bounded
 
 DEFAULT_DIR = "checkpoints/lp_asrn"  # where train writes unless told otherwise
 Dir, File, Name = (Annotated[str | None, conf.arg(metavar=metavar)] for metavar in ("DIR", "FILE", "NAME"))
@@ -118,6 +113,25 @@ class ExportOptions:
     int8: bool = False  # readers' graphs compute in eight bits, each if that costs at most half a point of plates read
     overwrite: bool = False  # replace what is there of them; a README.md is kept
 
+# %% ../../nbs/69_options.ipynb #m001o
+@dataclass
+class MatchOptions:
+    "Rank a list of plates, such as a register, by how probable each is, crop by crop; none of them is an answer too."
+
+    input: conf.Positional[list[str]]  # pictures, folders; with --track of frames
+    absent: float = bounded(0.5, least=0, below=1)  # how likely it is beforehand that the plate is not in the list
+    top: int = bounded(3, least=1, most=1000)  # plates of the list to name
+    checkpoint: File = "small"  # models: small, best.safetensors of a run, or the folder of an export
+    no_rectify: bool = False  # take the whole crop for the plate, and do not look for it
+    track: bool = False  # the pictures of a folder are frames of one plate, and are read together
+    layouts: list[str] = field(default_factory=list)  # that may occur: names or YAML files; default: all known ones
+    list: File = None  # plates: a CSV with a column plate_text, and weight if some are likelier, or a text, one a line
+    json: bool = False  # print everything that is known, as JSON
+    csv: bool = False  # the same as CSV, a line a plate of the list
+    evidence: Dir = None  # write a picture a plate: the first three of the list rendered, degraded, beside the crop
+    overwrite: bool = False  # replace what is there of --evidence
+    device: str = "auto"  # auto: the CPU, by graphs, if the weights have some; cpu, cuda, ...
+
 # %% ../../nbs/69_options.ipynb #c007a
 @dataclass
 class ModelsOptions:
@@ -207,43 +221,3 @@ class CheckOptions:
     minutes: float = 8.0  # after which nothing further is begun
     quick: bool = False  # tiny sizes: does everything run? On a CPU too
     device: str = "cuda"  # cuda, cuda:1, cpu
-
-# %% ../../nbs/69_options.ipynb #c020
-def find_pictures(
-    inputs: Sequence[str],  # pictures, and folders of pictures and of folders
-) -> dict[str, Path]:  # a picture that is named twice is there once
-    "Pictures by the names that are shown: below what was named or, if two would have one name, below what all share"
-    found = [(p, Path(i)) for i in inputs for p in list_images(i, deep=True)]
-    names = [str(p.relative_to(root)) if p != root else p.name for p, root in found]
-    if len(set(names)) < len(names):
-        whole = [os.path.join(os.path.realpath(p.parent), p.name) for p, _ in found]
-        shared = os.path.commonpath([os.path.dirname(p) for p in whole])
-        names = [os.path.relpath(p, shared) for p in whole]
-    return dict(zip(names, (p for p, _ in found)))
-
-
-def find_frames(
-    folder: str | Path,  # of frames, or of such folders
-) -> dict[str, list[Path]]:  # track -> its frames
-    "The tracks of a folder; where there are `lr-*` pictures, as in UFPR-SR-Plates and LRLPR-26, only those are frames"
-    root, found = Path(os.path.realpath(folder)), {}  # "." has no name
-    if not os.path.isdir(root):
-        raise UserError(f"--track wants a folder of frames, or a folder of such folders: {root} is none")
-    inner = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX")))
-    for own in (root, *inner):
-        with suppress(UserError):  # no pictures in it
-            pictures = list_images(own)
-            found[own] = [p for p in pictures if p.name.lower().startswith("lr-")] or pictures
-    if root in found and len(found) > 1:
-        raise UserError(f"--track: {root} holds pictures, and so do folders in it: name the folder that is meant")
-    if not found:
-        raise UserError(f"no pictures in {root}, nor in the folders in it")
-    return {own.name: frames for own, frames in found.items()}
-
-
-def png_of(
-    name: str,  # of a picture
-) -> str:
-    "The name of what is written for it: a suffix of pictures (that of car.17 is none) gives way to .png"
-    stem, suffix = os.path.splitext(name)
-    return f"{stem if suffix.lower() in SUFFIXES else name}.png"
