@@ -20,8 +20,9 @@ from ..files import SUFFIXES, check_targets, quote
 from ..plates.check import given_corners
 from ..plates.corners import CANVAS
 from ..plates.pictures import WRITTEN, write_image
+from ..reading.encoder import find_tracks, png_of
 from ..reading.reader import Reader
-from .options import EnhanceOptions, find_frames, find_pictures, png_of
+from .options import EnhanceOptions
 from .read_command import Frames, open_frames, report_skipped
 
 # %% ../../nbs/77_enhance_command.ipynb #c004
@@ -45,7 +46,7 @@ def _asked(o: EnhanceOptions) -> tuple[dict[str, list[Path]], list[Path]]:
     *inputs, output = o.paths
     if o.track and len(inputs) > 1:
         raise UserError("--track wants one folder, of frames or of such folders, and last where SR goes")
-    tracks = find_frames(inputs[0]) if o.track else {n: [p] for n, p in find_pictures(inputs).items()}
+    tracks = find_tracks(inputs, o.track)
     single = len(tracks) == 1 if o.track else len(inputs) == 1 and not os.path.isdir(inputs[0])
     targets = _targets((f"{n}.png" if o.track else n for n in tracks), Path(output), single)
     check_targets(targets, sum(tracks.values(), []), o.overwrite)

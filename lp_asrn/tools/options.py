@@ -4,21 +4,16 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_DIR', 'Dir', 'File', 'Name', 'TrainOptions', 'EvaluateOptions', 'EnhanceOptions', 'ReadOptions',
-           'ExportOptions', 'ModelsOptions', 'SynthOptions', 'DataOptions', 'RunsOptions', 'PackOptions',
-           'UnpackOptions', 'BenchOptions', 'AblateOptions', 'CheckOptions', 'find_pictures', 'find_frames', 'png_of']
+           'CropOptions', 'ExportOptions', 'ModelsOptions', 'SynthOptions', 'DataOptions', 'RunsOptions', 'PackOptions',
+           'UnpackOptions', 'BenchOptions', 'AblateOptions', 'CheckOptions']
 
 # %% ../../nbs/69_options.ipynb #c003
-import os
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro import conf
 
-from ..config import Config, DataConfig, ModelConfig, TrainingConfig, UserError, bounded
-from ..files import SUFFIXES, list_images
+from ..config import Config, DataConfig, ModelConfig, TrainingConfig, bounded
 
 DEFAULT_DIR = "checkpoints/lp_asrn"  # where train writes unless told otherwise
 Dir, File, Name = (Annotated[str | None, conf.arg(metavar=metavar)] for metavar in ("DIR", "FILE", "NAME"))
@@ -104,6 +99,24 @@ class ReadOptions:
     evidence: Dir = None  # write a picture a plate: the three best texts rendered, degraded, beside the crop
     submission: File = None  # also write the readings, withheld ones too, in the form of LRLPR-26: a .zip
     overwrite: bool = False  # replace what is there of --evidence and --submission
+    device: str = "auto"  # auto: the CPU, by graphs, if the weights have some; cpu, cuda, ...
+
+
+@dataclass
+class CropOptions:
+    "Cut plates out of pictures or videos, upright at the pixels that are there; in a video they are followed."
+
+    paths: conf.Positional[list[str]]  # pictures, folders of them, videos; last, a folder for the crops and labels.csv
+    corners: list[str] = field(default_factory=list)  # x,y x,y x,y x,y of the plate, clockwise from its top left
+    box: Name = None  # x,y,w,h around the plate: corners are proposed in it
+    table: File = None  # CSV of many: file; corners or box; frame. Without all these: labelme, or labels.csv beside
+    detector: File = None  # ONNX file of yours that finds boxes (YOLO)
+    exact: bool = False  # take corners as they are given; default: the rectifier puts them right
+    frame: int = bounded(0, least=0)  # of a video, to which corners and boxes belong
+    frames: int = bounded(100, least=0)  # of a track at most before that one, and as many after it
+    margin: float = bounded(0.25, least=0, most=4)  # around the plate, in plate heights
+    overwrite: bool = False  # replace crops and the table that are there
+    checkpoint: File = "small"  # models: small, best.safetensors of a run, or the folder of an export
     device: str = "auto"  # auto: the CPU, by graphs, if the weights have some; cpu, cuda, ...
 
 
@@ -207,43 +220,3 @@ class CheckOptions:
     minutes: float = 8.0  # after which nothing further is begun
     quick: bool = False  # tiny sizes: does everything run? On a CPU too
     device: str = "cuda"  # cuda, cuda:1, cpu
-
-# %% ../../nbs/69_options.ipynb #c020
-def find_pictures(
-    inputs: Sequence[str],  # pictures, and folders of pictures and of folders
-) -> dict[str, Path]:  # a picture that is named twice is there once
-    "Pictures by the names that are shown: below what was named or, if two would have one name, below what all share"
-    found = [(p, Path(i)) for i in inputs for p in list_images(i, deep=True)]
-    names = [str(p.relative_to(root)) if p != root else p.name for p, root in found]
-    if len(set(names)) < len(names):
-        whole = [os.path.join(os.path.realpath(p.parent), p.name) for p, _ in found]
-        shared = os.path.commonpath([os.path.dirname(p) for p in whole])
-        names = [os.path.relpath(p, shared) for p in whole]
-    return dict(zip(names, (p for p, _ in found)))
-
-
-def find_frames(
-    folder: str | Path,  # of frames, or of such folders
-) -> dict[str, list[Path]]:  # track -> its frames
-    "The tracks of a folder; where there are `lr-*` pictures, as in UFPR-SR-Plates and LRLPR-26, only those are frames"
-    root, found = Path(os.path.realpath(folder)), {}  # "." has no name
-    if not os.path.isdir(root):
-        raise UserError(f"--track wants a folder of frames, or a folder of such folders: {root} is none")
-    inner = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX")))
-    for own in (root, *inner):
-        with suppress(UserError):  # no pictures in it
-            pictures = list_images(own)
-            found[own] = [p for p in pictures if p.name.lower().startswith("lr-")] or pictures
-    if root in found and len(found) > 1:
-        raise UserError(f"--track: {root} holds pictures, and so do folders in it: name the folder that is meant")
-    if not found:
-        raise UserError(f"no pictures in {root}, nor in the folders in it")
-    return {own.name: frames for own, frames in found.items()}
-
-
-def png_of(
-    name: str,  # of a picture
-) -> str:
-    "The name of what is written for it: a suffix of pictures (that of car.17 is none) gives way to .png"
-    stem, suffix = os.path.splitext(name)
-    return f"{stem if suffix.lower() in SUFFIXES else name}.png"

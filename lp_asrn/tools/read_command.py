@@ -24,10 +24,11 @@ from ..plates.check import given_corners
 from ..plates.corners import Corners, format_corners, plate_size
 from ..plates.layouts import get_layouts
 from ..plates.pictures import read_image, to_pictures
+from ..reading.encoder import find_frames, find_pictures, png_of
 from ..reading.evidence import Hypothesis, weigh_reading
 from ..reading.reader import FEW, PlateReading, Reader
 from ..reading.track_sr import lr_consistency
-from .options import ReadOptions, find_frames, find_pictures, png_of
+from .options import ReadOptions
 
 CHUNK = 64  # plates read at once
 Frames = list[tuple[Path, np.ndarray]]  # files of a track, and their pictures
