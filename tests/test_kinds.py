@@ -108,6 +108,10 @@ VERBS = {
     "severity": lambda n: ["synth", "out", "--severity", n],
     "judge": lambda n: ["read", "a.png", "--device", n],
     "verb": lambda n: [f"x{n}"],
+    "crop": lambda n: ["crop", n, "out", "--box", "1,2,30,12"],
+    "video": lambda n: ["crop", f"{n}.avi", "out", "--box", "1,2,30,12"],
+    "table": lambda n: ["crop", "a.png", "out", "--table", n],
+    "detector": lambda n: ["crop", "a.png", "out", "--detector", n],
     "submission": lambda n: ["read", "a.png", "--submission", n],
 }
 

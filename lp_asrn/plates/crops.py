@@ -98,7 +98,7 @@ class Record:
 
 def write_records(
     path: Path,  # of the table
-    records: Sequence[Record],
+    records: Sequence[Record],  # its rows
 ) -> None:
     "Write `labels.csv`"
     rows = []
@@ -124,7 +124,7 @@ def parse_box(
     "A box as it is written; raises `Fault`"
     return check_box(text.replace(",", " ").split())
 
-
+# %% ../../nbs/22_crops.ipynb #k011a
 def read_places(
     path: str | Path,  # of a CSV file
 ) -> dict[str, list[Place]]:  # name of a file, as the table has it -> its plates
@@ -175,7 +175,7 @@ def open_detector(
         why = quote(" ".join(str(e).split()))[:200]
         raise UserError(f"{quote(path)} is no ONNX graph that can be opened ({why})") from None
 
-
+# %% ../../nbs/22_crops.ipynb #k017a
 def _letter_box(picture: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float, np.ndarray]:
     "(1, 3, *size) float32 in [0, 1], the zoom, and the width of the bars at the left and above"
     zoom = min(n / there for n, there in zip(size, picture.shape))

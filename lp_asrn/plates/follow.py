@@ -26,6 +26,21 @@ VIDEOS = set(".avi .mp4 .m4v .mov .mkv .webm .mpg .mpeg .wmv .ts .mts .m2ts .3gp
 HELD = 256 * MIB  # of frames, going backwards
 
 
+def _open(path: Path) -> tuple[cv2.VideoCapture, list[int]]:
+    "A video, and its height and width; raises `DataError`"
+    if not os.path.lexists(path):
+        raise DataError(f"no such file: {quote(path)}")
+    check_file(path, 1 << 50)
+    with open(path, "rb") as f:
+        head = f.read(64).removeprefix(b"\xef\xbb\xbf")
+    with silent():
+        opened = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
+    size = [int(opened.get(k)) for k in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)]
+    if all(9 <= b < 127 for b in head) or not opened.isOpened() or min(size) < 1:
+        raise DataError(f"{quote(path)}: not a video that can be decoded")
+    return opened, size
+
+# %% ../../nbs/23_follow.ipynb #w003d
 class Video:
     "A video file, frame by frame"
 
@@ -34,37 +49,23 @@ class Video:
         path: str | Path,  # of the file
     ):
         self.path, self.note = Path(path), ""  # what is wrong with it, once that is known
-        if not os.path.lexists(path):
-            raise DataError(f"no such file: {quote(path)}")
-        check_file(path, 1 << 50)
-        with open(path, "rb") as f:
-            head = f.read(64).removeprefix(b"\xef\xbb\xbf")
-        opened = self._open()
+        opened, (height, width) = _open(self.path)
         self.frames = int(opened.get(cv2.CAP_PROP_FRAME_COUNT))  # as the file says: at most, or not positive
-        size = [int(opened.get(k)) for k in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)]
-        self.rate = opened.get(cv2.CAP_PROP_FPS)  # frames a second
-        if all(9 <= b < 127 for b in head) or not opened.isOpened() or min(size) < 1:
-            raise DataError(f"{quote(path)}: not a video that can be decoded")
-        self.kept = max(1, HELD // (3 * size[0] * size[1]))  # frames that are held, going backwards
-
-    def _open(self) -> cv2.VideoCapture:
-        with silent():
-            return cv2.VideoCapture(os.path.abspath(self.path), cv2.CAP_FFMPEG)
+        self.kept = max(1, HELD // (3 * height * width))  # frames that are held, going backwards
 
     def forward(
         self,
         start: int = 0,  # index of the first frame that is wanted
     ) -> Iterator[tuple[int, float, np.ndarray]]:  # index, seconds from the beginning, (H, W, 3) uint8 RGB
         "Frames from one on, as far as they can be read"
-        opened, index = self._open(), 0
+        (opened, _), index = _open(self.path), 0
         while True:
             with silent():
                 done, picture = (opened.grab(), None) if index < start else opened.read()
             if not done:
                 break
             if picture is not None:
-                seconds = opened.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                yield index, seconds, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+                yield index, opened.get(cv2.CAP_PROP_POS_MSEC) / 1000, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
             index += 1
         if index < self.frames:
             self.note = f"{quote(self.path)} is damaged or cut off: {index} of its {self.frames} frames can be read"
@@ -102,7 +103,7 @@ class Fit:
     residual: float  # 1 - correlation with the reference, 0 to 2; 0 in the anchor frame
     lost: str = ""  # why
 
-
+# %% ../../nbs/23_follow.ipynb #w005a
 def _map(warp: np.ndarray, points: np.ndarray) -> np.ndarray:  # (K, 2) float32
     "Points through a homography; both from edge to edge, where OpenCV counts from the centre of the first pixel"
     return cv2.perspectiveTransform(np.float32(points)[None] - 0.5, warp)[0] + np.float32(0.5)
@@ -125,6 +126,18 @@ def _predict(before: np.ndarray, grey: np.ndarray, quad: np.ndarray) -> np.ndarr
     warp, _ = cv2.estimateAffinePartial2D(points[good], there[good], ransacReprojThreshold=1.0)
     return None if warp is None else np.float32(quad @ warp[:, :2].T + warp[:, 2])
 
+
+def _part(grey: np.ndarray, quad: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "A plate and two of its heights around it, float32, the plate no taller than is compared; left, top; zoom x, y"
+    tall, size = plate_size(quad)[0], np.array(grey.shape[::-1])
+    low = np.clip(np.floor(quad.min(0) - 2 * tall), 0, size - 2).astype(int)
+    high = np.clip(np.ceil(quad.max(0) + 2 * tall), low + 2, size).astype(int)
+    part = grey[low[1] : high[1], low[0] : high[0]]
+    if tall > 1.5 * TALL[1]:
+        wanted = np.maximum(np.round((high - low) * TALL[1] / tall), 2).astype(int)
+        part = cv2.resize(part, wanted.tolist(), interpolation=cv2.INTER_AREA)
+    return part.astype(np.float32), low, np.float32(part.shape[::-1]) / (high - low)
+
 # %% ../../nbs/23_follow.ipynb #w006
 class Follower:
     "Follows a plate from frame to frame"
@@ -146,25 +159,20 @@ class Follower:
         h = round(float(np.clip(tall, *TALL)))
         w, away = round(h * float(np.clip(wide / tall, 0.5, 8))), round(WIDER * h)
         self.flat, self.height = whole(np.empty((h, w))) + away, tall
-        warp = cv2.getPerspectiveTransform(self.flat - np.float32(0.5), self.quad - np.float32(0.5))
+        part, low, zoom = _part(self.grey, self.quad)
+        seen = np.float32((self.quad - low) * zoom) - np.float32(0.5)
+        warp = cv2.getPerspectiveTransform(self.flat - np.float32(0.5), seen)
         how = dict(flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
-        self.reference = cv2.warpPerspective(self.grey, warp, (w + 2 * away, h + 2 * away), **how).astype(np.float32)
+        self.reference = cv2.warpPerspective(part, warp, (w + 2 * away, h + 2 * away), **how)
 
     def _align(self, grey: np.ndarray, quad: np.ndarray) -> tuple[np.ndarray, float]:
         "Corners and residual of the plate in a frame, from a first guess; raises `Lost`"
-        tall, size = plate_size(quad)[0], np.array(grey.shape[::-1])
-        low = np.clip(np.floor(quad.min(0) - 2 * tall), 0, size - 2).astype(int)
-        high = np.clip(np.ceil(quad.max(0) + 2 * tall), low + 2, size).astype(int)
-        part = grey[low[1] : high[1], low[0] : high[0]]
-        if tall > 1.5 * TALL[1]:
-            wanted = np.maximum(np.round((high - low) * TALL[1] / tall), 2).astype(int)
-            part = cv2.resize(part, wanted.tolist(), interpolation=cv2.INTER_AREA)
-        zoom = np.float32(part.shape[::-1]) / (high - low)
+        part, low, zoom = _part(grey, quad)
         half, until = np.float32(0.5), (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 60, 1e-4)
         guess = cv2.getPerspectiveTransform(self.flat - half, np.float32((quad - low) * zoom) - half).astype(np.float32)
         try:
             how = cv2.MOTION_HOMOGRAPHY, until, None, 3
-            rho, warp = cv2.findTransformECC(self.reference, part.astype(np.float32), guess, *how)
+            rho, warp = cv2.findTransformECC(self.reference, part, guess, *how)
         except cv2.error:
             raise Lost("nothing there is like the plate") from None
         return np.float32(_map(warp, self.flat) / zoom + low), 1 - rho
@@ -191,7 +199,7 @@ def _check_step(follower: Follower, quad: np.ndarray, guess: np.ndarray, residua
         raise Lost("it leaves the picture")
     return corners
 
-
+# %% ../../nbs/23_follow.ipynb #w007a
 def step(
     follower: Follower,  # which takes the frame for its present one
     picture: np.ndarray,  # (H, W, 3) uint8 RGB, the next frame

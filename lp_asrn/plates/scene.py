@@ -160,7 +160,7 @@ def draw_street(
     grain = cv2.resize(rng.normal(0, 7, (h // 3, w // 3)).astype(np.float32), (w, h))
     return (picture + grain[..., None]).clip(0, 255).astype(np.uint8)
 
-
+# %% ../../nbs/24_scene.ipynb #s009a
 def put_car(
     street: np.ndarray,  # (H, W, 3) uint8; it stays as it is
     rear: Rear,
@@ -210,13 +210,13 @@ def draw_photograph(
     rear, street = draw_rear(text, layout, rng, fonts), draw_street((2 * SIZE[0], 2 * SIZE[1]), rng)
     return _expose(street, rear, draw_pose(rng, width), get_severity(severity).draw(rng), rng)
 
-
+# %% ../../nbs/24_scene.ipynb #s011a
 def draw_clip(
-    text: str,  # all of these as of `draw_photograph`
+    text: str,  # of the plate
     layout: Layout,
-    rng: Generator,
+    rng: Generator,  # all randomness comes from here
     frames: int = 31,  # one after the other, at 25 a second
-    severity: str = "medium",
+    severity: str = "medium",  # as of `draw_photograph`
     width: tuple[float, float] = (30.0, 42.0),  # of the plate in the first frame
 ) -> Iterator[Scene]:
     "A short clip: the car comes nearer by a fifth to two fifths, moves and turns a little, and the camera trembles"

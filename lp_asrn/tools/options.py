@@ -101,7 +101,7 @@ class ReadOptions:
     overwrite: bool = False  # replace what is there of --evidence and --submission
     device: str = "auto"  # auto: the CPU, by graphs, if the weights have some; cpu, cuda, ...
 
-
+# %% ../../nbs/69_options.ipynb #c006c
 @dataclass
 class CropOptions:
     "Cut plates out of pictures or videos, upright at the pixels that are there; in a video they are followed."
@@ -119,7 +119,7 @@ class CropOptions:
     checkpoint: File = "small"  # models: small, best.safetensors of a run, or the folder of an export
     device: str = "auto"  # auto: the CPU, by graphs, if the weights have some; cpu, cuda, ...
 
-
+# %% ../../nbs/69_options.ipynb #c006d
 @dataclass
 class ExportOptions:
     "Write weights as a folder that others can use: config.json, model.safetensors, and ONNX graphs, checked."
