@@ -28,6 +28,7 @@ OPTIONS = {
     "evaluate": "checkpoint data-root severity judge draws num split frames layouts save-dir device",
     "enhance": "track overwrite checkpoint no-rectify device",
     "read": "example checkpoint track layouts alternatives max-error json csv evidence submission device",
+    "crop": "corners box table detector exact frame frames margin overwrite checkpoint device",
     "match": "list absent top checkpoint no-rectify track layouts json csv evidence overwrite device",
     "export": "checkpoint overwrite",
     "synth": "n severity layouts frames seed",

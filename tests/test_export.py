@@ -115,6 +115,7 @@ def test_reading_needs_no_extra(graphs, checkpoint, picture, tmp_path):
     said("enhance", "--track", track, tmp_path / "tracks")
     assert list((tmp_path / "tracks").iterdir())
     assert any(r["thorough"] for r in json.loads(said("read", "--example", "--json")))
+    assert "1 crop written" in said("crop", crop, tmp_path / "crops", "--box", "4,3,40,14")
     (tmp_path / "plates.txt").write_text("\n".join(p.stem for p in track.iterdir()))
     assert json.loads(said("match", track, "--list", tmp_path / "plates.txt", "--json"))
 

@@ -107,6 +107,7 @@ VERBS = {  # name -> its options; the module of `lp_asrn.tools` that has a funct
     "evaluate": (options.EvaluateOptions, "commands"),
     "enhance": (options.EnhanceOptions, "enhance_command"),
     "read": (options.ReadOptions, "read_command"),
+    "crop": (options.CropOptions, "crop_command"),
     "match": (options.MatchOptions, "match_command"),
     "models": (options.ModelsOptions, "models_command"),
     "export": (options.ExportOptions, "commands"),

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_DIR', 'Dir', 'File', 'Name', 'TrainOptions', 'EvaluateOptions', 'EnhanceOptions', 'ReadOptions',
-           'ExportOptions', 'MatchOptions', 'ModelsOptions', 'SynthOptions', 'DataOptions', 'RunsOptions',
-           'PackOptions', 'UnpackOptions', 'BenchOptions', 'AblateOptions', 'CheckOptions']
+           'CropOptions', 'ExportOptions', 'MatchOptions', 'ModelsOptions', 'SynthOptions', 'DataOptions',
+           'RunsOptions', 'PackOptions', 'UnpackOptions', 'BenchOptions', 'AblateOptions', 'CheckOptions']
 
 # %% ../../nbs/69_options.ipynb #c003
 from dataclasses import dataclass, field
@@ -102,7 +102,25 @@ class ReadOptions:
     overwrite: bool = False  # replace what is there of --evidence, --report and --submission
     device: str = "auto"  # auto: the CPU, by graphs, if the weights have some; cpu, cuda, ...
 
+# %% ../../nbs/69_options.ipynb #c006c
+@dataclass
+class CropOptions:
+    "Cut plates out of pictures or videos, upright at the pixels that are there; in a video they are followed."
 
+    paths: conf.Positional[list[str]]  # pictures, folders of them, videos; last, a folder for the crops and labels.csv
+    corners: list[str] = field(default_factory=list)  # x,y x,y x,y x,y of the plate, clockwise from its top left
+    box: Name = None  # x,y,w,h around the plate: corners are proposed in it
+    table: File = None  # CSV of many: file; corners or box; frame. Without all these: labelme, or labels.csv beside
+    detector: File = None  # ONNX file of yours that finds boxes (YOLO)
+    exact: bool = False  # take corners as they are given; default: the rectifier puts them right
+    frame: int = bounded(0, least=0)  # of a video, to which corners and boxes belong
+    frames: int = bounded(100, least=0)  # of a track at most before that one, and as many after it
+    margin: float = bounded(0.25, least=0, most=4)  # around the plate, in plate heights
+    overwrite: bool = False  # replace crops and the table that are there
+    checkpoint: File = "small"  # models: small, best.safetensors of a run, or the folder of an export
+    device: str = "auto"  # auto: the CPU, by graphs, if the weights have some; cpu, cuda, ...
+
+# %% ../../nbs/69_options.ipynb #c006d
 @dataclass
 class ExportOptions:
     "Write weights as a folder that others can use: config.json, model.safetensors, and ONNX graphs, checked."
