@@ -54,7 +54,7 @@ def test_links_lead_somewhere(path):
             dead.append(link)
     assert not dead
     names = {p.stem for p in NOTEBOOKS}
-    for name in re.findall(r"\bnbs/([\w.]+)\.ipynb|`(\d\d[a-z]?_[\w.]+?)(?:\.ipynb)?`", text):
+    for name in re.findall(r"\bnbs/([\w.]+)\.ipynb|`(\d{2,3}_[\w.]+?)(?:\.ipynb)?`", text):
         assert (name[0] or name[1]) in names, name
     for name in re.findall(r"\b(tests/\w+\.py)", text):
         assert (ROOT / name).is_file(), name
@@ -201,7 +201,7 @@ def test_each_notebook_tells_its_part(notebook):
     lines = "\n".join(line for c in code for line in c.splitlines() if not re.match(r"\s*[%!]", line))
     tested = any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(lines)))
     assert tested or re.search(
-        r"tests/\w|[Tt]est\w* .*\]\(\d\d\w*_[\w.]+\.ipynb\)", "".join("".join(c["source"]) for c in words)
+        r"tests/\w|[Tt]est\w* .*\]\(\d{3}_[\w.]+\.ipynb\)", "".join("".join(c["source"]) for c in words)
     ), "a test, or where it is"
 
 

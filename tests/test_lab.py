@@ -66,7 +66,7 @@ def changes(page, act) -> None:
 
 
 def test_a_slider_changes_the_picture(lab, page):
-    lab.run_all(page, "76_widgets.ipynb")
+    lab.run_all(page, "612_widgets.ipynb")
     shoot(page, "68_before")
     changes(page, lambda: drag(page, "blur", 0.95))
     shoot(page, "68_after")

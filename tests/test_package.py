@@ -61,14 +61,14 @@ ORDER = {
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
 def test_a_notebook_imports_only_lower_numbers(notebook):
     number, own = notebook.name.split("_")[0], exported(notebook)
-    assert re.fullmatch(r"\d\d[a-z]?", number), "two digits, and a letter where a number is shared"
-    if number >= "85":
+    assert re.fullmatch(r"[0-7]\d\d", number), "three digits, the first one the room"
+    if number >= "700":
         assert not own and "#| export" not in "\n".join(cells(notebook)), (
             "a notebook that uses the package exports nothing"
         )
     else:
         name = own.rpartition(".")[2] if own else "about"  # without its room: lists cut long names
-        assert notebook.stem == f"{number}_{name}", "below 85, only the map exports nothing"
+        assert notebook.stem == f"{number}_{name}", "below 700, only the map exports nothing"
     used = set().union(*(imports(c) for c in cells(notebook))) & set(ORDER)
     late = {m for m in used if ORDER[m] >= number and m != own}
     assert not late, f"{notebook.name} imports {late}"
@@ -274,5 +274,5 @@ def test_how_large_the_house_is():
         room: sum(n for p, n in lines.items() if p.parent.name == room) for room in {p.parent.name for p in MODULES}
     }
     print(sum(lines.values()), "lines:", rooms, "notebooks:", len(NOTEBOOKS))
-    numbers = [re.match(r"\d\d(?=_)", p.stem) for p in NOTEBOOKS]
+    numbers = [re.match(r"\d{3}(?=_)", p.stem) for p in NOTEBOOKS]
     assert all(numbers) and len({m[0] for m in numbers}) == len(numbers), "numbered without letters, each once"

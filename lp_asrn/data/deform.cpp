@@ -1,4 +1,4 @@
-// The deformable operator (DCNv4) on a CPU; explained in nbs/27_deform_cpp.ipynb
+// The deformable operator (DCNv4) on a CPU; explained in nbs/205_deform_cpp.ipynb
 
 // ==== the walk
 
