@@ -115,6 +115,7 @@ VERBS = {
     "submission": lambda n: ["read", "a.png", "--submission", n],
     "match": lambda n: ["match", n, "--list", "labels.csv"],
     "list": lambda n: ["match", "a.png", "--list", n],
+    "calibrate": lambda n: ["calibrate", "c.json", "--data-root", n],
 }
 
 

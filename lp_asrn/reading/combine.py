@@ -76,6 +76,14 @@ class Networks(Protocol):
     ) -> np.ndarray:  # (T, 3, H, W) in [0, 1]
         "SR of the plate that all frames show, once from each text"
 
+# %% ../../nbs/306_combine.ipynb #d008u
+def _usable(calibrations: dict[str, Calibration], has_second: bool) -> dict[str, Calibration]:
+    "Those of a reader's own experts; of crops and tracks there are some, if unfitted"
+    own = dict.fromkeys(KINDS[:2], {EXPERT}) | dict.fromkeys(KINDS[2:], {EXPERT, *[SECOND] * has_second})
+    fit = {k: c for k, c in calibrations.items() if set(c.slots) == set(c.layouts) == own.get(k)}
+    single = fit.get("lr", Calibration.unfitted([EXPERT]))
+    return {"lr": single, "tracks": replace(single, readings=0, thresholds={})} | fit
+
 # %% ../../nbs/306_combine.ipynb #d008
 class Decoder:
     "From what the experts find to calibrated readings, under the layouts that may occur"
@@ -92,12 +100,12 @@ class Decoder:
             way = f"(they know {', '.join(known)}); train models with it in --data.layouts"
             raise UserError(f"these models do not know the layout '{unknown[0]}' {way}")
         self.grammar = Grammar({n: known[n] for n in names}, config.recognizer.num_slots)
-        self.columns = [list(known).index(n) for n in names]
-        self.has_second, own = config.use_second_reader, dict.fromkeys(KINDS[:2], {EXPERT})
-        own |= dict.fromkeys(KINDS[2:], {EXPERT, *[SECOND] * self.has_second})
-        fit = {k: c for k, c in (calibrations or {}).items() if set(c.slots) == set(c.layouts) == own.get(k)}
-        single = fit.get("lr", Calibration.unfitted([EXPERT]))
-        self.calibrations = {"lr": single, "tracks": replace(single, readings=0, thresholds={})} | fit
+        self.columns, self.has_second = [list(known).index(n) for n in names], config.use_second_reader
+        self.trust(calibrations or {})
+
+    def trust(self, calibrations: dict[str, Calibration]) -> None:  # by kind; those of other experts do not count
+        "Take these calibrations"
+        self.calibrations = _usable(calibrations, self.has_second)
 
     def calibration_of(
         self,

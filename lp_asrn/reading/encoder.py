@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..config import UserError, suggest
+from ..config import CheckpointError, UserError, suggest
 from ..files import SUFFIXES, is_number, list_images, quote
-from ..models.folders import check_weights, weights_folder, weights_path
+from ..models.folders import calibrated_weights, check_weights, checksum, read_note, weights_folder, weights_path
 from ..plates.corners import Corners, whole
 from ..plates.pictures import as_picture
 from .calibration import calibrations_of
@@ -24,10 +24,7 @@ from .combine import Encoded, PlateReader
 from .graphs import OnnxReader
 from ..settings import missing
 
-# %% ../../nbs/313_encoder.ipynb #c005
-_OF_GRAPHS = {(d, p) for d in ("auto", "cpu") for p in ("auto", "fp32")}  # what graphs can do: device, precision
-
-
+# %% ../../nbs/313_encoder.ipynb #c005t
 def take(
     name: str,  # of an argument
     value: Any,  # that was given
@@ -38,6 +35,9 @@ def take(
     if not fits:
         raise UserError(f"{name} must be {needed}, not {quote(repr(value))[:100]}")
 
+# %% ../../nbs/313_encoder.ipynb #c005
+_OF_GRAPHS = {(d, p) for d in ("auto", "cpu") for p in ("auto", "fp32")}  # what graphs can do: device, precision
+
 
 def open_reader(
     checkpoint: str | Path,  # all of these as of `Encoder`
@@ -46,6 +46,8 @@ def open_reader(
     layouts: Sequence[str] | None,  # names of the layouts that may occur
 ) -> PlateReader:
     "The reader of weights"
+    if str(checkpoint).endswith(".json") and Path(checkpoint).is_file():
+        return _calibrated(Path(checkpoint), device, precision, layouts)
     path = weights_folder(checkpoint)
     names = isinstance(layouts, list | tuple) and len(layouts) and all(isinstance(n, str) for n in layouts)
     take("layouts", layouts, layouts is None or bool(names), "a list of names, or None")
@@ -64,6 +66,19 @@ def open_reader(
 
     where, (models, note) = pick_device(device), load_models(checkpoint)
     return CombinedReader(models.eval().to(where), calibrations_of(note, str(checkpoint)), layouts, where, precision)
+
+# %% ../../nbs/313_encoder.ipynb #c005c
+def _calibrated(path: Path, *how) -> PlateReader:
+    "The reader of the weights that a calibration is for, with that"
+    weights, note = calibrated_weights(path), read_note(path)
+    check_weights(file := weights_path(weights))
+    if checksum(file) != note.get("sha256"):
+        raise CheckpointError(
+            f"{path} was fitted for other weights than {note['weights']} now are: 'lp_asrn calibrate' again"
+        )
+    reader = open_reader(weights, *how)
+    reader.trust(calibrations_of(note, str(path)))
+    return reader
 
 # %% ../../nbs/313_encoder.ipynb #d001
 def is_single(
@@ -87,7 +102,7 @@ class Encoder:
 
     def __init__(
         self,
-        checkpoint: str | Path = "small",  # weights of the package by name, best.safetensors of a run, or an export
+        checkpoint: str | Path = "small",  # weights by name, best.safetensors of a run, an export, or a calibration
         device: str = "auto",  # auto, cpu, cuda, ...; by graphs, where there are some, if it may be the CPU
         precision: str = "auto",  # auto, bf16 or fp32; graphs run in fp32
         layouts: Sequence[str] | None = None,  # names of the layouts that may occur; None = all that the models know

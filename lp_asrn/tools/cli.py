@@ -109,6 +109,7 @@ VERBS = {  # name -> its options; the module of `lp_asrn.tools` that has a funct
     "read": (options.ReadOptions, "read_command"),
     "crop": (options.CropOptions, "crop_command"),
     "match": (options.MatchOptions, "match_command"),
+    "calibrate": (options.CalibrateOptions, "calibrate_command"),
     "models": (options.ModelsOptions, "models_command"),
     "export": (options.ExportOptions, "commands"),
     "synth": (options.SynthOptions, "commands"),

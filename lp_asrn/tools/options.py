@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_DIR', 'Dir', 'File', 'Name', 'TrainOptions', 'EvaluateOptions', 'EnhanceOptions', 'ReadOptions',
-           'CropOptions', 'ExportOptions', 'MatchOptions', 'ModelsOptions', 'SynthOptions', 'DataOptions',
-           'RunsOptions', 'PackOptions', 'UnpackOptions', 'BenchOptions', 'AblateOptions', 'CheckOptions']
+           'CropOptions', 'ExportOptions', 'CalibrateOptions', 'MatchOptions', 'ModelsOptions', 'SynthOptions',
+           'DataOptions', 'RunsOptions', 'PackOptions', 'UnpackOptions', 'BenchOptions', 'AblateOptions',
+           'CheckOptions']
 
 # %% ../../nbs/601_options.ipynb #c003
 from dataclasses import dataclass, field
@@ -47,16 +48,12 @@ class EvaluateOptions:
 
     checkpoint: File = f"{DEFAULT_DIR}/best.safetensors"  # models: a file, or the weights of the package: small
     data_root: Dir = None  # folder of plates, as `lp_asrn data check` knows them; default: rendered test plates
-    severity: str = (
-        "medium"  # of HR-only crops, by commas: clean, medium, hard, surveillance, sampled, soft, plain, paper
-    )
+    severity: str = "medium"  # of HR-only crops, by commas: clean medium hard surveillance sampled soft plain paper
     judge: str = "judge"  # judge (of the package), rapidocr (extra [judge]), one of your own, or all
     draws: int = bounded(1, least=1)  # degradations of each HR-only crop; intervals stay clustered by plate
     num: int = bounded(1000, least=1)  # rendered plates of a set
     split: Name = None  # train, val or test, by commas; default: test, and all of a data folder without splits
-    frames: int | None = bounded(
-        None, least=1, most=1000
-    )  # also rendered tracks of so many; of a folder's, at most so many (5)
+    frames: int | None = bounded(None, least=1, most=1000)  # also rendered tracks of so many; a folder's: at most (5)
     layouts: list[str] = field(default_factory=list)  # names or YAML files; default: brazilian mercosur-br
     thorough: bool = False  # also what is read after a second look at what is not sure, as for a few crops: 0.03 s each
     save_dir: Dir = None  # for the report; default: 'evaluation' beside the checkpoint, or here for packaged weights
@@ -130,6 +127,18 @@ class ExportOptions:
     half: bool = False  # numbers in half precision: half the size
     int8: bool = False  # readers' graphs compute in eight bits, each if that costs at most half a point of plates read
     overwrite: bool = False  # replace what is there of them; a README.md is kept
+
+# %% ../../nbs/601_options.ipynb #c006k
+@dataclass
+class CalibrateOptions:
+    "Fit how far readings can be trusted, on crops of yours whose texts are known: a file for --checkpoint."
+
+    output: conf.Positional[str]  # the file to write, .json
+    data_root: Dir = None  # crops as your camera gives them, with labels.csv, or as `lp_asrn data` knows them
+    checkpoint: File = "small"  # models: small, best.safetensors of a run, or the folder of an export
+    no_rectify: bool = False  # take the whole crop for the plate where its corners are not marked
+    overwrite: bool = False  # replace the file that is there
+    device: str = "auto"  # auto: the CPU, by graphs, if the weights have some; cpu, cuda, ...
 
 # %% ../../nbs/601_options.ipynb #m001o
 @dataclass
