@@ -20,7 +20,7 @@ from ..models.folders import calibrated_weights, check_weights, checksum, read_n
 from ..plates.corners import Corners, whole
 from ..plates.pictures import as_picture
 from .calibration import calibrations_of
-from .combine import Encoded, PlateReader
+from .combine import Encoded, PlateReader, usable
 from .graphs import OnnxReader
 from ..settings import missing
 
@@ -77,7 +77,7 @@ def _calibrated(path: Path, *how) -> PlateReader:
             f"{path} was fitted for other weights than {note['weights']} now are: 'lp_asrn calibrate' again"
         )
     reader = open_reader(weights, *how)
-    reader.trust(calibrations_of(note, str(path)))
+    reader.calibrations = usable(calibrations_of(note, str(path)), reader.has_second)
     return reader
 
 # %% ../../nbs/313_encoder.ipynb #d001

@@ -22,7 +22,7 @@ from ..plates.corners import Corners
 from ..plates.folder import Table
 from ..plates.pictures import read_image
 from ..reading.calibration import calibration_note
-from ..reading.combine import Encoded
+from ..reading.combine import Encoded, usable
 from ..reading.reader import Reader
 from ..reading.thorough import fit_on_crops, fit_on_tracks
 from .options import CalibrateOptions
@@ -73,7 +73,7 @@ def _tracks(crops: Sequence[_Crop]) -> list[list[_Crop]]:
 def _fit(reader: Reader, crops: Sequence[_Crop], group: str) -> int:  # tracks
     "Calibrate a reader on crops, and on the tracks among them"
     tracks, groups = _tracks(crops), [group] * len(crops)
-    reader.combined.trust({})
+    reader.combined.calibrations = usable({}, reader.combined.has_second)
     fit_on_crops(reader.combined, _views(reader, crops), [c.text for c in crops], max(300, len(crops) // 13), groups)
     if tracks:
         lengths, texts = [len(t) for t in tracks], [t[0].text for t in tracks]
