@@ -81,12 +81,14 @@ def _trust(sections: Sequence[Section], checkpoint: str | Path) -> Markup:
     plates = "validation plates of their training, of which this page knows no more"
     if str(checkpoint) in PRETRAINED:
         plates = "rendered plates, which a computer drew: no photograph was among them"
-    card = _card(checkpoint)
+    elif own := str(checkpoint).endswith(".json") and dict.fromkeys(g for c in kinds.values() for g in c.groups):
+        plates = f"labelled {', '.join(own)}, by the file {checkpoint}"
+    card = [] if str(checkpoint).endswith(".json") else _card(checkpoint)
     said = [
         tag("p", "What the card of these weights says of that, word for word:"),
         *(tag("blockquote", p) for p in card),
     ]
-    none = "These weights have no card: how far their odds are off elsewhere was not measured, or is not known here. "
+    none = "How far these odds are off elsewhere was not measured, or is not known here. "
     none = tag(
         "p", none, tag("code", "lp_asrn evaluate --data-root FOLDER"), " measures it on plates whose text is known."
     )
@@ -103,6 +105,7 @@ def _weights(checkpoint: str | Path) -> Markup:
     place = weights_folder(checkpoint)
     some = sorted(place.iterdir()) if place.is_dir() else [place]
     kept = [p for p in some if p == place or p.name == "config.json" or p.suffix in (".onnx", ".safetensors")]
+    kept += [Path(checkpoint)] * str(checkpoint).endswith(".json")  # a calibration of one's own
     found = [source_of(p, p.name) for p in kept]
     rows = [(s.name, s.size, tag('span class="name mono"', s.sha256)) for s in found]
     said = tag("p", "Weights: ", tag("b", str(checkpoint)))
