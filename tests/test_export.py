@@ -16,7 +16,7 @@ from lp_asrn.config import DATA_DIR, ModelConfig, RecognizerConfig, TrunkConfig,
 from lp_asrn.models.folders import PRETRAINED
 from lp_asrn.models.model_set import ModelSet, save_models
 from lp_asrn.reading.calibration import calibration_note
-from lp_asrn.reading.combine import EXPERT, SECOND
+from lp_asrn.reading.combine import DOUBTFUL, EXPERT, SECOND
 from lp_asrn.reading.decoding import Calibration
 from lp_asrn.reading.export import export_onnx
 from lp_asrn.reading.reader import Reader
@@ -39,7 +39,8 @@ def test_read_and_enhance_by_a_graph(graphs, checkpoint, picture, tmp_path):
         assert all(
             a[key] == b[key] for key in ("file", "frames", "calibrated", "super_resolved")
         )  # of noise, texts may differ: PyTorch may compute in bf16 here
-        assert abs(a["doubt"] - b["doubt"]) < 0.1 and np.allclose(a["corners"], b["corners"], atol=0.5)
+        either = min(a["doubt"], b["doubt"]) > DOUBTFUL - 0.1  # found, or the whole crop if that is read more surely
+        assert abs(a["doubt"] - b["doubt"]) < 0.1 and (either or np.allclose(a["corners"], b["corners"], atol=0.5))
     assert run("enhance", tmp_path / "in", tmp_path / "out", "--checkpoint", graphs).code == 0
     assert len(list((tmp_path / "out").iterdir())) == 3
 

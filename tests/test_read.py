@@ -99,7 +99,7 @@ def test_a_line_fits_and_a_terminal_gets_a_heading():
     assert heading.startswith("file ") and len(lines) == 8
     assert heading.index("text") == 16 and all(line[15] == " " != line[16] for line in lines)
     sure = [line for line in lines if float(line[24:29]) > 0.5]
-    assert len(sure) >= 4 and max(map(len, sure)) <= 110 and max(map(len, lines)) <= 126
+    assert len(sure) >= 4 and max(map(len, sure)) <= 110 and max(map(len, lines)) <= 140
     shown = [
         w for line in lines for w in line.split("; SR-LR")[0].replace(",", " ").replace(";", " ").split() if "0." in w
     ]

@@ -137,7 +137,11 @@ def test_a_page_of_untrained_models_promises_nothing(tmp_path, untrained):
     done = run("read", "--example", "--checkpoint", untrained, "--device", "cpu", "--report", tmp_path / "x.html")
     assert done.code == 0, done
     words = shown((tmp_path / "x.html").read_text())
-    assert words.count("were not calibrated") == 8 and "not measured, or is not known here" in words and "PyTorch on cpu" in words
+    assert (
+        words.count("were not calibrated") == 8
+        and "not measured, or is not known here" in words
+        and "PyTorch on cpu" in words
+    )
     assert sha256(untrained.read_bytes()).hexdigest() in words and "rendered plates" not in words
     odds = words.partition("How far to trust")[0]
     assert " %" not in odds and " to 1 " not in odds and "nothing: not calibrated" in words
