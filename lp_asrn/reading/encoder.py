@@ -106,8 +106,7 @@ class Encoder:
         device: str = "auto",  # auto, cpu, cuda, ...; by graphs, where there are some, if it may be the CPU
         precision: str = "auto",  # auto, bf16 or fp32; graphs run in fp32
         layouts: Sequence[str] | None = None,  # names of the layouts that may occur; None = all that the models know
-        max_error: float
-        | None = None,  # abstain: surely no more of what is accepted is wrong than this share, in (0, 1)
+        max_error: float | None = None,  # abstain: of what is accepted no larger share is wrong, surely, in (0, 1)
         rectify: bool = True,  # find the plate in the crop; False = the whole crop is the plate
         batch_size: int = 64,  # crops that are read at once, at least 1: 64 take some 40 MiB
     ):
