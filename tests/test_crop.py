@@ -237,3 +237,19 @@ def test_names_from_outside_do_no_harm(filmed):
     (row,) = table(filmed.folder / "out")
     assert done.code == 0 and "\x1b" not in done.out + done.err + row["image_path"]
     assert cv2.imread(str(filmed.folder / "out" / name)) is not None
+
+
+def test_two_files_of_one_name_are_refused(filmed, tmp_path):
+    "Before anything is cut: one would be written over the other"
+    at = format_corners(filmed.photo.corners)
+    for suffix in (".png", ".jpg"):
+        shutil.copy(filmed.folder / "photo.png", tmp_path / f"a{suffix}")
+        shutil.copy(filmed.folder / "clip.avi", tmp_path / f"{suffix[1:]}.avi")
+    shutil.copytree(tmp_path, tmp_path / "in" / "other")
+    for files in (("a.png", "a.jpg"), ("png.avi", "in/other/png.avi")):
+        for more in ((), ("--overwrite",)):
+            rows = "".join(f'{tmp_path / f},"{at}"\n' for f in files)
+            (tmp_path / "marked.csv").write_text(f"file,corners\n{rows}")
+            words = [*(tmp_path / f for f in files), tmp_path / "out", "--table", tmp_path / "marked.csv"]
+            refused(run("crop", *words, "--exact", *more), "more than one file would be written")
+    assert not (tmp_path / "out").exists()

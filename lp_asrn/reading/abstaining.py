@@ -30,11 +30,18 @@ def _log_factorials(most: int) -> np.ndarray:
 
 def _doubt(errors: int, plates: int, rate: float) -> float:
     "Chance of at most so many errors among so many plates at that rate of errors"
-    k, logs = np.arange(min(errors, plates) + 1), _log_factorials(plates)
+    k, logs = np.arange(min(errors, plates) + 1), _log_factorials(1 << int(plates).bit_length())  # few sizes are kept
     ways = logs[plates] - logs[k] - logs[plates - k]
     return float(np.exp(ways + k * math.log(rate) + (plates - k) * math.log1p(-rate)).sum())
 
 # %% ../../nbs/302_abstaining.ipynb #a005
+def _first(ids: np.ndarray, some: np.ndarray) -> np.ndarray:
+    "How many different ids there are among some of them, up to each"
+    new, where = np.zeros(len(ids), int), np.flatnonzero(some)
+    new[where[np.unique(ids[where], return_index=True)[1]]] = 1
+    return new.cumsum()
+
+
 def find_thresholds(
     confidence: Sequence[float],  # of each reading, in [0, 1]
     right: Sequence[bool],  # whether it is
@@ -49,9 +56,9 @@ def find_thresholds(
         return {rate: max(e[rate] for e in each) for rate in each[0] if all(rate in e for e in each)} if each else {}
     order = np.argsort(-np.asarray(confidence), kind="stable")
     c, wrong = np.asarray(confidence)[order], ~np.asarray(right)[order]
+    ids = np.arange(len(c)) if clusters is None else np.unique(clusters, return_inverse=True)[1][order]
     last = np.flatnonzero(np.append(c[:-1] != c[1:], True))  # readings of equal confidence are accepted together
-    more = 1.0 if clusters is None else len(clusters) / len(set(clusters))
-    plates, errors = ((last + 1) / more).astype(int), np.ceil(wrong.cumsum()[last] / more).astype(int)
+    plates, errors = _first(ids, np.full(len(c), True))[last], _first(ids, wrong)[last]
     all_plates, found = int(plates[-1]), {}
     for rate in RATES:
         spare = _SPARE * (_doubt(_SPARE, all_plates // 4, rate) <= DOUBT)

@@ -89,16 +89,17 @@ def calibrate(
     output = Path(o.output)
     if output.suffix != ".json" or not o.data_root:
         raise UserError("give a file to write, .json, and --data-root FOLDER: crops with their texts in labels.csv")
-    check_targets([output], overwrite=o.overwrite)
-    weights = weights_folder(o.checkpoint)
+    table, weights = read_data(o.data_root), weights_folder(o.checkpoint)
+    files = [p for row in table.rows for path, _ in row.pictures for p in (path, path.with_suffix(".json"))]
+    check_targets([output], files, o.overwrite)
     if str(o.checkpoint).endswith(".json"):
         raise UserError(f"{o.checkpoint} is a calibration: name the weights that it is for")
     reader = Reader(o.checkpoint, o.device, rectify=not o.no_rectify)
-    crops, bad = _crops(table := read_data(o.data_root))
+    crops, bad = _crops(table)
     if len(crops) < FEWEST:
         raise UserError(f"{table.root} has {len(crops)} crops whose texts are known, {FEWEST} are needed at least")
     tracks = _fit(reader, crops, f"crops of {table.root.resolve().name}")
-    named = str(o.checkpoint) if str(o.checkpoint) in PRETRAINED else os.path.relpath(weights, output.parent)
+    named = str(o.checkpoint) if str(o.checkpoint) in PRETRAINED else f"./{os.path.relpath(weights, output.parent)}"
     note = {"kind": "calibration", "weights": named, "sha256": checksum(weights_path(o.checkpoint))}
     write_json(output, note | calibration_note(reader.combined.calibrations))
     report_skipped(bad, len(crops) + len(bad))

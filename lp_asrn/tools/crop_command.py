@@ -131,9 +131,10 @@ def _check(o: CropOptions, jobs: list[_Job], out: Path) -> None:
     targets = [out / "labels.csv"]
     for job in jobs:
         for name in (job.named(k) for k in range(max(1, len(job.places)))):
-            targets += [out / name / f"{o.frame:06d}.png", *_frames(out / name)] if job.video else [out / f"{name}.png"]
+            frames = [out / name / f"{o.frame:06d}.png", *_frames(out / name)]
+            targets += dict.fromkeys(frames) if job.video else [out / f"{name}.png"]
     read = [p for j in jobs for p in (j.path, j.path.parent / "labels.csv", j.path.with_suffix(".json"))]
-    check_targets(list(dict.fromkeys(targets)), [*read, *map(Path, filter(None, [o.table, o.detector]))], o.overwrite)
+    check_targets(targets, [*read, *map(Path, filter(None, [o.table, o.detector]))], o.overwrite)
 
 # %% ../../nbs/616_crop_command.ipynb #x021
 class _Cutter:

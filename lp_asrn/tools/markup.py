@@ -9,6 +9,7 @@ __all__ = ['Markup', 'text_of', 'tag', 'table', 'sentences', 'page', 'chance', '
 # %% ../../nbs/606_markup.ipynb #mk03
 import base64
 import html
+import math
 import os
 import shlex
 import string
@@ -80,8 +81,8 @@ def chance(
         return f"{p:.2f} (not calibrated)"
     least = min(0.5, 3 / readings)
     if p > 1 - least:
-        return f"{100 * (1 - least):.3g} % *"
-    return f"below {100 * least:.2g} %" if p < least else f"{100 * p:.1f} %"
+        return f"{math.floor(1e4 * (1 - least)) / 100:g} % *"
+    return f"below {100 * least:.2g} %" if p < least else f"{min(100 * p, 99.9):.1f} %"
 
 
 def odds(

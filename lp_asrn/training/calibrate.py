@@ -39,7 +39,7 @@ def _conditions(run: Run) -> dict[str, PlateDataset]:
     if run.table:
         return {YOURS: make_dataset(c, open_split(c, "val", run.table, find=run.find, alone=True), train=False)}
     many, out = replace(c, data=replace(c.data, num_val=READINGS // 2)), {}
-    for name, unseen in (("known fonts", False), ("an unseen font", True)):
+    for name, unseen in (("known fonts", False), ("a held-out font", True)):
         out[name] = make_dataset(c, open_split(many, "val", unseen_font=unseen), train=False)
     return out
 
