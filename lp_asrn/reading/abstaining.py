@@ -42,6 +42,24 @@ def _first(ids: np.ndarray, some: np.ndarray) -> np.ndarray:
     return new.cumsum()
 
 
+def _tested(confidence: np.ndarray, right: np.ndarray, clusters: np.ndarray) -> dict[float, tuple[float, float]]:
+    "Of each rate that holds somewhere: the strictest confidence that was tested, and the least one that passed"
+    order = np.argsort(-confidence, kind="stable")
+    c, wrong, ids = confidence[order], ~right[order], np.unique(clusters, return_inverse=True)[1][order]
+    last = np.flatnonzero(np.append(c[:-1] != c[1:], True))  # readings of equal confidence are accepted together
+    plates, errors = _first(ids, np.full(len(c), True))[last], _first(ids, wrong)[last]
+    all_plates, found = int(plates[-1]), {}
+    for rate in RATES:
+        spare = _SPARE * (_doubt(_SPARE, all_plates // 4, rate) <= DOUBT)
+        least = bisect_left(range(all_plates), -DOUBT, key=lambda n: -_doubt(spare, n, rate))
+        first = k = int(np.searchsorted(plates, least))
+        while k < len(plates) and _doubt(errors[k], plates[k], rate) <= DOUBT:
+            k += 1
+        if k > first:
+            found[rate] = float(c[last[first]]), float(c[last[k - 1]])
+    return found
+
+# %% ../../nbs/302_abstaining.ipynb #a005b
 def find_thresholds(
     confidence: Sequence[float],  # of each reading, in [0, 1]
     right: Sequence[bool],  # whether it is
@@ -49,41 +67,42 @@ def find_thresholds(
     groups: Sequence | None = None,  # of each reading, in each of which a rate is to hold; None = all are one
 ) -> dict[str, float]:  # error rate -> least confidence
     "For each of `RATES` the least confidence at which it surely holds; those that hold nowhere are left out"
-    if groups is not None:
-        index = [[i for i, own in enumerate(groups) if own == g] for g in dict.fromkeys(groups)]
-        lists = [x for x in (confidence, right, clusters) if x is not None]
-        each = [find_thresholds(*([x[i] for i in some] for x in lists)) for some in index]
-        return {rate: max(e[rate] for e in each) for rate in each[0] if all(rate in e for e in each)} if each else {}
-    order = np.argsort(-np.asarray(confidence), kind="stable")
-    c, wrong = np.asarray(confidence)[order], ~np.asarray(right)[order]
-    ids = np.arange(len(c)) if clusters is None else np.unique(clusters, return_inverse=True)[1][order]
-    last = np.flatnonzero(np.append(c[:-1] != c[1:], True))  # readings of equal confidence are accepted together
-    plates, errors = _first(ids, np.full(len(c), True))[last], _first(ids, wrong)[last]
-    all_plates, found = int(plates[-1]), {}
+    count = len(confidence)
+    parts = np.zeros(count, int) if groups is None else np.unique(groups, return_inverse=True)[1]
+    lists = (
+        np.asarray(confidence),
+        np.asarray(right, bool),
+        np.arange(count) if clusters is None else np.array(clusters),
+    )
+    each, found = [_tested(*(x[parts == k] for x in lists)) for k in np.unique(parts)], {}
     for rate in RATES:
-        spare = _SPARE * (_doubt(_SPARE, all_plates // 4, rate) <= DOUBT)
-        least = bisect_left(range(all_plates), -DOUBT, key=lambda n: -_doubt(spare, n, rate))
-        for k in range(np.searchsorted(plates, least), len(plates)):
-            if _doubt(errors[k], plates[k], rate) > DOUBT:
-                break
-            found[f"{rate:g}"] = float(c[last[k]])
+        spans = [e[rate] for e in each if rate in e]
+        if spans and len(spans) == len(each):
+            strictest, least = (end(values) for end, values in zip((min, max), zip(*spans)))
+            found |= {f"{rate:g}": least} if least <= strictest else {}  # else one group was never tested there
     return found
 
 # %% ../../nbs/302_abstaining.ipynb #a011
+def _known(calibration: Calibration, max_error: float) -> float:
+    "The largest rate up to that one which has a threshold; 0 = none has"
+    return max((r for r in map(float, calibration.thresholds) if r <= max_error * (1 + 1e-9)), default=0.0)
+
+
 def threshold(
     calibration: Calibration,
     max_error: float,  # wrong ones among accepted readings, in (0, 1)
 ) -> float:
     "The least confidence to accept; raises `UserError` if that error rate cannot be promised"
     if not calibration.readings:
-        why = "this checkpoint has no calibration, so no error rate can be promised: 'lp_asrn train --resume' fits one"
+        why = (
+            "this checkpoint has no calibration for it, so no error rate can be promised: 'lp_asrn calibrate' fits one"
+        )
         raise UserError(why)
-    rates = sorted(map(float, calibration.thresholds))
-    known = [r for r in rates if r <= max_error * (1 + 1e-9)]
-    if not known:
-        hint = f"the least that its validation plates support is {rates[0]:g}" if rates else "they support none"
+    if not (known := _known(calibration, max_error)):
+        least = min(map(float, calibration.thresholds), default=None)
+        hint = f"the least that its validation plates support is {least:g}" if least else "they support none"
         raise UserError(f"no error rate of {max_error:g} can be promised: {hint}")
-    return calibration.thresholds[f"{known[-1]:g}"]
+    return calibration.thresholds[f"{known:g}"]
 
 # %% ../../nbs/302_abstaining.ipynb #a014
 def promise(
@@ -91,7 +110,7 @@ def promise(
     max_error: float,  # as of `threshold`
 ) -> str:
     "What is known of readings that are accepted so"
-    known = max(float(r) for r in calibration.thresholds if float(r) <= max_error * (1 + 1e-9))
+    known = _known(calibration, max_error)
     where = f", in each group ({'; '.join(calibration.groups)})" if calibration.groups else ""
     said = f"at most {100 * known:g} % of accepted readings are wrong, with {100 * (1 - DOUBT):g} % confidence"
     return f"{said}, on plates like the {calibration.readings} readings of calibration{where}"

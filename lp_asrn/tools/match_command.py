@@ -117,12 +117,11 @@ def _candidates(path: str, reader: Reader) -> Candidates:
     texts, weights = read_list(path)
     found = Candidates(reader.combined.grammar, texts, weights)
     again = len(texts) - len(found.unfit) - len(found.texts)
-    for count, what in ((len(found.unfit), "fit no layout that can be read"), (again, "are there more than once")):
-        some = (
-            ", ".join(f"'{quote(t)[:20]}'" for t in found.unfit[:5]) + ", ..." * (count > 5) if count != again else ""
-        )
+    some = ", ".join(f"'{quote(t)[:20]}'" for t in found.unfit[:5]) + ", ..." * (len(found.unfit) > 5)
+    notes = {f"fit no layout that can be read: {some}": len(found.unfit), "are there more than once": again}
+    for what, count in notes.items():
         if count:
-            print(f"note: {count} of {len(texts)} plates of the list {what}{': ' * bool(some)}{some}", file=sys.stderr)
+            print(f"note: {count} of {len(texts)} plates of the list {what}", file=sys.stderr)
     return found
 
 # %% ../../nbs/617_match_command.ipynb #c012
