@@ -113,6 +113,7 @@ def user(browser, lab):
     path = lab.folder.parent / "panel_test.ipynb"
     path.write_text(json.dumps(notebook), encoding="utf-8")
     lab.run_all(page, path)
+    page.set_default_timeout(30_000)
     page.locator("input[placeholder^='car.jpg']").wait_for()
     yield User(page)
     assert not page.evaluate(ERRORS)
@@ -154,7 +155,7 @@ def test_from_a_photograph_to_a_report_in_ten_clicks(user, tmp_path):
     user.sees("name another folder")
     user.types("??K", "????B??")
     user.sees("taken as true, because")
-    assert user.reads()[4] == "B"
+    assert user.page.locator("table .text").first.inner_text()[4] == "B"
     user.shoot("5_known")
     user.page.locator(BOARD).focus()
     user.page.keyboard.press("Escape")
@@ -173,14 +174,12 @@ def test_four_corners_where_the_rectifier_is_unsure(user, tmp_path):
     user.drags((4, 4), (34, 30))
     user.sees("No plate is found surely")
     user.shoot("6_unsure")
-    user.page.mouse.dblclick(*user.at((20, 20)))  # all of the picture
-    user.page.keyboard.press("Escape")
-    user.waits()
+    user.page.mouse.dblclick(*user.at((20, 20)))  # all of the picture, and no corner
     x, y = user.at(scene.corners.mean(0))
     user.page.mouse.move(x, y)
     user.page.mouse.wheel(0, -600)
     user.page.wait_for_timeout(200)
-    assert np.allclose(user.at(scene.corners.mean(0)), (x, y), atol=1), "the wheel zooms where the mouse is"
+    assert np.allclose(user.at(scene.corners.mean(0)), (x, y), atol=4), "the wheel zooms where the mouse is"
     for point in scene.corners:
         user.points(point)
     user.sees("Read between your corners")

@@ -117,7 +117,7 @@ function render({ model, el }) {
     Object.assign(view, { x, y });
     draw();
   }, { passive: false });
-  canvas.addEventListener("dblclick", () => (all(), draw()));
+  canvas.addEventListener("dblclick", () => (clicked.splice(-2), all(), draw()));
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   canvas.addEventListener("keydown", (event) => {
     event.stopPropagation(); // keys are the notebook's otherwise

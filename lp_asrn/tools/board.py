@@ -35,6 +35,9 @@ export default { render };
 """
 
 
+_WIDE = ":host { margin: 0; padding: 0; max-width: none; }"  # a page has margins, a cell has its own
+
+
 class Sheet(anywidget.AnyWidget):
     "A part of a page"
 
@@ -43,7 +46,7 @@ class Sheet(anywidget.AnyWidget):
     body = traitlets.Unicode().tag(sync=True)  # HTML
 
     def __init__(self):
-        super().__init__(css=style_of_pages().replace("body {", ":host {", 1))
+        super().__init__(css=style_of_pages().replace("body {", ":host {", 1) + _WIDE)
 
     def show(
         self,

@@ -18,7 +18,7 @@ import numpy as np
 from ..config import UserError
 from ..files import quote
 from .board import Board, Sheet
-from .session import Session
+from .session import Session, growth
 
 # %% ../../nbs/621_panel.ipynb #p004
 MODES = {"draw a box": "box", "click four corners": "corners", "move the picture": "move"}
@@ -55,7 +55,7 @@ class _Controls(widgets.VBox):
             widgets.BoundedIntText(AROUND, 0, 10_000, description=w, layout=_wide("160px")) for w in ("before", "after")
         )
         self.go = widgets.Button(description="Follow", button_style="primary")
-        self.count = widgets.HTML()
+        self.count, self.grown = widgets.HTML(), Sheet()
         self.known = widgets.Text(placeholder="??K????", continuous_update=False, layout=_wide("160px"))
         self.folder = widgets.Text(placeholder="a new folder, for case.html, crops, labels.csv", layout=_wide("45%"))
         self.save = widgets.Button(description="Save report", button_style="primary")
@@ -63,16 +63,11 @@ class _Controls(widgets.VBox):
 
     def _rows(self) -> list[widgets.Widget]:
         row, around = widgets.HBox, widgets.HTML("frames")
-        self.track = widgets.VBox(
-            [
-                _title("3. Follow the plate through other frames"),
-                row([self.frame, self.out]),
-                row([self.before, self.after, around, self.go, self.count]),
-            ]
-        )
-        self.keep = widgets.VBox(
-            [row([_title("Known otherwise:"), self.known, _title("Save into:"), self.folder, self.save])]
-        )
+        steps = row([self.frame, self.out]), row([self.before, self.after, around, self.go, self.count]), self.grown
+        self.track = widgets.VBox([_title("3. Follow the plate through other frames"), *steps])
+        known = row([widgets.HTML("If a part of the text is known otherwise (? for the rest):"), self.known])
+        read_it, save_it = _title("4. Read what is below"), _title("5. Save a report")
+        self.keep = widgets.VBox([read_it, known, save_it, row([self.folder, self.save])])
         open_it, show_it = _title("1. Open a picture, a video, or a folder of frames"), _title("2. Show the plate")
         self.show = widgets.VBox([show_it, self.mode])
         rows = [open_it, row([self.path, self.load]), self.show, self.message, self.board, self.track, self.keep]
@@ -122,7 +117,7 @@ def _refresh(panel: ReadingPanel) -> None:
     for part, shown in ((panel.show, session.frames), (panel.track, several), (panel.keep, read)):
         part.layout.display = "" if shown else "none"
     section = session.section()
-    panel.sheet.body = section.body if section else ""
+    panel.sheet.body, panel.grown.body = (section.body, growth(session)) if section else ("", "")
 
 
 def _load(panel: ReadingPanel) -> None:
