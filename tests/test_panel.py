@@ -96,6 +96,9 @@ class User:
     def reads(self) -> str:
         return self.page.locator(READ).inner_text()
 
+    def corners(self) -> list[list[float]]:
+        return json.loads(self.page.locator(BOARD).get_attribute("data-corners"))
+
     def probability(self) -> str:
         return self.page.locator(".box p >> nth=0").inner_text()
 
@@ -139,11 +142,15 @@ def test_from_a_photograph_to_a_report_in_ten_clicks(user, tmp_path):
     assert user.reads() == "ABC1D23"
     user.shoot("2_read")
     before = user.probability()
-    corner = json.loads(user.page.locator(BOARD).get_attribute("data-corners"))[2]
+    corner = user.corners()[2]
     user.drags(corner, np.array(corner) + (6, 4))
     user.sees("Read between your corners")
     assert user.probability() != before
     user.shoot("3_dragged")
+    after, read = user.corners(), user.probability()
+    user.drags(after[2], np.array(after[0]) - (9, 9))  # over the others
+    user.sees("the corners cross")
+    assert user.corners() == after and user.probability() == read, "what is refused is taken back"
     user.types("a new folder", str(tmp_path / "case"))
     user.clicks_on("Save report")
     user.sees("Saved:")

@@ -64,11 +64,11 @@ class _Controls(widgets.VBox):
     def _rows(self) -> list[widgets.Widget]:
         row, around = widgets.HBox, widgets.HTML("frames")
         steps = row([self.frame, self.out]), row([self.before, self.after, around, self.go, self.count]), self.grown
-        self.track = widgets.VBox([_title("3. Follow the plate through other frames"), *steps])
-        known = row([widgets.HTML("If a part of the text is known otherwise (? for the rest):"), self.known])
-        read_it, save_it = _title("4. Read what is below"), _title("5. Save a report")
+        self.track = widgets.VBox([_title("Follow the plate through other frames"), *steps])
+        known = row([widgets.HTML("A part of the text that is known otherwise, ? for the rest:"), self.known])
+        read_it, save_it = _title("Read what is below"), _title("Save a report")
         self.keep = widgets.VBox([read_it, known, save_it, row([self.folder, self.save])])
-        open_it, show_it = _title("1. Open a picture, a video, or a folder of frames"), _title("2. Show the plate")
+        open_it, show_it = _title("Open a picture, a video, or a folder of frames"), _title("Show the plate")
         self.show = widgets.VBox([show_it, self.mode])
         rows = [open_it, row([self.path, self.load]), self.show, self.message, self.board, self.track, self.keep]
         return [*rows, self.sheet]
@@ -96,9 +96,16 @@ def _at_work(panel: ReadingPanel, words: str = "Reading ...") -> Iterator[None]:
     try:
         yield
     except (UserError, OSError) as e:
+        panel.board.corners = _corners_of(panel)  # not those that were refused
         _say(panel, str(e), "#b00020")
     finally:
         panel._quiet, panel.board.enabled = False, True
+
+
+def _corners_of(panel: ReadingPanel) -> list[list[float]]:
+    "Those that the session has of the present frame"
+    mark = panel.session.marks.get(panel.frame.value)
+    return [list(p) for p in mark.corners] if mark else []
 
 
 def _say(panel: ReadingPanel, words: str, colour: str = "inherit") -> None:
@@ -110,7 +117,7 @@ def _refresh(panel: ReadingPanel) -> None:
     "Show what the session has of the present frame, and the reading"
     session, k = panel.session, panel.frame.value
     mark, several = session.marks.get(k), session.frames is not None and session.frames.count > 1
-    panel.board.corners = [list(p) for p in mark.corners] if mark else []
+    panel.board.corners = _corners_of(panel)
     panel.out.value, panel.go.disabled = k in session.out, mark is None
     marked, read = len(session.marks), len(session.together())
     panel.count.value = f"<b>{marked}</b> frames marked, <b>{read}</b> read together" if marked else ""

@@ -100,8 +100,8 @@ def _assumed(session: _Reading, plain: PlateReading, share: float) -> Markup:
     readings = session.reader.combined.calibration_of(plain.frames, plain.thorough).readings
     said = (
         " is taken as true, because somebody said so: it was not read, and all odds below depend on it. The pictures"
-        f" alone make it {chance(share, readings)} probable. Without it the likeliest text is {plain.text},"
-        f" {chance(plain.confidence, readings)}."
+        f" alone give it {chance(share, readings)}, before calibration. Without it the likeliest text is {plain.text},"
+        f" probability {chance(plain.confidence, readings)}."
     )
     against = [tag("p", tag("b", "The pictures speak against it."))] if share < 0.05 else []
     return tag('div class="box warn"', tag("p", tag("b", session.known), said), *against)
