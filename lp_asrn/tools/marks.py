@@ -25,13 +25,10 @@ from .case_words import UNSURE
 from .crop_command import propose
 
 # %% ../../nbs/619_marks.ipynb #s005
-class Frames:
-    "A picture, the pictures of a folder, or the frames of a video, by index"
+class _Files:
+    "Where frames are"
 
-    def __init__(
-        self,
-        path: str | Path,  # of what is to be opened
-    ):
+    def __init__(self, path: str | Path):
         if not str(path).strip():
             raise UserError("name a picture, a video, or a folder of frames")
         self.path = Path(path).expanduser()
@@ -40,23 +37,6 @@ class Frames:
         self.count = self.video.frames if film else len(self.files)
         if self.count < 1:  # a video that does not say
             self.count = max(1, sum(1 for _ in self.video.forward()))
-        self._held = 0, next(iter(self.onward(0)), (0, None))[1]
-        self[0]  # which is not there, or can be read
-
-    def file(
-        self,
-        k: int,  # index of a frame
-    ) -> Path:
-        "The file that it is in"
-        return self.path if self.video else self.files[k]
-
-    def __getitem__(self, k: int) -> np.ndarray:
-        "A frame, (H, W, 3) uint8; raises `UserError`"
-        if self._held[0] != k or self._held[1] is None:
-            self._held = k, next(iter(self.onward(k)), (k, None))[1]
-        if self._held[1] is None:
-            raise UserError(f"{quote(self.path)} has no frame {k}: {self.video.note if self.video else ''}")
-        return self._held[1]
 
     def onward(
         self,
@@ -75,6 +55,34 @@ class Frames:
         if self.video:
             return ((i, picture) for i, _, picture in self.video.backward(k))
         return ((i, read_image(self.files[i])) for i in range(k - 1, -1, -1))
+
+# %% ../../nbs/619_marks.ipynb #s005b
+class Frames(_Files):
+    "A picture, the pictures of a folder, or the frames of a video, by index"
+
+    def __init__(
+        self,
+        path: str | Path,  # of what is to be opened
+    ):
+        super().__init__(path)
+        self._held: tuple[int, np.ndarray] | None = None  # the frame that was asked for last
+        self[0]  # which is not there, or can be read
+
+    def file(
+        self,
+        k: int,  # index of a frame
+    ) -> Path:
+        "The file that it is in"
+        return self.path if self.video else self.files[k]
+
+    def __getitem__(self, k: int) -> np.ndarray:
+        "A frame, (H, W, 3) uint8; raises `UserError`"
+        if self._held is None or self._held[0] != k:
+            found = next(self.onward(k), None)
+            if found is None:
+                raise UserError(f"{quote(self.path)} has no frame {k} that can be read")
+            self._held = found
+        return self._held[1]
 
 # %% ../../nbs/619_marks.ipynb #s009
 @dataclass(frozen=True, slots=True)

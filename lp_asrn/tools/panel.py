@@ -38,7 +38,7 @@ def _wide(width: str) -> widgets.Layout:
 def _title(words: str) -> widgets.HTML:
     return widgets.HTML(f"<b>{words}</b>", layout=widgets.Layout(margin="6px 0 0 0"))
 
-
+# %% ../../nbs/621_panel.ipynb #p004b
 class _Controls(widgets.VBox):
     "What the panel consists of"
 
@@ -58,7 +58,7 @@ class _Controls(widgets.VBox):
         self.count, self.grown = widgets.HTML(), Sheet()
         self.known = widgets.Text(placeholder="??K????", continuous_update=False, layout=_wide("160px"))
         self.folder = widgets.Text(placeholder="a new folder, for case.html, crops, labels.csv", layout=_wide("45%"))
-        self.save = widgets.Button(description="Save report", button_style="primary")
+        self.save, self.saved = widgets.Button(description="Save report", button_style="primary"), widgets.HTML()
         super().__init__(self._rows())
 
     def _rows(self) -> list[widgets.Widget]:
@@ -67,7 +67,7 @@ class _Controls(widgets.VBox):
         self.track = widgets.VBox([_title("Follow the plate through other frames"), *steps])
         known = row([widgets.HTML("A part of the text that is known otherwise, ? for the rest:"), self.known])
         read_it, save_it = _title("Read what is below"), _title("Save a report")
-        self.keep = widgets.VBox([read_it, known, save_it, row([self.folder, self.save])])
+        self.keep = widgets.VBox([read_it, known, save_it, row([self.folder, self.save]), self.saved])
         open_it, show_it = _title("Open a picture, a video, or a folder of frames"), _title("Show the plate")
         self.show = widgets.VBox([show_it, self.mode])
         rows = [open_it, row([self.path, self.load]), self.show, self.message, self.board, self.track, self.keep]
@@ -87,17 +87,18 @@ class ReadingPanel(_Controls):
         _wire(self)
         _load(self) if path else _refresh(self)
 
-
+# %% ../../nbs/621_panel.ipynb #p005b
 @contextmanager
-def _at_work(panel: ReadingPanel, words: str = "Reading ...") -> Iterator[None]:
+def _at_work(panel: ReadingPanel, words: str = "Reading ...", where: widgets.HTML | None = None) -> Iterator[None]:
     "Say that it takes a while, and then what went wrong, if anything did; what is set here calls nothing"
-    _say(panel, words)
+    panel.saved.value = ""
+    _say(panel, words, where=where)
     panel._quiet, panel.board.enabled = True, False
     try:
         yield
     except (UserError, OSError) as e:
         panel.board.corners = _corners_of(panel)  # not those that were refused
-        _say(panel, str(e), "#b00020")
+        _say(panel, str(e), "#b00020", where)
     finally:
         panel._quiet, panel.board.enabled = False, True
 
@@ -108,9 +109,9 @@ def _corners_of(panel: ReadingPanel) -> list[list[float]]:
     return [list(p) for p in mark.corners] if mark else []
 
 
-def _say(panel: ReadingPanel, words: str, colour: str = "inherit") -> None:
-    "One line, under the buttons"
-    panel.message.value = f'<span style="color: {colour}">{html.escape(quote(words))}</span>'
+def _say(panel: ReadingPanel, words: str, colour: str = "inherit", where: widgets.HTML | None = None) -> None:
+    "One line, under the buttons unless another place is named"
+    (where or panel.message).value = f'<span style="color: {colour}">{html.escape(quote(words))}</span>'
 
 # %% ../../nbs/621_panel.ipynb #p006
 def _refresh(panel: ReadingPanel) -> None:
@@ -136,7 +137,7 @@ def _load(panel: ReadingPanel) -> None:
         _refresh(panel)
         _say(panel, "Drag a box loosely around the plate.")
 
-
+# %% ../../nbs/621_panel.ipynb #p006b
 def _box(panel: ReadingPanel) -> None:
     if not panel.board.box:
         return
@@ -184,7 +185,7 @@ def _leave_out(panel: ReadingPanel) -> None:
         _refresh(panel)
         _say(panel, "This frame is left out." if panel.out.value else "This frame is read again.")
 
-
+# %% ../../nbs/621_panel.ipynb #p007b
 def _know(panel: ReadingPanel) -> None:
     with _at_work(panel):
         panel.session.know(panel.known.value)
@@ -194,9 +195,9 @@ def _know(panel: ReadingPanel) -> None:
 
 
 def _save(panel: ReadingPanel) -> None:
-    with _at_work(panel, "Saving ..."):
+    with _at_work(panel, "Saving ...", panel.saved):
         files = panel.session.save(panel.folder.value)
-        _say(panel, f"Saved: {files[0]}, labels.csv and {len(files) - 2} crops beside it.", "#1a7f37")
+        _say(panel, f"Saved: {files[0]}; beside it labels.csv and the crops.", "#1a7f37", panel.saved)
 
 
 def _wire(panel: ReadingPanel) -> None:

@@ -77,6 +77,10 @@ class _Reading(Marks):
             return None
         return self.reader.read_tracks([[c.picture for c in cuts]], corners=[[c.corners for c in cuts]])[0]
 
+# %% ../../nbs/620_session.ipynb #s013b
+class _Growing(_Reading):
+    "How it comes about, and from which files"
+
     def grow(self) -> list[tuple[int, str, float]]:  # frames, text, probability
         "What one, two, four, ... and all frames say together at first sight, in the order of their index"
         encoded = self.encode()
@@ -92,10 +96,11 @@ class _Reading(Marks):
         "The file of a frame; its checksum is made once"
         file = self.frames.file(k)
         found = self._sources[file] = self._sources.get(file) or source_of(file)
-        return replace(found, name=f"{found.name}, frame {k}") if self.frames.video else found
+        frame = f", frame {k}" if self.frames.video else ""
+        return replace(found, name=f"{found.name}{frame}: the plate, cut out upright at the corners listed at the end")
 
 # %% ../../nbs/620_session.ipynb #s014
-def _assumed(session: _Reading, plain: PlateReading, share: float) -> Markup:
+def _assumed(session: _Growing, plain: PlateReading, share: float) -> Markup:
     "That a part of the text was not read but given, and what the pictures make of it"
     readings = session.reader.combined.calibration_of(plain.frames, plain.thorough).readings
     said = (
@@ -108,7 +113,7 @@ def _assumed(session: _Reading, plain: PlateReading, share: float) -> Markup:
 
 
 def growth(
-    session: _Reading,  # with at least one frame to read
+    session: _Growing,  # with at least one frame to read
 ) -> Markup:  # empty, if there is only one
     "How the reading of a track comes about, as a part of a page"
     if (frames := len(session.together())) == 1:
@@ -123,7 +128,7 @@ def growth(
     return Markup(tag("h3", "How the reading grows") + tag("p", told) + table(rows))
 
 # %% ../../nbs/620_session.ipynb #s015
-class _Described(_Reading):
+class _Described(_Growing):
     "The same in words and pictures"
 
     def section(self) -> Section | None:  # None = there is nothing to read
