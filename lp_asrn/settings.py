@@ -189,7 +189,13 @@ def architecture_of(
         raise CheckpointError(f"{path}: its architecture cannot be built: {e}") from None
 
 # %% ../nbs/003_settings.ipynb #w004
-EXTRAS = {"onnx": "export", "onnxscript": "export", "ipywidgets": "notebook", "IPython": "notebook"}  # package -> extra
+EXTRAS = {
+    "onnx": "export",
+    "onnxscript": "export",
+    "ipywidgets": "notebook",
+    "anywidget": "notebook",
+    "IPython": "notebook",
+}  # package -> extra
 
 
 def missing(

@@ -102,9 +102,9 @@ class Lab:
 
     def run_all(self, page, name: str, seconds: int = 300) -> None:
         "Open a copy of a notebook, run all of its cells, and have no error"
-        shutil.copy(ROOT / "nbs" / name, self.folder)
+        shutil.copy(ROOT / "nbs" / name, self.folder / Path(name).name)
         page.set_default_timeout(seconds * 1000)
-        page.goto(f"http://127.0.0.1:{self.port}/lab/tree/{name}?reset&token={self.token}")
+        page.goto(f"http://127.0.0.1:{self.port}/lab/tree/{Path(name).name}?reset&token={self.token}")
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         page.wait_for_function(f"() => document.querySelector('.jp-Dialog .jp-mod-accept') || ({IDLE})()")
         if page.locator(".jp-Dialog").count():  # which kernel?

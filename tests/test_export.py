@@ -87,7 +87,8 @@ sys.meta_path.insert(0, Refused())
 runpy.run_module("lp_asrn", run_name="__main__")
 """
 EXTRAS = (
-    "torch safetensors filelock rapidfuzz threadpoolctl jinja2 tensorboard matplotlib ipywidgets IPython onnx scipy"
+    "torch safetensors filelock rapidfuzz threadpoolctl jinja2 tensorboard matplotlib ipywidgets anywidget IPython onnx"
+    " scipy"
 )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config import UserError
 from ..files import is_number, quote
-from ..plates.layouts import ALPHABET, IS_LETTER, check_text, encode
+from ..plates.layouts import ALPHABET, IS_LETTER, SEPARATORS, check_text, encode
 from .calibration import TEXTS, reweigh
 from .combine import Encoded, PlateReader, pool
 from .decoding import Decoded, Grammar, Posterior, decode_plates, log_shares, log_sum
@@ -191,7 +191,7 @@ def condition(
 ) -> Posterior:  # of those texts alone that fit the pattern
     "What a reader finds, given a part of the text; raises `UserError` for a pattern that no layout has"
     take("the pattern", pattern, isinstance(pattern, str), "a text such as ??K????")
-    clean = "".join(c if c == "?" else check_text(c) for c in pattern if c not in " -.·")
+    clean = "".join(c if c == "?" else check_text(c) for c in pattern if c not in SEPARATORS)
     kinds = ["?" if c == "?" else "LD"[c.isdigit()] for c in clean]
     fits = [len(m) == len(kinds) and all(k in ("?", own) for k, own in zip(kinds, m)) for m in grammar.masks]
     if not any(fits):

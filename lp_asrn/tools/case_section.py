@@ -50,6 +50,7 @@ class Case:
     frames: Sequence[np.ndarray]  # each (H, W, 3) uint8, as they were read
     reading: PlateReading
     sources: Sequence[Source] = ()  # of each frame; () = they come from no files
+    known: str = ""  # a part of the text that was given, as "??K????"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def describe(
     far = f"Degraded again, SR differs from the crop by {r.lr_consistency or 0:.1f} of 255 grey levels: the more, the"
     far += " less of it is in the crop."
     parts = [
-        *words_on(reader, r, case.frames),
+        *words_on(reader, r, case.frames, case.known),
         *(tag("h3", "The crop" if r.frames == 1 else "The frames"), *_pictures(case, lr)),
         *(tag("h3", "A picture for the eye"), _drawn(reader, encoded, r), *[tag("p", far)] * bool(r.lr_consistency)),
         *(tag("h3", "Evidence by drawing"), *_evidence(weighed, lr[middle], r, fitted)),

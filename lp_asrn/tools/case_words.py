@@ -72,10 +72,11 @@ def _candidates(r: PlateReading, c: Calibration) -> Markup:
     return table([*rows, ("any other text", chance(rest, c.readings), odds(rest, c.readings))])
 
 
-def _characters(r: PlateReading, c: Calibration) -> Markup:
+def _characters(r: PlateReading, c: Calibration, known: str) -> Markup:
     "Each character with its probability"
     places = [str(k + 1) for k in range(len(r.text))]
     by = ["layout" if forced else "picture" for forced in r.forced_by_layout]
+    by = [old if own == "?" else "given" for old, own in zip(by, known or "?" * len(by))]
     rows = ["place", *places], ["character", *(tag('span class="big"', x) for x in r.text)]
     return table(
         [*rows, ["probability", *(chance(p, c.readings) for p in r.characters)], ["chosen by", *by]], "characters"
@@ -119,10 +120,11 @@ def words_on(
     reader: Reader,  # that read it
     r: PlateReading,
     crops: Sequence[np.ndarray],  # its frames, each (H, W, 3)
+    known: str = "",  # a part of the text that was not read but given, as "??K????"
 ) -> list[Markup]:
     "All that is said of a reading: the headline, candidates, characters, notes"
     fitted = reader.combined.calibration_of(r.frames, r.thorough)
-    tables = {"What the plate may say": _candidates(r, fitted), "Character by character": _characters(r, fitted)}
+    tables = {"What the plate may say": _candidates(r, fitted), "Character by character": _characters(r, fitted, known)}
     star = any(chance(p, fitted.readings).endswith("*") for p in (r.confidence, *r.characters))
     return [
         _verdict(reader, r, fitted),
