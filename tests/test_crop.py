@@ -236,7 +236,30 @@ def test_names_from_outside_do_no_harm(filmed):
     )
     (row,) = table(filmed.folder / "out")
     assert done.code == 0 and "\x1b" not in done.out + done.err + row["image_path"]
-    assert cv2.imread(str(filmed.folder / "out" / name)) is not None
+    assert cv2.imread(str(filmed.folder / "out" / row["image_path"])) is not None, "the table names the file"
+
+
+def test_what_cannot_be_cut_is_said_and_the_rest_goes_on(filmed):
+    "A bad place among good ones, of a picture and of a video; a row of a file that is not given; a name that is taken"
+    at, far = format_corners(filmed.photo.corners), "9000,10 9050,10 9050,30 9000,30"
+    shot = format_corners(filmed.clip[0].corners)
+    rows = [("photo.png", far), ("photo.png", at), ("photo-2.png", at), ("gone.png", at)]
+    rows += [("clip.avi", far), ("clip.avi", shot)]
+    shutil.copy(filmed.folder / "photo.png", filmed.folder / "photo-2.png")
+    (filmed.folder / "marked.csv").write_text(
+        "file,corners\n" + "".join(f'{f},"{c}"\n' for f, c in rows[:2] + rows[3:])
+    )
+    given = [filmed.folder / f for f in ("photo.png", "clip.avi")]
+    words = ["--table", filmed.folder / "marked.csv", "--exact"]
+    done = run("crop", *given, filmed.folder / "out", *words, "--frames", 1)
+    assert (
+        done.code == 1 and done.err.count("outside the picture") == 2 and "not among those given: gone.png" in done.err
+    )
+    assert [r["image_path"] for r in table(filmed.folder / "out")] == [
+        "photo-2.png",
+        "clip-2/000000.png",
+        "clip-2/000001.png",
+    ]
 
 
 def test_two_files_of_one_name_are_refused(filmed, tmp_path):

@@ -55,12 +55,12 @@ def test_a_second_reader_is_a_graph_of_its_own(tmp_path):
     models.second_reader.classifier.weight.data.normal_()
     equal = Calibration.unfitted([EXPERT])
     own = {EXPERT: 0.0, SECOND: 1.0}
-    fitted = {"lr": equal, "thorough": Calibration(own, own)}
+    fitted = {"lr": equal, "both": Calibration(own, own)}
     save_models(tmp_path / "best.safetensors", models, **calibration_note(fitted))
     export_onnx(models, tmp_path / "own", note=calibration_note(fitted))
     crops = [np.random.default_rng(k).integers(0, 256, (16, 48, 3), dtype=np.uint8) for k in range(5)]
     a, b = (Reader(tmp_path / name, "cpu", "fp32", rectify=False).read(crops) for name in ("best.safetensors", "own"))
-    assert all(r.thorough for r in (*a, *b)) and [r.text for r in a] == [r.text for r in b]
+    assert {r.looks for r in (*a, *b)} == {2} and [r.text for r in a] == [r.text for r in b]
     assert np.allclose([r.confidence for r in a], [r.confidence for r in b], atol=1e-3)
     (tmp_path / "own" / "second_reader.onnx").unlink()
     with pytest.raises(UserError, match="second_reader.onnx"):
@@ -116,10 +116,15 @@ def test_reading_needs_no_extra(graphs, checkpoint, picture, tmp_path):
     track = shutil.copytree(DATA_DIR / "examples", tmp_path / "track", ignore=shutil.ignore_patterns("[!B-D]*"))
     said("enhance", "--track", track, tmp_path / "tracks")
     assert list((tmp_path / "tracks").iterdir())
-    assert any(r["thorough"] for r in json.loads(said("read", "--example", "--json")))
+    assert any(r["looks"] > 1 for r in json.loads(said("read", "--example", "--json")))
     assert "1 crop written" in said("crop", crop, tmp_path / "crops", "--box", "4,3,40,14")
     (tmp_path / "plates.txt").write_text("\n".join(p.stem for p in track.iterdir()))
     assert json.loads(said("match", track, "--list", tmp_path / "plates.txt", "--json"))
+    (own := tmp_path / "own").mkdir()
+    copies = [(shutil.copy(p, own / f"{k}{p.name}").name, p.stem) for p in track.iterdir() for k in range(50)]
+    (own / "labels.csv").write_text("image_path,plate_text\n" + "".join(f"{n},{t}\n" for n, t in copies))
+    assert f"on {len(copies)} crops" in said("calibrate", tmp_path / "own.json", "--data-root", own)
+    assert json.loads(said("read", crop, "--json", "--checkpoint", tmp_path / "own.json"))
 
 
 @pytest.mark.parametrize("words", ["train", "evaluate --checkpoint small", "bench", "read --example --device cuda"])

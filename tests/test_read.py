@@ -51,10 +51,12 @@ def test_a_second_look_can_be_asked_for_or_left_out():
     "By default eight crops get one where they are not read surely; a surer reading is the same with and without"
     words = {"usual": [], "asked": ["--thorough"], "left out": ["--no-thorough"]}
     found = {k: json.loads(run("read", "--example", "--json", *w).out) for k, w in words.items()}
-    assert found["usual"] == found["asked"] and not any(r["thorough"] for r in found["left out"])
+    assert found["usual"] == found["asked"] and {r["looks"] for r in found["left out"]} == {1}
     pairs = list(zip(found["usual"], found["left out"], strict=True))
-    assert [a["thorough"] for a, _ in pairs] == [b["confidence"] < 0.97 for _, b in pairs]
-    assert any(a["thorough"] for a, _ in pairs) and all(a == b for a, b in pairs if not a["thorough"])
+    assert [a["looks"] > 1 for a, _ in pairs] == [b["confidence"] < 0.97 for _, b in pairs]
+    assert {a["looks"] for a, _ in pairs} == {1, 2, 3} and all(a == b for a, b in pairs if a["looks"] == 1)
+    asked = json.loads(run("read", "--example", "--json", "--max-error", 0.1).out)
+    assert {r["looks"] for r in asked if r["accepted"]} == {2}, "what is promised is promised of both readers"
     refused(run("read", "--example", "--thorough", "--no-thorough"), "--thorough", "--no-thorough")
 
 

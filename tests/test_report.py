@@ -78,7 +78,7 @@ def test_all_of_a_reading_is_on_its_page(tmp_path):
     assert "5.00,5.00 40.00,5.00 38.00,19.00 3.00,19.00" in words and " given " in words
     note = json.loads((DATA_DIR / "small" / "config.json").read_text())
     readings = note["calibration"]["lr"]["readings"]
-    assert "no second look" in words and f"{readings} readings" in words and "No error rate was asked for" in words
+    assert "no further look" in words and f"{readings} readings" in words and "No error rate was asked for" in words
     for path in (DATA_DIR / "small").iterdir():
         assert path.suffix == ".md" or sha256(path.read_bytes()).hexdigest() in words, path
     command = shlex.join(["lp_asrn", "read", str(crop), "--no-thorough", "--json", "--report", str(target)])

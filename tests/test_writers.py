@@ -5,6 +5,7 @@ What happens is kept in nbs/evidence/writers.json; `LP_ASRN_EVIDENCE=1 pytest te
 import getpass
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ COMMANDS = {  # name -> words (IN, OUT and WEIGHTS are filled in), what it write
     "read --evidence": (["read", "IN", "--evidence", "OUT"], [f"{i}.png" for i in range(8)], True),
     "read --report": (["read", "IN", "--report", "OUT/case.html"], ["case.html"], True),
     "read --submission": (["read", "IN", "--submission", "OUT/s.zip"], ["s.zip"], True),
+    "crop": (["crop", "IN", "OUT", "--table", "IN/marked.csv"], ["0.png", "labels.csv"], True),
+    "calibrate": (["calibrate", "OUT/c.json", "--data-root", "IN", "--checkpoint", "WEIGHTS"], ["c.json"], True),
     "evaluate": (
         ["evaluate", "--checkpoint", "WEIGHTS", "--data-root", "IN", "--save-dir", "OUT"],
         ["metrics.json", "readings.csv", "report.html", "samples.png"],
@@ -61,8 +64,10 @@ def place(tmp_path, monkeypatch, untrained):
     (tmp_path / "out").mkdir()
     for i in range(8):
         crop().save(tmp_path / "in" / f"{i}.png")
-    rows = "".join(f"{i}.png,ABC123{i},test\n" for i in range(8))
+    rows = "".join(f"{i}.png,ABC123{i},{'val' if i < 4 else 'test'}\n" for i in range(8))
     (tmp_path / "in" / "labels.csv").write_text("image_path,plate_text,split\n" + rows)
+    marked = "".join(f'{i}.png,"1,1,9,5"\n' for i in range(8))
+    (tmp_path / "in" / "marked.csv").write_text("file,box\n" + marked)
     (tmp_path / "mine").write_bytes(b"the user's own")
 
     def exported(models, folder, half, int8, note):  # the real one takes a minute, and writes in this way
@@ -71,12 +76,11 @@ def place(tmp_path, monkeypatch, untrained):
         return dict.fromkeys(EXPORTED, "0.05 MiB")
 
     monkeypatch.setattr("lp_asrn.tools.commands.export_onnx", exported)
+    monkeypatch.setattr("lp_asrn.tools.calibrate_command.FEWEST", 4)
     for name, value in FEW.items():
         monkeypatch.setattr(f"lp_asrn.training.calibrate.{name}", value)
-    filled = {"IN": str(tmp_path / "in"), "WEIGHTS": str(untrained)}
-    return lambda name: [
-        filled.get(w) or w.replace("OUT", str(tmp_path / "out")) if isinstance(w, str) else w for w in COMMANDS[name][0]
-    ]
+    filled = {"IN": str(tmp_path / "in"), "OUT": str(tmp_path / "out"), "WEIGHTS": str(untrained)}
+    return lambda name: [re.sub("^[A-Z]+", lambda m: filled.get(m[0], m[0]), str(w)) for w in COMMANDS[name][0]]
 
 
 def compare(table: dict, name: str, way: str, happened: str) -> None:

@@ -24,7 +24,7 @@ TEXTS = 8  # of a plate, that evidence is sought for
 
 # %% ../../nbs/303_calibration.ipynb #d003
 def calibration_note(
-    calibrations: dict[str, Calibration],  # by kind: lr, tracks, thorough, thorough_tracks
+    calibrations: dict[str, Calibration],  # by kind: lr, tracks, both, both_tracks, thorough
 ) -> dict:
     "What goes into a checkpoint's note"
     return {"calibration": {kind: asdict(c) for kind, c in calibrations.items()}}
@@ -78,19 +78,21 @@ def _minimise(
     loss: Callable[[np.ndarray], tuple[float, np.ndarray]],  # its value and its gradient
     steps: int,
 ) -> np.ndarray:
-    "L-BFGS with a line search, PyTorch's"
-    import torch  # to fit, not to read
-
-    x = torch.tensor(start, requires_grad=True)
-    optimizer = torch.optim.LBFGS([x], max_iter=steps, line_search_fn="strong_wolfe")
-
-    def closure() -> float:
-        value, gradient = loss(x.detach().numpy())
-        x.grad = torch.from_numpy(gradient)
-        return value
-
-    optimizer.step(closure)
-    return x.detach().numpy()
+    "BFGS with a line search that halves (Nocedal and Wright, Numerical Optimization, algorithm 6.1)"
+    x, (value, slope) = start, loss(start)
+    inverse = np.eye(len(x)) / max(1.0, np.abs(slope).sum())  # of the Hessian; the first step is at most 1 long
+    for _ in range(steps):
+        way, size = -inverse @ slope, 1.0
+        while not (found := loss(x + size * way))[0] <= value + 1e-4 * size * (slope @ way) and size > 1e-9:
+            size /= 2
+        if not value - found[0] > 1e-12:
+            break
+        step, bend, value, slope = size * way, found[1] - slope, *found
+        x = x + step
+        if (curve := step @ bend) > 0:
+            turn = np.eye(len(x)) - np.outer(step, bend) / curve
+            inverse = turn @ inverse @ turn.T + np.outer(step, step) / curve
+    return x
 
 
 def _likelihood(
@@ -170,6 +172,7 @@ def fit_calibration(
     texts: Sequence[str],  # the N true texts; those that fit no layout are left out
     grammar: Grammar,
     groups: Sequence[str] | None = None,  # of each picture, as of `find_thresholds`
+    first: Calibration | None = None,  # of fewer experts, by which layouts are to be told
 ) -> Calibration:
     "All three steps"
     kept = [i for i, t in enumerate(texts) if any(grammar.fits(t))]
@@ -177,6 +180,8 @@ def fit_calibration(
         return Calibration.unfitted(list(experts))
     experts, texts = {e: found[kept] for e, found in experts.items()}, [texts[i] for i in kept]
     fitted, groups = fit_exponents(experts, texts, grammar), groups and [groups[i] for i in kept]
+    if first:
+        fitted = replace(fitted, layouts=dict.fromkeys(experts, 0.0) | first.layouts, prior=first.prior)
     found = decode_plates(fitted.pool(experts, grammar), grammar, count=1)
     return fit_confidence(fitted, found, texts, texts, groups)
 

@@ -30,8 +30,14 @@ from lp_asrn.reading.decoding import (
 
 # %% ../../nbs/306_combine.ipynb #c004
 EXPERT = "lr_reader"  # who reads a crop at first
-SECOND = "second_reader"  # who reads it as well where the first is not sure
-KINDS = "lr", "tracks", "thorough", "thorough_tracks"  # of calibrations: crops and tracks, at first and looked at again
+SECOND = "second_reader"  # who reads it as well where the first is not sure, or an error rate is asked for
+KINDS = {  # of calibrations: by looks, as of `Decoded`, and whether several frames are read
+    (1, False): "lr",
+    (1, True): "tracks",
+    (2, False): "both",
+    (2, True): "both_tracks",
+    (3, False): "thorough",
+}
 DOUBTFUL = 3.0  # pixels of 32x96: the rectifier's doubt from which the whole crop is encoded too
 
 # %% ../../nbs/306_combine.ipynb #d006
@@ -82,8 +88,11 @@ def usable(
     has_second: bool,  # there is a second reader
 ) -> dict[str, Calibration]:
     "Those of a reader's own experts; of crops and tracks there are some, if unfitted"
-    own = dict.fromkeys(KINDS[:2], {EXPERT}) | dict.fromkeys(KINDS[2:], {EXPERT, *[SECOND] * has_second})
+    both = {EXPERT, *[SECOND] * has_second}
+    own = {kind: both if looks > 1 else {EXPERT} for (looks, _), kind in KINDS.items() if has_second or looks != 2}
     fit = {k: c for k, c in calibrations.items() if set(c.slots) == set(c.layouts) == own.get(k)}
+    if has_second and "both" not in fit:
+        fit.pop("thorough", None)  # which goes on from there
     single = fit.get("lr", Calibration.unfitted([EXPERT]))
     return {"lr": single, "tracks": replace(single, readings=0, thresholds={})} | fit
 
@@ -109,10 +118,17 @@ class Decoder:
     def calibration_of(
         self,
         frames: int = 1,  # of a track; 1 = a single crop
-        thorough: bool = False,  # of a second look
-    ) -> Calibration | None:  # None = there is no second look
+        looks: int = 1,  # as of `Decoded`
+    ) -> Calibration | None:  # None = there are not so many looks
         "The calibration of what is read from so many frames"
-        return self.calibrations.get(KINDS[2 * thorough + (frames > 1)])
+        return self.calibrations.get(KINDS.get((looks, frames > 1), ""))
+
+    def looks(
+        self,
+        frames: int = 1,  # as of `calibration_of`
+    ) -> int:  # 1, or 2 if the second reader is calibrated for it
+        "The look whose readings may be accepted for an error rate: of all readers, without evidence"
+        return 1 + (self.calibration_of(frames, 2) is not None)
 
     def decode(
         self,
@@ -130,10 +146,10 @@ def pool(
     decoder: Decoder,
     experts: dict[str, Posterior],  # what each expert finds in F crops
     lengths: Sequence[int],  # frames of each track, which sum to F
-    thorough: bool = False,  # for a second look
+    looks: int = 1,  # as of `Decoded`
 ) -> Posterior:  # one a track
     "What the experts find as one posterior a track"
-    single, several = (decoder.calibration_of(n, thorough) or decoder.calibration_of(n) for n in (1, 2))
+    single, several = (decoder.calibration_of(n, looks) or decoder.calibration_of(n) for n in (1, 2))
     return fuse(single.pool(experts, decoder.grammar), lengths, several.frames)
 
 # %% ../../nbs/306_combine.ipynb #d011

@@ -99,6 +99,7 @@ class Decoded:
     forced_by_layout: tuple[bool, ...]  # of each: the slot itself prefers another one, which the layout rules out
     alternatives: tuple[tuple[str, float], ...]  # the next-best texts and their probabilities, best first
     misfit: float | None = None  # the least by synthesis, as of a `Hypothesis`; None = none of the texts was drawn
+    looks: int = 1  # 1: by the LR reader; 2: by a second reader as well; 3: and by evidence
 
 
 _KINDS = np.stack([_LETTER, ~_LETTER, np.zeros_like(_LETTER)])  # (3, 36) characters of each kind of slot

@@ -164,16 +164,16 @@ def match_plates(
     take(
         "the list", "another", candidates.grammar.names == reader.grammar.names, "made with the grammar of this reader"
     )
-    lengths, fitted = lengths or [1] * len(encoded.lr), reader.calibration_of(1, thorough=True)
-    experts = encoded.experts | (reader.look_again(encoded.crop) if fitted else {})
-    seen, start, out = pool(reader, experts, lengths, thorough=True), 0, []
+    lengths, looks, fitted = lengths or [1] * len(encoded.lr), reader.looks(), reader.calibration_of(1, 3)
+    experts = encoded.experts | (reader.look_again(encoded.crop) if looks == 2 else {})
+    seen, start, out = pool(reader, experts, lengths, looks), 0, []
     for k, (n, read) in enumerate(zip(lengths, decode_plates(seen, reader.grammar, 1))):
         each, none = candidate_posterior(seen[k : k + 1], candidates, absent)
         found, none = _ranked(each[0], candidates, seen.layouts[k], max(top, TEXTS)), math.exp(none[0])
         if n == 1 and fitted and fitted.evidence and max(found.probability, none) < SURE:
             evidence, misfit = weigh_crop(reader, encoded.lr[start], found)
             found = replace(reweigh(found, evidence, fitted.evidence), misfit=misfit)
-        known = (reader.calibration_of(n, thorough=True) or reader.calibration_of(n)).readings > 0
+        known = (reader.calibration_of(n, looks) or reader.calibration_of(n)).readings > 0
         first = found.text, found.layout, found.probability, found.alternatives[: top - 1]
         doubt = float(encoded.doubt[start : start + n].mean())
         out.append(Match(*first, none, read.text, n, known, found.misfit, doubt))

@@ -9,7 +9,6 @@ __all__ = ['FEW', 'PlateReading', 'Enhancer', 'Reader']
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from .abstaining import promise, threshold
 from .combine import Encoded
 from .decoding import Decoded
 from .encoder import Encoder, is_single, several, take
-from .thorough import read_again
+from .thorough import SURE, read_again
 from .track_sr import Drawn, as_wide, draw_track, lr_consistency
 
 # %% ../../nbs/314_reader.ipynb #c004
@@ -49,8 +48,8 @@ class PlateReading:
     corners: tuple[Corners, ...]  # of the plate in each frame, in pixels of the crop
     doubt: float  # mean error that the rectifier expects of a corner, in pixels of 32x96; 0 = corners were given
     super_resolved: bool  # False: every frame is sharp enough to be shown as it is
-    lr_consistency: float | None  # of a second look: RMS of SR, degraded again, to LR, in grey levels; mean of frames
-    thorough: bool  # not read surely at first, it was read again by a second reader, if there is one, and evidence
+    lr_consistency: float | None  # of a further look: RMS of SR, degraded again, to LR, in grey levels; mean of frames
+    looks: int  # 1: by the LR reader; 2: by a second reader as well; 3: and by evidence for its likeliest texts
     misfit: float | None  # least that its texts leave of the crop by noise; above 1: none fits; None = not drawn
 
     @property
@@ -102,11 +101,9 @@ def _plate_reading(found: Decoded, lr_text: str, encoded: Encoded, sizes: list, 
     quads = encoded.corners.astype(float) * np.array(sizes)[:, None]
     corners = tuple(tuple((round(x, 2), round(y, 2)) for x, y in q.tolist()) for q in quads)
     head = found.text, found.layout, found.probability, found.characters, found.forced_by_layout, found.alternatives
-    calibrated, accepted, said, again, far = trust
     drawn, doubt = bool((encoded.detail <= SHARP).any()), float(encoded.doubt.mean())
-    return PlateReading(
-        *head, calibrated, accepted, said, len(sizes), lr_text, corners, doubt, drawn, far, again, found.misfit
-    )
+    *trust, far = trust
+    return PlateReading(*head, *trust, len(sizes), lr_text, corners, doubt, drawn, far, found.looks, found.misfit)
 
 
 def _departure(reader: Encoder, encoded: Encoded) -> float | None:
@@ -118,17 +115,19 @@ def _departure(reader: Encoder, encoded: Encoded) -> float | None:
     return float(np.mean([lr_consistency(lr, sr) for lr, sr in pairs]))
 
 
-def _accepted(reader: Encoder, read: Decoded, frames: int, again: bool) -> bool | None:
-    "Whether it is sure enough for the error rate that was asked for; None = none was"
+def _least(reader: Encoder, frames: int) -> float:
+    "Probability at which a reading is accepted; raises `UserError` if the error rate cannot be promised"
+    combined = reader.combined
+    return threshold(combined.calibration_of(frames, combined.looks(frames)), reader.max_error)
+
+
+def _sure(reader: Encoder, lengths: Sequence[int], thorough: bool) -> tuple[float, float]:
+    "As of `read_again`"
     if reader.max_error is None:
-        return None
-    least = threshold(reader.combined.calibration_of(frames), reader.max_error)  # raises if none can be promised
-    if again:
-        with suppress(UserError):
-            sure = read.probability >= threshold(reader.combined.calibration_of(frames, True), reader.max_error)
-            return sure and (read.misfit or 0) <= 1
-        return False
-    return read.probability >= least
+        return (SURE, SURE) if thorough else (0.0, 0.0)
+    least = {n: _least(reader, n) for n in lengths}
+    evidence = least.get(1, 0.0) if thorough else 0.0
+    return (2.0 if reader.combined.looks() == 2 else evidence), evidence
 
 # %% ../../nbs/314_reader.ipynb #d001z
 def _read_frames(
@@ -140,16 +139,17 @@ def _read_frames(
     if corners is not None:
         corners = [c for track, some in pair_corners(tracks, corners) for _, c in pair_corners(track, some)]
     encoded = reader.encode(crops, None if corners is None else check_marked(crops, corners, before))
-    first = combined.decode(encoded.experts, lengths, alternatives + 1)
-    kept = (_accepted(reader, r, n, False) for r, n in zip(first, lengths))  # what is sure enough stays as it is
-    doubted = [replace(r, probability=1.0) if ok else r for r, ok in zip(first, kept)]
-    again = read_again(combined, encoded, doubted, lengths, alternatives + 1) if thorough else {}
+    first, asked = combined.decode(encoded.experts, lengths, alternatives + 1), reader.max_error
+    again = read_again(combined, encoded, first, lengths, alternatives + 1, _sure(reader, lengths, thorough))
     ends, readings = np.cumsum([0, *lengths]).tolist(), []
-    for k, (a, b) in enumerate(zip(ends, ends[1:])):
-        read, looked = again.get(k, first[k]), k in again
-        fitted, accepted = combined.calibration_of(b - a, looked), _accepted(reader, read, b - a, looked)
-        far = _departure(reader, encoded[a:b]) if looked else None
-        trust = fitted.readings > 0, accepted, promise(fitted, reader.max_error) if accepted else None, looked, far
+    for k, (n, a, b) in enumerate(zip(lengths, ends, ends[1:])):
+        read, accepted = again.get(k, first[k]), None
+        fitted, far = combined.calibration_of(n, read.looks), None
+        if asked is not None:
+            accepted = read.looks == combined.looks(n) and read.probability >= _least(reader, n)
+        if thorough and read.looks > 1:
+            far = _departure(reader, encoded[a:b])
+        trust = fitted.readings > 0, accepted, promise(fitted, asked) if accepted else None, far
         readings.append(_plate_reading(read, first[k].text, encoded[a:b], [f.shape[1::-1] for f in crops[a:b]], trust))
     return readings
 

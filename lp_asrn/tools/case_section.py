@@ -144,7 +144,7 @@ def _evidence(weighed: Sequence[Hypothesis], lr: np.ndarray, r: PlateReading, c:
             image(rest, "difference", 4),
         )
         rows.append([tag('span class="text"', h.text), *shown, _fit(h)])
-    counted = f"{'went' if r.thorough and c.evidence else 'did not go'} into the probabilities above"
+    counted = f"{'went' if r.looks == 3 else 'did not go'} into the probabilities above"
     where = f"frame {r.frames // 2 + 1}" if r.frames > 1 else "the crop"
     told = (
         f"Each text is drawn by rule, not by a network, and placed, blurred and lit so that it comes as near to {where}"
@@ -177,7 +177,7 @@ def describe(
 ) -> Section:
     "All about a plate"
     r, names = case.reading, reader.combined.grammar.names
-    fitted = reader.combined.calibration_of(r.frames, r.thorough)
+    fitted = reader.combined.calibration_of(r.frames, r.looks)
     encoded = reader.encode(case.frames, r.corners)
     lr, middle = to_pictures(encoded.lr), r.frames // 2
     weighed = weigh_reading(lr[middle], r, [r.layout, *names], 3)

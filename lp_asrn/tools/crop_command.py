@@ -9,6 +9,8 @@ __all__ = ['APART', 'propose', 'refine', 'crop']
 import os
 import re
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice, tee
@@ -93,15 +95,16 @@ def _jobs(o: CropOptions) -> tuple[list[_Job], Path]:
         raise UserError(f"{' and '.join(ways)} exclude each other")
     films = [Path(i) for i in inputs if Path(i).suffix.lower() in VIDEOS and not os.path.isdir(i)]
     stills = find_pictures([i for i in inputs if Path(i) not in films]).items()  # into one folder, where `read` looks
-    jobs = [_Job(p, re.sub(r"[/\\]", "_", png_of(n)[:-4]), False) for n, p in stills]
-    jobs += [_Job(p, p.stem, True) for p in films]
+    named = [(p, png_of(n)[:-4], False) for n, p in stills] + [(p, p.stem, True) for p in films]
+    jobs = [_Job(p, "".join("_" if c in "/\\" or not c.isprintable() else c for c in n), v) for p, n, v in named]
     if (o.corners or o.box) and len(jobs) > 1:
         raise UserError(f"{ways[0]} speaks of one picture or video, and there are {len(jobs)}: give --table")
     return jobs, Path(out)
 
 # %% ../../nbs/616_crop_command.ipynb #x012
-def _place(o: CropOptions, jobs: list[_Job]) -> list[str]:
-    "Enter in each job where its plates are; a line for each of which that is not known"
+def _place(o: CropOptions, jobs: list[_Job]) -> tuple[list[str], list[str]]:
+    "Enter in each job where its plates are; a line for each of which that is not known; notes"
+    unused = []
     if o.corners or o.box:
         try:
             jobs[0].places = [crops.Place(parse_corners(" ".join(o.corners)), o.box and crops.parse_box(o.box))]
@@ -111,14 +114,18 @@ def _place(o: CropOptions, jobs: list[_Job]) -> list[str]:
         roots = [Path(o.table).parent, Path(), *(Path(p) for p in o.paths[:-1] if os.path.isdir(p))]
         for name, places in crops.read_places(o.table).items():
             meant = {os.path.realpath(r / name.replace("\\", "/")) for r in roots}
-            for job in (j for j in jobs if os.path.realpath(j.path) in meant):
+            own = [j for j in jobs if os.path.realpath(j.path) in meant]
+            unused += [] if own else [quote(name)]
+            for job in own:
                 job.places += places
     elif not o.detector:
         for path, quad in given_corners([j.path for j in jobs if not j.video]).items():
             next(j for j in jobs if j.path == path).places = [crops.Place(quad)]
     lack = [j for j in jobs if not (j.places or o.detector)]
     way = f"{quote(o.table)} has no row for it" if o.table else "give --corners, --box, --table or --detector"
-    return [f"{quote(j.path)}: it is not known where a plate is ({way})" for j in lack]
+    some = ", ".join(unused[:3]) + ", ..." * (len(unused) > 3)
+    notes = [f"{quote(o.table)} has rows of files that are not among those given: {some}"] * bool(unused)
+    return [f"{quote(j.path)}: it is not known where a plate is ({way})" for j in lack], notes
 
 
 def _frames(folder: Path) -> list[Path]:
@@ -137,12 +144,40 @@ def _check(o: CropOptions, jobs: list[_Job], out: Path) -> None:
     check_targets(targets, [*read, *map(Path, filter(None, [o.table, o.detector]))], o.overwrite)
 
 # %% ../../nbs/616_crop_command.ipynb #x021
-class _Cutter:
-    "Cuts plates and keeps the records; networks are opened when they are needed"
+class _Work:
+    "What was cut, what was not, and what is to be said"
 
-    def __init__(self, o: CropOptions, out: Path):
-        self.o, self.out, self.records, self.notes = o, out, [], []
-        self.detector: Any = crops.open_detector(o.detector) if o.detector else None
+    def __init__(self, o: CropOptions, out: Path, bad: list[str], notes: list[str]):
+        self.o, self.out, self.bad, self.notes, self.records, self.names = o, out, bad, notes, [], set()
+
+    @contextmanager
+    def trying(self, job: _Job) -> Iterator[None]:
+        "What cannot be done of a job is said, and the rest goes on"
+        try:
+            yield
+        except UserError as e:
+            self.bad.append(str(e) if quote(job.path) in str(e) else f"{quote(job.path)}: {e}")
+
+    def claim(self, name: str, job: _Job, targets: Sequence[Path]) -> None:
+        "See that nothing stands at a name for a plate, of another plate neither; raises `UserError`"
+        if name in self.names:
+            raise UserError(f"{quote(job.path)}: another plate was already written to {quote(name)}: rename the file")
+        check_targets(targets, [job.path], self.o.overwrite)
+        self.names.add(name)
+
+    def write(self, job: _Job, name: str, picture: np.ndarray, corners: Corners, **record: Any) -> None:
+        "Cut a plate upright, and record it"
+        cut = crops.cut_plate(picture, corners, self.o.margin)
+        write_image(self.out / name, cut.picture)
+        self.records.append(crops.Record(name, str(job.path), corners, cut.corners, **record))
+
+# %% ../../nbs/616_crop_command.ipynb #x021b
+class _Cutter(_Work):
+    "Knows where plates are; networks are opened when they are needed"
+
+    @cached_property
+    def detector(self) -> Any:
+        return crops.open_detector(self.o.detector) if self.o.detector else None
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -164,27 +199,21 @@ class _Cutter:
             return check_corners(place.corners, picture), ""
         return refine(self.encoder, picture, place.corners)
 
-    def write(self, job: _Job, name: str, picture: np.ndarray, corners: Corners, **record: Any) -> None:
-        "Cut a plate upright, and record it"
-        cut = crops.cut_plate(picture, corners, self.o.margin)
-        write_image(self.out / name, cut.picture)
-        self.records.append(crops.Record(name, str(job.path), corners, cut.corners, **record))
-
 # %% ../../nbs/616_crop_command.ipynb #x022
 def _cut_picture(cutter: _Cutter, job: _Job) -> None:
     "The plates of a picture; raises `UserError`"
     picture = read_image(job.path)
     for k, place in enumerate(cutter.places(job, picture)):
-        name = f"{job.named(k)}.png"
-        check_targets([cutter.out / name], [job.path], cutter.o.overwrite)
-        corners, note = cutter.corners(picture, place)
-        if corners:
-            cutter.write(job, name, picture, corners)
-        else:
-            part, at = crops.cut_box(picture, place.box, cutter.o.margin)
-            write_image(cutter.out / name, part)
-            cutter.records.append(crops.Record(name, str(job.path), check_corners(whole(part) + np.float32(at))))
-        cutter.notes += [f"{quote(job.path)}: {note}{'' if corners else ': it is cut as it is'}"] if note else []
+        with cutter.trying(job):
+            cutter.claim(name := f"{job.named(k)}.png", job, [cutter.out / name])
+            corners, note = cutter.corners(picture, place)
+            if corners:
+                cutter.write(job, name, picture, corners)
+            else:
+                part, at = crops.cut_box(picture, place.box, cutter.o.margin)
+                write_image(cutter.out / name, part)
+                cutter.records.append(crops.Record(name, str(job.path), check_corners(whole(part) + np.float32(at))))
+            cutter.notes += [f"{quote(job.path)}: {note}{'' if corners else ': it is cut as it is'}"] if note else []
 
 # %% ../../nbs/616_crop_command.ipynb #x023
 def _cut_track(cutter: _Cutter, job: _Job, video: Video, track: str, at: int, place: crops.Place) -> None:
@@ -195,7 +224,7 @@ def _cut_track(cutter: _Cutter, job: _Job, video: Video, track: str, at: int, pl
     corners, note = cutter.corners(start[2], place)
     if corners is None:
         raise UserError(f"{shown}: {note}: give --corners")
-    check_targets(old := _frames(cutter.out / track), [], o.overwrite)
+    cutter.claim(track, job, old := _frames(cutter.out / track))
     for path in old:
         path.unlink()
     cutter.notes += [f"{shown}: {note}"] if note else []
@@ -220,7 +249,8 @@ def _cut_video(cutter: _Cutter, job: _Job) -> None:
     first = next(video.forward(cutter.o.frame), None) if cutter.detector else None
     for k, place in enumerate(cutter.places(job, first[2]) if first else job.places or [crops.Place()]):
         at = cutter.o.frame if place.frame is None else place.frame
-        _cut_track(cutter, job, video, job.named(k), at, place)
+        with cutter.trying(job):
+            _cut_track(cutter, job, video, job.named(k), at, place)
     cutter.notes += [video.note] if video.note else []
 
 # %% ../../nbs/616_crop_command.ipynb #x024
@@ -229,21 +259,20 @@ def crop(
 ) -> None:
     "lp_asrn crop"
     jobs, out = _jobs(o)
-    bad = _place(o, jobs)
+    bad, notes = _place(o, jobs)
     _check(o, jobs, out)
-    cutter, todo = _Cutter(o, out), [j for j in jobs if j.places or o.detector]
+    cutter, todo = _Cutter(o, out, bad, notes), [j for j in jobs if j.places or o.detector]
     try:
         for job in tqdm(todo, "crop", leave=False, disable=None if len(todo) > 1 else True):
-            try:
+            with cutter.trying(job):
                 (_cut_video if job.video else _cut_picture)(cutter, job)
-            except UserError as e:
-                bad.append(str(e) if quote(job.path) in str(e) else f"{quote(job.path)}: {e}")
     finally:  # what was cut is recorded, also where this is interrupted
         if cutter.records:
             crops.write_records(out / "labels.csv", cutter.records)
-    print(*(f"note: {note}\n" for note in cutter.notes), sep="", end="", file=sys.stderr)
+    if cutter.records:
+        print(*(f"note: {note}\n" for note in notes), sep="", end="", file=sys.stderr)
     count, tracks = len(cutter.records), sorted({r.track for r in cutter.records if r.track})
     of = f" (frames of {', '.join(map(quote, tracks))})" if tracks else ""
     done = f"{count} crop{'s' * (count != 1)} written to {quote(out)}{of}; its labels.csv says where each came from"
-    report_skipped(bad, max(len(jobs), len(bad)), done)
+    report_skipped(bad, len(bad) + count, done)
     sys.exit(int(bool(bad)))

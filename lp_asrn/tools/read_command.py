@@ -33,7 +33,7 @@ from ..reading.reader import FEW, PlateReading, Reader
 from ..reading.track_sr import lr_consistency
 from .case_report import case_report, check_report
 from .case_section import Case, Section, describe, source_of
-from .case_words import is_unsure
+from .case_words import LOOKS, is_unsure
 from .markup import command_of
 from .options import MatchOptions, ReadOptions
 
@@ -70,7 +70,7 @@ def report_skipped(
 # %% ../../nbs/610_read_command.ipynb #c007
 COLUMNS = (  # of the CSV
     "file text confidence accepted promise layout marked characters alternatives lr_text agrees lr_consistency frames"
-    " super_resolved calibrated corners doubt thorough misfit"
+    " super_resolved calibrated corners doubt looks misfit"
 ).split()
 
 HEADING = "file", "text", "sure   layout; or the next best; what is noteworthy"
@@ -87,7 +87,7 @@ def _line_of(name: str, r: PlateReading, wide: int = 0) -> str:
         f"LR: {r.lr_text}": not r.agrees,
         f"SR-LR {r.lr_consistency or 0:.1f}": r.lr_consistency is not None,
         "sharp": not r.super_resolved,
-        "thorough": r.thorough and (r.misfit or 0) <= 1,
+        LOOKS[r.looks]: r.looks > 1 and (r.misfit or 0) <= 1,
         f"no text fits ({r.misfit or 0:.1f})": (r.misfit or 0) > 1 and not is_unsure(r),
         f"no plate found surely ({r.doubt:.1f} px): it should fill the picture": is_unsure(r),
         f"{r.frames} frames": r.frames > 1,

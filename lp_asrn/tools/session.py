@@ -37,12 +37,12 @@ def with_known(
     known: str,  # a part of the text, as of `condition`
 ) -> tuple[PlateReading, float]:  # and how probable the pictures alone make that part, in [0, 1], at first
     "The reading of a plate of which a part is known"
-    combined, n, again = reader.combined, plain.frames, plain.thorough
-    experts = encoded.experts | (combined.look_again(encoded.crop) if again else {})
-    pooled, fitted = pool(combined, experts, [n], again), combined.calibration_of(n, again)
+    combined, n, looks = reader.combined, plain.frames, plain.looks
+    experts = encoded.experts | (combined.look_again(encoded.crop) if looks > 1 else {})
+    pooled, fitted = pool(combined, experts, [n], looks), combined.calibration_of(n, looks)
     (found,) = decode_plates(condition(pooled, combined.grammar, known), combined.grammar, TEXTS)
     share = float(np.exp(log_probability(combined.grammar, pooled, [found.text])[0])) / found.probability
-    if fitted.evidence and again:
+    if looks == 3:
         evidence, misfit = weigh_crop(combined, encoded.lr[0], found)
         found = replace(reweigh(found, evidence, fitted.evidence), misfit=misfit)
     found = calibrated(found, fitted)
@@ -103,7 +103,7 @@ class _Growing(_Reading):
 # %% ../../nbs/620_session.ipynb #s014
 def _assumed(session: _Growing, plain: PlateReading, share: float) -> Markup:
     "That a part of the text was not read but given, and what the pictures make of it"
-    readings = session.reader.combined.calibration_of(plain.frames, plain.thorough).readings
+    readings = session.reader.combined.calibration_of(plain.frames, plain.looks).readings
     said = (
         " is taken as true, because somebody said so: it was not read, and all odds below depend on it. The pictures"
         f" alone give it {chance(share, readings)}, before calibration. Without it the likeliest text is {plain.text},"

@@ -39,7 +39,7 @@ def _conditions(run: Run) -> dict[str, PlateDataset]:
     if run.table:
         return {YOURS: make_dataset(c, open_split(c, "val", run.table, find=run.find, alone=True), train=False)}
     many, out = replace(c, data=replace(c.data, num_val=READINGS // 2)), {}
-    for name, unseen in (("known fonts", False), ("a held-out font", True)):
+    for name, unseen in (("known fonts", False), ("fonts never trained on", True)):
         out[name] = make_dataset(c, open_split(many, "val", unseen_font=unseen), train=False)
     return out
 
@@ -62,7 +62,7 @@ def _tracks(run: Run, plates: PlateDataset, most: int) -> list[Track]:
     return [t for t in (tracks[i] for i in range(min(most, len(tracks)))) if len(t.lr) > 1]
 
 # %% ../../nbs/511_calibrate.ipynb #v005
-def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks, and of a second look
+def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks, and of further looks
     "Fit the run's calibrations and keep them in its best.safetensors"
     path = run.folder / "best.safetensors"
     models, note = load_models(path)
@@ -89,6 +89,6 @@ def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks, and o
     note = {k: v for k, v in note.items() if k not in ("kind", "model", "calibration")}
     save_models(path, models, **note, **calibration_note(fitted))
     also = f" and {fitted['tracks'].readings} of tracks" if named else ""
-    again = f"; a second look on {fitted['thorough'].readings}" if "thorough" in fitted else ""
+    again = f"; evidence on {fitted['thorough'].readings}" if "thorough" in fitted else ""
     run.log(f"calibrated on {fitted['lr'].readings} readings of validation plates{also}{again}")
     return fitted
