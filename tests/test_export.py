@@ -15,8 +15,8 @@ from helpers import refused, run
 from lp_asrn.config import DATA_DIR, ModelConfig, RecognizerConfig, TrunkConfig, UserError
 from lp_asrn.models.folders import PRETRAINED
 from lp_asrn.models.model_set import ModelSet, save_models
-from lp_asrn.reading.calibration import calibration_note
-from lp_asrn.reading.combine import DOUBTFUL, EXPERT, SECOND
+from lp_asrn.reading.calibration import EXPERT, SECOND, calibration_note
+from lp_asrn.reading.combine import DOUBTFUL
 from lp_asrn.reading.decoding import Calibration
 from lp_asrn.reading.export import export_onnx
 from lp_asrn.reading.reader import Reader

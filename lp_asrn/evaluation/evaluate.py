@@ -30,7 +30,7 @@ from ..plates.batch import PlateBatch, collate
 from ..plates.datasets import PlateDataset, in_order
 from ..plates.pictures import to_pictures
 from ..plates.tracks import FileTracks, RenderedTracks
-from ..reading.combine import EXPERT
+from ..reading.calibration import EXPERT
 from ..reading.decoding import Calibration
 from ..reading.networks import CombinedReader
 from ..reading.thorough import read_again

@@ -19,8 +19,8 @@ from ..files import SUFFIXES, is_number, list_images, quote
 from ..models.folders import calibrated_weights, check_weights, checksum, read_note, weights_folder, weights_path
 from ..plates.corners import Corners, whole
 from ..plates.pictures import as_picture
-from .calibration import calibrations_of
-from .combine import Encoded, PlateReader, usable
+from .calibration import calibrations_of, usable
+from .combine import Encoded, PlateReader
 from .graphs import OnnxReader
 from ..settings import missing
 

@@ -22,7 +22,8 @@ from ..plates.batch import PlateBatch
 from ..plates.corners import SHARP
 from ..plates.layouts import PAD
 from ..plates.pictures import to_pictures
-from .combine import EXPERT, Encoded, PlateReader
+from .calibration import EXPERT
+from .combine import Encoded, PlateReader
 from .decoding import Calibration, Posterior
 
 # %% ../../nbs/308_networks.ipynb #x004

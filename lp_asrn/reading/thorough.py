@@ -15,8 +15,17 @@ from dataclasses import replace
 import numpy as np
 
 from ..plates.pictures import to_pictures
-from .calibration import TEXTS, Evidence, fit_calibration, fit_confidence, join, log_probability, reweigh
-from .combine import EXPERT, Decoder, Encoded, PlateReader, pool
+from lp_asrn.reading.calibration import (
+    EXPERT,
+    TEXTS,
+    Evidence,
+    fit_calibration,
+    fit_confidence,
+    join,
+    log_probability,
+    reweigh,
+)
+from .combine import Decoder, Encoded, PlateReader, pool
 from .decoding import Calibration, Decoded, Grammar, Posterior, calibrated, decode_plates, fuse
 from .evidence import weigh_reading
 

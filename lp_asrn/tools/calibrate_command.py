@@ -21,8 +21,8 @@ from ..plates.check import read_data
 from ..plates.corners import Corners
 from ..plates.folder import Table
 from ..plates.pictures import read_image
-from ..reading.calibration import calibration_note
-from ..reading.combine import Encoded, usable
+from ..reading.calibration import calibration_note, usable
+from ..reading.combine import Encoded
 from ..reading.reader import Reader
 from ..reading.thorough import fit_on_crops, fit_on_tracks
 from .options import CalibrateOptions
@@ -104,8 +104,9 @@ def calibrate(
     write_json(output, note | calibration_note(reader.combined.calibrations))
     report_skipped(bad, len(crops) + len(bad))
     print(f"{output}: calibrated on {len(crops)} crops and {tracks} tracks of {quote(table.root)}")
-    for kind, c in reader.combined.calibrations.items():
+    for frames, what in ((1, "crops"), (2, "tracks")):
+        c = reader.combined.calibration_of(frames, reader.combined.looks(frames))
         rates = sorted(map(float, c.thresholds))
         least = f"at least {100 * rates[0]:g} % errors can be asked for" if rates else "no error rate can be promised"
-        print(f"  {kind}: {c.readings} readings; {least}" if c.readings else f"  {kind}: not calibrated")
+        print(f"  {what}: {c.readings} readings; {least}" if c.readings else f"  {what}: not calibrated")
     print(f"use it with: lp_asrn read INPUT --checkpoint {quote(output)} --max-error 0.02")

@@ -70,7 +70,7 @@ def _trust(sections: Sequence[Section], checkpoint: str | Path) -> Markup:
     rows = [("what was read", "fitted on", "least error rate that can be asked for")]
     for (several, looks), c in sorted(kinds.items(), key=lambda pair: pair[0]):
         least = min(map(float, c.thresholds), default=0)
-        what = f"{'tracks' if several else 'single crops'}, {LOOKS[looks]}"
+        what = f"{'tracks' if several else 'single crops'}, by {LOOKS[looks]}"
         rows.append(
             (
                 what,

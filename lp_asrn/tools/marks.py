@@ -20,9 +20,8 @@ from ..plates import crops
 from ..plates.corners import Corners, check_corners
 from ..plates.follow import VIDEOS, Video, follow
 from ..plates.pictures import read_image
+from ..reading.propose import UNSURE, propose
 from ..reading.reader import Reader
-from .case_words import UNSURE
-from .crop_command import propose
 
 # %% ../../nbs/619_marks.ipynb #s005
 class _Files:

@@ -25,8 +25,8 @@ from ..plates.folder import read_records
 from ..reading.combine import Encoded
 from ..reading.encoder import find_tracks
 from ..reading.match import Candidates, Match, match_plates
+from ..reading.propose import UNSURE
 from ..reading.reader import Reader
-from .case_words import UNSURE
 from .options import MatchOptions
 from .read_command import Frames, evidence_targets, open_frames, reader_of, report_skipped, write_evidence
 

@@ -88,7 +88,7 @@ def _line_of(name: str, r: PlateReading, wide: int = 0) -> str:
         f"SR-LR {r.lr_consistency or 0:.1f}": r.lr_consistency is not None,
         "sharp": not r.super_resolved,
         LOOKS[r.looks]: r.looks > 1 and (r.misfit or 0) <= 1,
-        f"no text fits ({r.misfit or 0:.1f})": (r.misfit or 0) > 1 and not is_unsure(r),
+        f"no text fits ({r.misfit or 0:.2f})": (r.misfit or 0) > 1 and not is_unsure(r),
         f"no plate found surely ({r.doubt:.1f} px): it should fill the picture": is_unsure(r),
         f"{r.frames} frames": r.frames > 1,
     }
@@ -117,7 +117,7 @@ def _write_csv(found: dict[str, PlateReading], file: TextIO) -> None:
 def _said(weighed: list[Hypothesis]) -> str:
     "Likelihoods in words, and whether any of the texts is what the crop shows"
     line, least = ", ".join(f"{h.text} {h.likelihood:.2f}" for h in weighed), min(h.misfit for h in weighed)
-    return f"{line}\tnone of these fits: the best leaves {least:.1f} times what noise explains" if least > 1 else line
+    return f"{line}\tnone of these fits: the best leaves {least:.2f} times what noise explains" if least > 1 else line
 
 
 def write_evidence(
