@@ -74,13 +74,13 @@ def plates(shared) -> Path:
 
 @pytest.fixture
 def picture(tmp_path):
-    "Writes a picture of noise: picture(name, height, width) -> path"
+    "Writes a picture of noise, two pixels to a grain: picture(name, height, width) -> path"
 
     def write(name: str, height: int = 16, width: int = 48) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        assert cv2.imwrite(str(path), noise)
+        noise = np.random.default_rng(0).integers(0, 256, (height // 2, width // 2, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(path), cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC))
         return path
 
     return write
