@@ -183,6 +183,13 @@ def test_a_detector_of_the_users_is_asked(filmed):
     rows = table(filmed.folder / "out")
     assert done.code == 0 and [r["image_path"] for r in rows] == ["photo.png", "photo-2.png"], done.err
     assert off(rows[0]["source_corners"], filmed.photo.corners) < 2
+    shutil.copy(filmed.folder / "photo.png", filmed.folder / "photo-2.png")
+    names = [filmed.folder / name for name in ("photo.png", "photo-2.png")]
+    done = run("crop", *names, filmed.folder / "out", "--detector", filmed.folder / "d.onnx", "--overwrite")
+    assert done.code == 1 and "another plate was already written to photo-2.png" in done.err
+    assert [r["image_path"] for r in table(filmed.folder / "out")] == ["photo.png", "photo-2.png", "photo-2-2.png"]
+    done = run("crop", filmed.folder / "photo.png", filmed.folder / "out", "--detector", filmed.folder / "d.onnx")
+    assert done.code == 2 and "--overwrite" in done.err, "names that are known when it is asked"
     refused(run("crop", filmed.folder / "photo.png", filmed.folder / "o", "--detector", filmed.folder / "photo.png"))
 
 
@@ -240,15 +247,12 @@ def test_names_from_outside_do_no_harm(filmed):
 
 
 def test_what_cannot_be_cut_is_said_and_the_rest_goes_on(filmed):
-    "A bad place among good ones, of a picture and of a video; a row of a file that is not given; a name that is taken"
+    "A bad place among good ones, of a picture and of a video; a row of a file that is not given"
     at, far = format_corners(filmed.photo.corners), "9000,10 9050,10 9050,30 9000,30"
     shot = format_corners(filmed.clip[0].corners)
-    rows = [("photo.png", far), ("photo.png", at), ("photo-2.png", at), ("gone.png", at)]
+    rows = [("photo.png", far), ("photo.png", at), ("gone.png", at)]
     rows += [("clip.avi", far), ("clip.avi", shot)]
-    shutil.copy(filmed.folder / "photo.png", filmed.folder / "photo-2.png")
-    (filmed.folder / "marked.csv").write_text(
-        "file,corners\n" + "".join(f'{f},"{c}"\n' for f, c in rows[:2] + rows[3:])
-    )
+    (filmed.folder / "marked.csv").write_text("file,corners\n" + "".join(f'{f},"{c}"\n' for f, c in rows))
     given = [filmed.folder / f for f in ("photo.png", "clip.avi")]
     words = ["--table", filmed.folder / "marked.csv", "--exact"]
     done = run("crop", *given, filmed.folder / "out", *words, "--frames", 1)

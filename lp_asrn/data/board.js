@@ -10,7 +10,7 @@ function render({ model, el }) {
   canvas.setAttribute("aria-label", "The picture: drag a box around the plate, or its corners");
   el.append(canvas);
   let image = null, view = { zoom: 1, x: 0, y: 0 }; // a point of the picture is seen at zoom * point + (x, y)
-  let held = null, clicked = []; // what a drag moves; corners that were clicked so far
+  let held = null, clicked = [], asked = 0; // what a drag moves; corners that were clicked so far; pictures that were asked for
   const quad = () => held?.quad ?? model.get("corners"), box = () => held?.box ?? model.get("box");
   const seen = ([x, y]) => [view.zoom * x + view.x, view.zoom * y + view.y];
   const size = () => [canvas.clientWidth || 800, HEIGHT];
@@ -108,6 +108,7 @@ function render({ model, el }) {
     }
     draw();
   });
+  canvas.addEventListener("pointercancel", () => ((held = null), draw()));
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
     if (!image) return;
@@ -128,8 +129,10 @@ function render({ model, el }) {
     draw();
   });
   async function show() {
-    const bytes = model.get("picture"), before = image;
-    image = bytes.byteLength ? await createImageBitmap(new Blob([bytes])) : null;
+    const bytes = model.get("picture"), before = image, turn = ++asked;
+    const next = bytes.byteLength ? await createImageBitmap(new Blob([bytes])) : null;
+    if (turn !== asked) return; // another one was asked for in the meantime
+    image = next;
     clicked = [];
     if (before?.width !== image?.width || before?.height !== image?.height) all();
     draw();

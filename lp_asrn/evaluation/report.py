@@ -27,7 +27,10 @@ from ..files import quote, write_file
 from ..plates.layouts import ALPHABET
 
 # inputs, in the order of a page
-NAMES = {"bicubic": "bicubic", "lr_reader": "LR directly", "sr": "SR", "thorough": "looked at again", "hr": "HR"}
+NAMES = {"bicubic": "bicubic", "lr_reader": "LR directly", "sr": "SR", "both": "by both readers"} | {
+    "thorough": "looked at again",
+    "hr": "HR",
+}
 
 # %% ../../nbs/405_report.ipynb #fpc005
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ class Example:
     title: str  # id, layout
     truth: str  # what stands on the plate
     pictures: dict[str, np.ndarray]  # lr, bicubic, sr, hr, those that are there -> (h, w, 3) uint8
-    readings: dict[str, str]  # bicubic, lr_reader, sr, thorough, hr -> text as read; those that are there
+    readings: dict[str, str]  # bicubic, lr_reader, both, sr, thorough, hr -> text; those that are there
 
 
 def pick_examples(

@@ -125,7 +125,7 @@ class Row:
     split: str
     layout: str  # or all
     frames: int  # of each plate
-    input: str  # bicubic, lr_reader, sr, thorough or hr
+    input: str  # bicubic, lr_reader, both, sr, thorough or hr
     judge: str  # who read it
     score: Score
     all_ci: tuple[float, float]  # 95 % interval of the plates without an error
@@ -178,12 +178,12 @@ def rows_of(
         head = dataset, severity, o.split, layout, o.frames
         for key, reader in o.readings:
             if one is None:
-                other = first if key in ("lr_reader", "thorough") or reader == "reader" else reader
+                other = first if key in ("lr_reader", "both", "thorough") or reader == "reader" else reader
                 against, name = o.readings.get(("bicubic", other)), "bicubic"
             else:
                 against, name = one.readings.get((key, reader), one.readings.get((key, "product"))), "one frame"
             direct = o.readings.get(DIRECT) if one is None else one.readings.get((DIRECT[0], "product"))
-            rivals = against, direct if key in ("sr", "thorough") else None
+            rivals = against, direct if key in ("sr", "both", "thorough") else None
             rows.append(_row(o, head, (key, reader), rivals, name))
     return rows
 

@@ -61,6 +61,9 @@ def read_tracks(
             middle = {e: p[index] for e, p in got.experts.items()}
             first, last = combined.decode(middle, [count] * len(some)), "thorough" if thorough else "lr_reader"
             out.add("lr_reader", "product", plain(first))
+            if combined.looks(count) == 2:
+                every = read_again(combined, got[index], first, [count] * len(some), sure=(2.0, 0.0))
+                out.add("both", "product", plain([every[k] for k in range(len(first))]))
             if thorough:
                 again = read_again(combined, got[index], first, [count] * len(some))
                 out.add(last, "product", plain([again.get(k, r) for k, r in enumerate(first)]))

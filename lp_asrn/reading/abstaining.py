@@ -91,17 +91,16 @@ def _known(calibration: Calibration, max_error: float) -> float:
 def threshold(
     calibration: Calibration,
     max_error: float,  # wrong ones among accepted readings, in (0, 1)
+    what: str = "readings",  # that are meant, for the message
 ) -> float:
     "The least confidence to accept; raises `UserError` if that error rate cannot be promised"
     if not calibration.readings:
-        why = (
-            "this checkpoint has no calibration for it, so no error rate can be promised: 'lp_asrn calibrate' fits one"
-        )
+        why = f"no calibration for {what} is here, so no error rate can be promised: 'lp_asrn calibrate' fits one"
         raise UserError(why)
     if not (known := _known(calibration, max_error)):
         least = min(map(float, calibration.thresholds), default=None)
         hint = f"the least that its validation plates support is {least:g}" if least else "they support none"
-        raise UserError(f"no error rate of {max_error:g} can be promised: {hint}")
+        raise UserError(f"no error rate of {max_error:g} can be promised of {what}: {hint}")
     return calibration.thresholds[f"{known:g}"]
 
 # %% ../../nbs/302_abstaining.ipynb #a014

@@ -63,7 +63,7 @@ def usable(
     }
     fit = {k: c for k, c in calibrations.items() if set(c.slots) == set(c.layouts) == own.get(k)}
     if has_second and "both" not in fit:
-        fit.pop("thorough", None)  # which goes on from there
+        fit = {k: c for k, c in fit.items() if k in KINDS[1]}  # others go on from there
     single = fit.get("lr", Calibration.unfitted([EXPERT]))
     return {"lr": single, "tracks": replace(single, readings=0, thresholds={})} | fit
 
@@ -162,9 +162,9 @@ def _fit_plate(probability: np.ndarray, right: np.ndarray) -> tuple[float, float
     target = np.where(right, (yes + 1) / (yes + 2), 1 / (no + 2))
 
     def loss(line: np.ndarray) -> tuple[float, np.ndarray]:  # logarithm of the slope, offset
-        z = math.exp(line[0]) * logit + line[1]
+        z = math.exp(min(line[0], 20)) * logit + line[1]
         off = (0.5 + 0.5 * np.tanh(z / 2) - target) / len(z)
-        slopes = np.array([math.exp(line[0]) * (off @ logit), off.sum()])
+        slopes = np.array([math.exp(min(line[0], 20)) * (off @ logit), off.sum()])
         return (np.logaddexp(0, z) - target * z).mean() + 1e-3 * (line @ line), slopes + 2e-3 * line
 
     slope, offset = _minimise(np.zeros(2), loss).tolist()

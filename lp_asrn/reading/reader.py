@@ -118,7 +118,8 @@ def _departure(reader: Encoder, encoded: Encoded) -> float | None:
 def _least(reader: Encoder, frames: int) -> float:
     "Probability at which a reading is accepted; raises `UserError` if the error rate cannot be promised"
     combined = reader.combined
-    return threshold(combined.calibration_of(frames, combined.looks(frames)), reader.max_error)
+    what = "tracks" if frames > 1 else "crops"
+    return threshold(combined.calibration_of(frames, combined.looks(frames)), reader.max_error, what)
 
 
 def _sure(reader: Encoder, lengths: Sequence[int], thorough: bool) -> tuple[float, float]:
@@ -126,7 +127,7 @@ def _sure(reader: Encoder, lengths: Sequence[int], thorough: bool) -> tuple[floa
     if reader.max_error is None:
         return (SURE, SURE) if thorough else (0.0, 0.0)
     least = {n: _least(reader, n) for n in lengths}
-    evidence = least.get(1, 0.0) if thorough else 0.0
+    evidence = min(least.get(1, 0.0), SURE) if thorough else 0.0  # which was fitted on what is not read surely
     return (2.0 if reader.combined.looks() == 2 else evidence), evidence
 
 # %% ../../nbs/314_reader.ipynb #d001z

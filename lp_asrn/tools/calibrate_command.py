@@ -109,4 +109,6 @@ def calibrate(
         rates = sorted(map(float, c.thresholds))
         least = f"at least {100 * rates[0]:g} % errors can be asked for" if rates else "no error rate can be promised"
         print(f"  {what}: {c.readings} readings; {least}" if c.readings else f"  {what}: not calibrated")
-    print(f"use it with: lp_asrn read INPUT --checkpoint {quote(output)} --max-error 0.02")
+    rates = reader.combined.calibration_of(1, reader.combined.looks()).thresholds
+    asked = f" --max-error {min(rates, key=float)}" if rates else ""
+    print(f"use it with: lp_asrn read INPUT --checkpoint {quote(output)}{asked}")

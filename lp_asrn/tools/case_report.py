@@ -64,18 +64,19 @@ def _card(checkpoint: str | Path) -> list[str]:
     return [" ".join(p.replace("`", "").split()) for p in told]
 
 # %% ../../nbs/609_case_report.ipynb #cr07b
-def _trust(sections: Sequence[Section], checkpoint: str | Path) -> Markup:
+def _trust(reader: Reader, sections: Sequence[Section], checkpoint: str | Path) -> Markup:
     "What the odds were validated on, and what that is worth"
     kinds = {(s.reading.frames > 1, s.reading.looks): s.calibration for s in sections}
     rows = [("what was read", "fitted on", "least error rate that can be asked for")]
     for (several, looks), c in sorted(kinds.items(), key=lambda pair: pair[0]):
-        least = min(map(float, c.thresholds), default=0)
+        fits = looks == reader.combined.looks(1 + several)
+        least = min(map(float, c.thresholds), default=0) if fits else 0
         what = f"{'tracks' if several else 'single crops'}, by {LOOKS[looks]}"
         rows.append(
             (
                 what,
                 f"{c.readings} readings" if c.readings else "nothing: not calibrated",
-                f"{100 * least:g} %" if least else "none",
+                f"{100 * least:g} %" if least else "none" if fits else "none: nothing is accepted by it",
             )
         )
     plates = "validation plates of their training, of which this page knows no more"
@@ -179,5 +180,5 @@ def case_report(
         parts.append(tag(f'section class="{kind}" id="plate-{k}"', tag("h2", f"{k}. ", s.name), s.body))
     if skipped:
         parts += [tag("h2", "What could not be read"), sentences(skipped)]
-    parts += [_trust(sections, checkpoint), _made(reader, checkpoint, settings or {}, command)]
+    parts += [_trust(reader, sections, checkpoint), _made(reader, checkpoint, settings or {}, command)]
     return page(title, Markup("".join(parts)))

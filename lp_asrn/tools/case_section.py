@@ -22,7 +22,7 @@ from ..reading.evidence import Hypothesis, weigh_reading
 from ..reading.reader import PlateReading, Reader
 from ..reading.track_sr import as_wide, draw_track
 from .case_words import words_on
-from .markup import Markup, figure, image, outlined, table, tag
+from .markup import Markup, excess, figure, image, outlined, table, tag
 
 # %% ../../nbs/608_case_section.ipynb #cs04
 @dataclass(frozen=True, slots=True)
@@ -127,10 +127,10 @@ def _drawn(reader: Reader, encoded: Encoded, r: PlateReading) -> Markup:
 # %% ../../nbs/608_case_section.ipynb #cs10b
 def _fit(h: Hypothesis) -> str:
     "What misfit means"
-    return f"{h.misfit:.2f} times what noise explains" + (": not what the crop shows" if h.misfit > 1 else "")
+    return f"{excess(h.misfit)} times what noise explains" + (": not what the crop shows" if h.misfit > 1 else "")
 
 
-def _evidence(weighed: Sequence[Hypothesis], lr: np.ndarray, r: PlateReading, c: Calibration) -> list[Markup]:
+def _evidence(weighed: Sequence[Hypothesis], lr: np.ndarray, r: PlateReading) -> list[Markup]:
     "Texts drawn and laid over the crop"
     if not weighed:
         return [tag("p", f"None: no text of the layout {r.layout} can be drawn.")]
@@ -187,7 +187,7 @@ def describe(
         *words_on(reader, r, case.frames, case.known),
         *(tag("h3", "The crop" if r.frames == 1 else "The frames"), *_pictures(case, lr)),
         *(tag("h3", "A picture for the eye"), _drawn(reader, encoded, r), *[tag("p", far)] * bool(r.lr_consistency)),
-        *(tag("h3", "Evidence by drawing"), *_evidence(weighed, lr[middle], r, fitted)),
+        *(tag("h3", "Evidence by drawing"), *_evidence(weighed, lr[middle], r)),
         *(tag("h3", "Where it comes from"), _sources(case)),
     ]
     return Section(case.name, r, fitted, Markup("".join(parts)))

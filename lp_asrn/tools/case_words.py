@@ -17,7 +17,7 @@ from ..reading.decoding import Calibration
 from ..reading.propose import TALL, UNSURE
 from ..reading.reader import PlateReading, Reader
 from ..reading.thorough import SURE
-from .markup import Markup, chance, odds, sentences, table, tag
+from .markup import Markup, chance, excess, odds, sentences, table, tag
 
 # %% ../../nbs/607_case_words.ipynb #cw06
 LOOKS = {1: "the LR reader", 2: "two readers", 3: "evidence"}  # what it was read by, last
@@ -29,7 +29,7 @@ def is_unsure(r: PlateReading) -> bool:
     return r.doubt > UNSURE or (r.doubt > 0 and min(width / height for height, width in sizes) < TALL)
 
 
-def _terms(reader: Reader, r: PlateReading, c: Calibration) -> list[str]:
+def _terms(reader: Reader, r: PlateReading) -> list[str]:
     "Why a reading is accepted or withheld"
     if reader.max_error is None:
         return ["No error rate was asked for (--max-error), so nothing is withheld, however unsure it is."]
@@ -41,14 +41,14 @@ def _terms(reader: Reader, r: PlateReading, c: Calibration) -> list[str]:
         return [f"Accepted, which takes {least}. What that promises: {r.promise}."]
     asked = f"at most {100 * reader.max_error:g} % wrong among accepted readings, surely, on plates like those of the"
     by = "the two readers together" if looks == 2 else "the LR reader"
-    lines = [f"Asked for: {asked} calibration. That takes {least} by {by}, which they did not reach."]
+    lines = [f"Asked for: {asked} calibration. That takes {least} by {by}, and was not reached."]
     lines += [f"The likeliest text has {100 * r.confidence:.1f} %."] if r.looks == looks else []
     return lines + ["None of its likeliest texts, drawn, is what the crop shows."] * ((r.misfit or 0) > 1)
 
 
 def _verdict(reader: Reader, r: PlateReading, c: Calibration) -> Markup:
     "The headline"
-    why = [tag("p", line) for line in _terms(reader, r, c)]
+    why = [tag("p", line) for line in _terms(reader, r)]
     if r.accepted is False:
         return tag('div class="box warn"', tag("p", tag("b", "Withheld: no reading is given.")), *why)
     likely, sure = r.confidence >= 0.5, f"The likeliest text; its probability: {chance(r.confidence, c.readings)}."
@@ -109,7 +109,7 @@ def _notes(r: PlateReading, crops: Sequence[np.ndarray], names: Sequence[str]) -
         f"It is not sure that there is a plate where one was found (doubt {r.doubt:.1f} pixels of a plate 96 pixels"
         " wide): the plate should fill the picture.": is_unsure(r),
         "Of the texts that were drawn none is what the crop shows: the best leaves"
-        f" {r.misfit or 0:.1f} times what noise explains.": (r.misfit or 0) > 1,
+        f" {excess(r.misfit or 0)} times what noise explains.": (r.misfit or 0) > 1,
         "Larger pictures than 128 x 64 pixels are shrunk to that before they are read: cut the plate out first.": large,
     }
     return sentences(note for note, holds in notes.items() if holds)

@@ -27,6 +27,7 @@ from ..reading.encoder import find_tracks
 from ..reading.match import Candidates, Match, match_plates
 from ..reading.propose import UNSURE
 from ..reading.reader import Reader
+from .markup import excess
 from .options import MatchOptions
 from .read_command import Frames, evidence_targets, open_frames, reader_of, report_skipped, write_evidence
 
@@ -79,7 +80,7 @@ def _line_of(name: str, m: Match) -> str:
         f"or {likely}": likely,
         f"none {m.none:.3f}": not is_none,
         f"read: {m.read}": m.read != m.text or is_none,
-        f"no text fits ({m.misfit or 0:.1f})": (m.misfit or 0) > 1,
+        f"no text fits ({excess(m.misfit or 0)})": (m.misfit or 0) > 1,
         f"no plate found surely ({m.doubt:.1f} px): it should fill the picture": m.doubt > UNSURE,
         f"{m.frames} frames": m.frames > 1,
     }

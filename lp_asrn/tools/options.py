@@ -89,7 +89,7 @@ class ReadOptions:
     layouts: list[str] = field(default_factory=list)  # that may occur: names or YAML files; default: all known ones
     alternatives: int = bounded(3, least=0, most=100)  # next-best texts to name
     thorough: bool = False  # look again at what is not read surely, however many crops there are: 0.03 s each
-    no_thorough: bool = False  # do not look again; default: it is done where there are less than a hundred crops
+    no_thorough: bool = False  # do not, unless --max-error asks it; default: it is done for less than a hundred crops
     max_error: float | None = None  # withhold what is not sure enough for this rate of errors among the accepted: 0.01
     json: bool = False  # print everything that is known, as JSON
     csv: bool = False  # the same as CSV

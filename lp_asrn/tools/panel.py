@@ -15,7 +15,6 @@ import cv2
 import ipywidgets as widgets
 import numpy as np
 
-from ..config import UserError
 from ..files import quote
 from .board import Board, Sheet
 from .session import Session, growth
@@ -96,9 +95,9 @@ def _at_work(panel: ReadingPanel, words: str = "Reading ...", where: widgets.HTM
     panel._quiet, panel.board.enabled = True, False
     try:
         yield
-    except (UserError, OSError) as e:
+    except Exception as e:  # what is not said here is seen nowhere
         panel.board.corners = _corners_of(panel)  # not those that were refused
-        _say(panel, str(e), "#b00020", where)
+        _say(panel, str(e) or type(e).__name__, "#b00020", where)
     finally:
         panel._quiet, panel.board.enabled = False, True
 

@@ -34,7 +34,7 @@ from ..reading.track_sr import lr_consistency
 from .case_report import case_report, check_report
 from .case_section import Case, Section, describe, source_of
 from .case_words import LOOKS, is_unsure
-from .markup import command_of
+from .markup import command_of, excess
 from .options import MatchOptions, ReadOptions
 
 Frames = list[tuple[Path, np.ndarray]]  # files of a track, and their pictures
@@ -88,7 +88,7 @@ def _line_of(name: str, r: PlateReading, wide: int = 0) -> str:
         f"SR-LR {r.lr_consistency or 0:.1f}": r.lr_consistency is not None,
         "sharp": not r.super_resolved,
         LOOKS[r.looks]: r.looks > 1 and (r.misfit or 0) <= 1,
-        f"no text fits ({r.misfit or 0:.2f})": (r.misfit or 0) > 1 and not is_unsure(r),
+        f"no text fits ({excess(r.misfit or 0)})": (r.misfit or 0) > 1 and not is_unsure(r),
         f"no plate found surely ({r.doubt:.1f} px): it should fill the picture": is_unsure(r),
         f"{r.frames} frames": r.frames > 1,
     }
@@ -117,7 +117,9 @@ def _write_csv(found: dict[str, PlateReading], file: TextIO) -> None:
 def _said(weighed: list[Hypothesis]) -> str:
     "Likelihoods in words, and whether any of the texts is what the crop shows"
     line, least = ", ".join(f"{h.text} {h.likelihood:.2f}" for h in weighed), min(h.misfit for h in weighed)
-    return f"{line}\tnone of these fits: the best leaves {least:.2f} times what noise explains" if least > 1 else line
+    return (
+        f"{line}\tnone of these fits: the best leaves {excess(least)} times what noise explains" if least > 1 else line
+    )
 
 
 def write_evidence(
@@ -244,6 +246,5 @@ def read(
     if o.submission:
         write_submission(o.submission, {n: (r.text, r.confidence) for n, r in found.items()})
     if any(not r.calibrated for r in found.values()):
-        what = "no calibration for some of these, whose confidences are the networks' own"
-        print(f"note: the checkpoint has {what}", file=sys.stderr)
+        print("note: no calibration for some of these: their confidences are the networks' own", file=sys.stderr)
     sys.exit(int(bool(bad)))

@@ -23,7 +23,7 @@ from ..reading.decoding import calibrated, decode_plates
 from ..reading.match import condition
 from ..reading.reader import PlateReading, Reader
 from ..reading.thorough import weigh_crop
-from .case_report import case_report
+from .case_report import case_report, check_report
 from .case_section import Case, Section, Source, describe, source_of
 from .marks import Marks
 from .markup import Markup, chance, command_of, table, tag
@@ -72,11 +72,18 @@ class _Reading(Marks):
         cuts = [m.cut for m in self.together().values()]
         return self.reader.encode([c.picture for c in cuts], [c.corners for c in cuts])
 
+    @property
+    def name(self) -> str:
+        "Of the plate, by its picture, folder or video"
+        return self.frames.path.resolve().stem or "plate"
+
     def read(self) -> PlateReading | None:  # None = there is nothing to read
         "The reading of all frames together, without what is known otherwise"
         if not (cuts := [m.cut for m in self.together().values()]):
             return None
-        return self.reader.read_tracks([[c.picture for c in cuts]], corners=[[c.corners for c in cuts]])[0]
+        return self.reader.read_tracks([[c.picture for c in cuts]], corners=[[c.corners for c in cuts]], thorough=True)[
+            0
+        ]
 
 # %% ../../nbs/620_session.ipynb #s013b
 class _Growing(_Reading):
@@ -106,7 +113,8 @@ def _assumed(session: _Growing, plain: PlateReading, share: float) -> Markup:
     readings = session.reader.combined.calibration_of(plain.frames, plain.looks).readings
     said = (
         " is taken as true, because somebody said so: it was not read, and all odds below depend on it. The pictures"
-        f" alone give it {chance(share, readings)}, before calibration. Without it the likeliest text is {plain.text},"
+        f" alone give it {chance(share, readings)}, before evidence and calibration."
+        f" Without it the likeliest text is {plain.text},"
         f" probability {chance(plain.confidence, readings)}."
     )
     against = [tag("p", tag("b", "The pictures speak against it."))] if share < 0.05 else []
@@ -141,7 +149,7 @@ class _Described(_Growing):
             plain, (r, share) = r, with_known(self.reader, self.encode(), r, self.known)
             before = _assumed(self, plain, share)
         cuts, files = [m.cut.picture for m in marks.values()], [self.source(k) for k in marks]
-        case = Case(self.frames.path.stem, cuts, r, files, self.known)
+        case = Case(self.name, cuts, r, files, self.known)
         found = describe(self.reader, case)
         return replace(found, body=Markup(before + found.body))
 
@@ -165,7 +173,8 @@ class Session(_Described):
             raise UserError("name a folder for the report and the crops")
         if not (section := self.section()):
             raise UserError("there is no reading yet: mark a plate first")
-        out, marks, name = Path(folder).expanduser(), self.together(), self.frames.path.stem
+        out, marks, name = Path(folder).expanduser(), self.together(), self.name
+        check_report("case.html", {name: list(marks)})
         track = name if len(marks) > 1 else ""
         names = {k: f"{name}/{k:06d}.png" if track else f"{name}.png" for k in marks}
         page, labels, *pictures = targets = [out / n for n in ("case.html", "labels.csv", *names.values())]
@@ -174,11 +183,11 @@ class Session(_Described):
         again = ReadOptions(what, checkpoint=str(self.checkpoint), track=bool(track), report=str(out / "again.html"))
         command = "" if self.known else command_of("read", again)
         whole = replace(section, body=Markup(section.body + growth(self)))
-        write_file(page, case_report(self.reader, [whole], self.checkpoint, self.settings(), command).encode())
         records = []
         for path, (k, m) in zip(pictures, marks.items()):
             write_image(path, m.cut.picture)
             where = str(self.frames.file(k)), m.corners, m.cut.corners
             records.append(Record(names[k], *where, k if self.frames.video else None, m.residual, track))
         write_records(labels, records)
+        write_file(page, case_report(self.reader, [whole], self.checkpoint, self.settings(), command).encode())
         return targets
