@@ -33,7 +33,7 @@ from ..plates.tracks import FileTracks, RenderedTracks
 from ..reading.calibration import EXPERT
 from ..reading.decoding import Calibration
 from ..reading.networks import CombinedReader
-from ..reading.thorough import read_again
+from ..reading.thorough import EVERY, read_again
 
 UNSEEN = "rendered, unseen font"  # name of the rendered test plates whose font training never sees
 INPUTS = ("bicubic", "sr", "hr")  # read by each reader
@@ -50,7 +50,7 @@ def _combined(
     first = combined.decode(got.experts)
     readings = {DIRECT: plain(first)}
     if combined.looks() == 2:
-        every = read_again(combined, got, first, [1] * len(first), sure=(2.0, 0.0))
+        every = read_again(combined, got, first, [1] * len(first), sure=EVERY)
         readings[BOTH] = plain([every[k] for k in range(len(first))])
     if thorough:
         again = read_again(combined, got, first, [1] * len(first))

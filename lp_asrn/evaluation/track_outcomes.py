@@ -20,7 +20,7 @@ from ..models.recognizer import Reading
 from ..plates.tracks import Track
 from ..reading.decoding import Decoded
 from ..reading.networks import CombinedReader
-from ..reading.thorough import middle_frames, read_again
+from ..reading.thorough import EVERY, middle_frames, read_again
 from ..reading.track_sr import draw_texts
 
 # %% ../../nbs/406_track_outcomes.ipynb #v002
@@ -62,7 +62,7 @@ def read_tracks(
             first, last = combined.decode(middle, [count] * len(some)), "thorough" if thorough else "lr_reader"
             out.add("lr_reader", "product", plain(first))
             if combined.looks(count) == 2:
-                every = read_again(combined, got[index], first, [count] * len(some), sure=(2.0, 0.0))
+                every = read_again(combined, got[index], first, [count] * len(some), sure=EVERY)
                 out.add("both", "product", plain([every[k] for k in range(len(first))]))
             if thorough:
                 again = read_again(combined, got[index], first, [count] * len(some))

@@ -23,7 +23,7 @@ from .abstaining import promise, threshold
 from .combine import Encoded
 from .decoding import Decoded
 from .encoder import Encoder, is_single, several, take
-from .thorough import SURE, read_again
+from .thorough import EVERY, SURE, read_again
 from .track_sr import Drawn, as_wide, draw_track, lr_consistency
 
 # %% ../../nbs/314_reader.ipynb #c004
@@ -128,7 +128,7 @@ def _sure(reader: Encoder, lengths: Sequence[int], thorough: bool) -> tuple[floa
         return (SURE, SURE) if thorough else (0.0, 0.0)
     least = {n: _least(reader, n) for n in lengths}
     evidence = min(least.get(1, 0.0), SURE) if thorough else 0.0  # which was fitted on what is not read surely
-    return (2.0 if reader.combined.looks() == 2 else evidence), evidence
+    return (EVERY[0] if reader.combined.looks() == 2 else evidence), evidence
 
 # %% ../../nbs/314_reader.ipynb #d001z
 def _read_frames(

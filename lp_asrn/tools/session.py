@@ -180,7 +180,9 @@ class Session(_Described):
         page, labels, *pictures = targets = [out / n for n in ("case.html", "labels.csv", *names.values())]
         check_targets(targets, [*map(self.frames.file, marks)], ways="name another folder")
         what = [str(out / name if track else pictures[0])]
-        again = ReadOptions(what, checkpoint=str(self.checkpoint), track=bool(track), report=str(out / "again.html"))
+        again = ReadOptions(
+            what, thorough=True, checkpoint=str(self.checkpoint), track=bool(track), report=str(out / "again.html")
+        )
         command = "" if self.known else command_of("read", again)
         whole = replace(section, body=Markup(section.body + growth(self)))
         records = []
