@@ -13,6 +13,7 @@ import pytest
 import torch
 from filelock import FileLock
 from helpers import TINY, Outcome, run
+from lab import CHROMIUM, FLAGS, Lab
 
 from lp_asrn.models.model_set import ModelSet, save_models
 from lp_asrn.reading.reader import Reader
@@ -125,3 +126,21 @@ def pytest_terminal_summary(terminalreporter):
     if sums:
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(sums.items()))
         terminalreporter.write_line(f"hostile inputs: {sum(sums.values())} ({kinds})")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    "A JupyterLab server"
+    with Lab(tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser():
+    "Debian's Chromium"
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield chromium
+        chromium.close()

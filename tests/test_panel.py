@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lab import CHROMIUM, ERRORS, FLAGS, Lab
+from lab import CHROMIUM, ERRORS
 
 from lp_asrn.plates.layouts import get_layout
 from lp_asrn.plates.pictures import write_image
 from lp_asrn.plates.scene import draw_clip, draw_photograph, write_clip
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: on Debian, apt-get install chromium"),
     pytest.mark.xdist_group("lab"),
@@ -23,20 +23,6 @@ pytestmark = [
 CELL = "from lp_asrn.tools.panel import ReadingPanel\n\npanel = ReadingPanel()\npanel"
 BOARD, READ = ".lp-board", ".says >> nth=0"  # what is read, as the headline has it
 AWAKE = "() => !['wait'].includes(document.querySelector('.lp-board').style.cursor)"
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    with Lab(tmp_path_factory.mktemp("panel")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 class User:
