@@ -16,6 +16,7 @@ from helpers import TINY, Outcome, run
 from lab import CHROMIUM, FLAGS, Lab
 
 from lp_asrn.models.model_set import ModelSet, save_models
+from lp_asrn.plates.layouts import LAYOUTS
 from lp_asrn.reading.reader import Reader
 from lp_asrn.settings import load_config
 
@@ -23,6 +24,15 @@ torch.set_num_threads(1)  # the thread count changes the last bits
 signal.signal(
     signal.SIGINT, signal.default_int_handler
 )  # a shell's background job ignores Ctrl-C, and so would the commands that tests start
+
+
+@pytest.fixture(autouse=True)
+def _own_layouts():
+    "Layouts of one's own that a test's commands read in this process are gone after it"
+    before = dict(LAYOUTS)
+    yield
+    LAYOUTS.clear()
+    LAYOUTS.update(before)
 
 
 @pytest.fixture(scope="session")

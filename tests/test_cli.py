@@ -16,7 +16,6 @@ from lp_asrn.config import DATA_DIR
 from lp_asrn.models.model_set import changed, load_models
 from lp_asrn.models.weights import load_tensors, save_tensors
 from lp_asrn.plates.folder import write_table
-from lp_asrn.plates.layouts import LAYOUTS
 from lp_asrn.settings import load_config, presets
 
 # ---- help
@@ -536,7 +535,6 @@ nowhere:
 
 def test_a_country_and_a_font_of_ones_own(tmp_path, monkeypatch):
     (tmp_path / "files").mkdir()
-    monkeypatch.setattr("lp_asrn.plates.layouts.LAYOUTS", dict(LAYOUTS))
     file = tmp_path / "files" / "nowhere.yaml"
     file.write_text(COUNTRY)
     refused(run("synth", tmp_path / "none", "--layouts", file), "layout 'nowhere'", "no such font file")

@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from PIL import Image
 from specimens import SPECIMENS, paste
 
-import lp_asrn.plates.layouts
 from lp_asrn.config import DATA_DIR, DataError
 from lp_asrn.files import KINDS
 from lp_asrn.plates.check import read_data, scan
@@ -22,7 +21,6 @@ from lp_asrn.plates.corners import resample, whole
 from lp_asrn.plates.datasets import PlateDataset
 from lp_asrn.plates.degrade import get_severity
 from lp_asrn.plates.folder import summary, write_table
-from lp_asrn.plates.layouts import LAYOUTS
 from lp_asrn.plates.pictures import read_image, write_image
 from lp_asrn.plates.sources import FilePlates, Plate
 
@@ -160,14 +158,12 @@ def test_long_lists_are_cut_unless_all_is_asked(originals, tmp_path):
     assert whole.out.count("not a picture") == 12 and short.out.count("not a picture") == 10
 
 
-def test_layouts_of_ones_own(picture, tmp_path, monkeypatch):
+def test_layouts_of_ones_own(picture, tmp_path):
     picture("set/a.png", 32, 96)
     write_table(tmp_path / "set", [dict(image_path="a.png", plate_text="12345", layout="five")])
     check(tmp_path / "set", 1, "layout 'five' is unknown", "no plate")
     own = OmegaConf.load(DATA_DIR / "layouts.yaml").brazilian
     OmegaConf.save({"five": {**own, "mask": "DDDDD"}}, tmp_path / "five.yaml")
-    monkeypatch.setattr("lp_asrn.plates.layouts.LAYOUTS", dict(LAYOUTS))
-    monkeypatch.setattr("lp_asrn.plates.folder.LAYOUTS", lp_asrn.plates.layouts.LAYOUTS)
     outcome = run("data", "check", tmp_path / "set", "--layouts", tmp_path / "five.yaml")
     assert outcome.code == 0 and " 1 plates" in outcome.out and "five" in outcome.out, outcome
 
