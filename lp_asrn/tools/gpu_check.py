@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tyro import cli, conf
 
 from ..config import UserError
+from ..evaluation.speed import costliest, in_a_row
 from ..files import check_targets, quote, write_file, write_json
 from ..models.deform import BACKENDS, LIMITS, parity, prepare_backend
 from ..models.deform_reference import SETTINGS, Geometry
@@ -30,7 +31,7 @@ from ..models.device import cores_left, first_line, pick_device
 from ..models.model_set import ModelSet
 from ..plates.batch import PlateBatch
 from ..settings import load_config
-from .bench import bench_deform, costliest, in_a_row, measured_peak
+from .bench import bench_deform, measured_peak
 from .cli import main as lp_asrn
 from .options import BenchOptions, CheckOptions
 from ..training.checkpoint import Training
@@ -90,9 +91,8 @@ _peak = cache(measured_peak)
 
 def _training(preset: str, device: torch.device, size: int, words: Sequence[str] = (), **how) -> Training:
     "Stage 2 at work, all terms of its loss"
-    config, stage = load_config(preset, overrides=words), STAGES["stage2"]
-    run = Run(config, "never made", device, tensorboard=False)
-    config = run.config = replace(config, training=replace(config.training, batch_size=size, **how))
+    run, stage = Run(load_config(preset, overrides=words), "never made", device, tensorboard=False), STAGES["stage2"]
+    config = run.config = replace(run.config, training=replace(run.config.training, batch_size=size, **how))
     torch.manual_seed(config.training.seed)
     models, plates = ModelSet.build(config.model).to(device), ValidationPlates([], device, config.training.precision)
     t = Training(stage, models, config, training_set(run, stage), plates)

@@ -220,7 +220,7 @@ class BenchOptions:
     "Time reading, super-resolution and training, or the deformable convolution beside a dense 3x3 convolution."
 
     what: conf.Positional[Literal["models", "deform"]] = "models"  # what to time
-    checkpoint: File = "small"  # models: those that read, small or best.safetensors of a run
+    checkpoint: list[str] = field(default_factory=list)  # models: those that read; default: all of the package
     presets: list[str] = field(default_factory=lambda: ["demo", "full"])  # models: presets whose training is timed
     size: list[int] = bounded([16, 64, 16, 48], count=4, least=1)  # deform: pictures, channels, rows, columns
     groups: int = bounded(4, least=1)  # deform: groups of channels with offsets of their own; a divisor of channels
