@@ -36,7 +36,8 @@ OPTIONS = {
     "runs pack": "round overwrite",
     "runs unpack": "overwrite",
     "ablate": "variants seeds photographs save-dir results device table",
-    "bench": "checkpoint presets size groups device",
+    "models": "figures",
+    "bench": "checkpoint save presets size groups device",
 }
 
 

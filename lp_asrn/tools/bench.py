@@ -8,6 +8,8 @@ __all__ = ['WARM_UP', 'PARTS', 'YARDSTICK', 'measured_peak', 'bench_training', '
 # %% ../../nbs/603_bench.ipynb #c003
 import functools
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..config import DATA_DIR, Config, ModelConfig, UserError
 from ..evaluation.rows import aligned
 from ..evaluation.speed import median_ms, now, time_cold, time_reading
-from ..files import list_images
+from ..files import check_targets, list_images, write_json
 from ..models.deform import BACKENDS, DeformConv, deform_conv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..models.device import autocast, multiplies_bf16, pick_device
@@ -167,7 +169,7 @@ def _training(config: Config, name: str, device: torch.device) -> None:
     print("  " + ", ".join(f"{part} {s * rate:.0%}" for part, s in parts.items()))
 
 # %% ../../nbs/603_bench.ipynb #c023b
-def _models(o: BenchOptions, device: torch.device) -> None:
+def _models(o: BenchOptions, device: torch.device, place: str) -> None:
     "Reading and training"
     configs, names = {name: load_config(name) for name in o.presets}, o.checkpoint or [*PRETRAINED]
     models = {name: load_models(name)[0] for name in names}
@@ -175,15 +177,18 @@ def _models(o: BenchOptions, device: torch.device) -> None:
         prepare_kernel(config, device)
     peak, rows = measured_peak(device), [("", "", "batch", "median", "crops/s", "MFLOP/crop", "of peak")]
     print(f"{'bf16' if multiplies_bf16(device) else 'fp32'}: a matrix product reaches {peak:.0f} GFLOP/s\n", flush=True)
-    examples = list_images(str(DATA_DIR / "examples"))
+    examples, timed = list_images(str(DATA_DIR / "examples")), []
     crops = [read_image(p) for p in examples]
     for name, m in models.items():
         rows += _network_rows(name, m.eval().to(device), peak)
-        for t in time_reading(name, crops, o.device):
-            rows.append((name, t.what, str(t.batch), f"{t.ms:.2f} ms", f"{1000 * t.batch / t.ms:.0f}", "", ""))
+        timed += time_reading(name, crops, o.device)
+    for t in timed:
+        rows.append((t.weights, t.what, str(t.batch), f"{t.ms:.2f} ms", f"{1000 * t.batch / t.ms:.0f}", "", ""))
     print(aligned(rows), flush=True)
-    for name in names:
-        print(f"{name}: lp_asrn read FILE from cold {time_cold(name, examples[0]):.2f} s", flush=True)
+    for name, seconds in (cold := {name: time_cold(name, examples[0]) for name in names}).items():
+        print(f"{name}: lp_asrn read FILE from cold {seconds:.2f} s", flush=True)
+    if o.save:
+        write_json(o.save, {"machine": place, "timed": [asdict(t) for t in timed], "cold": cold})
     for name, config in configs.items():
         _training(config, name, device)
 
@@ -193,12 +198,16 @@ def bench(
 ) -> None:
     "lp_asrn bench"
     n, c, h, w = o.size
+    if o.save and o.what == "deform":
+        raise UserError("--save keeps what users of weights wait for: leave it out of 'bench deform'")
+    check_targets([Path(o.save)] if o.save else [], ways="choose another file")
     if c % o.groups:
         raise UserError(f"--groups must be a divisor of the channels ({c})")
     device, threads = pick_device(o.device), f"{torch.get_num_threads()} threads"
-    print(f"{device.type}, {torch.cuda.get_device_name(device) if device.type == 'cuda' else threads}")
+    place = f"{device.type}, {torch.cuda.get_device_name(device) if device.type == 'cuda' else threads}"
+    print(place)
     if o.what == "models":
-        return _models(o, device)
+        return _models(o, device, place)
     prepare_backend("auto", torch.empty(1, c, 1, 1, device=device), Geometry(o.groups))
     print(f"{n} x {c} x {h} x {w}, {o.groups} groups, fp32", flush=True)
     try:

@@ -25,8 +25,8 @@ from ..reading.calibration import calibration_note, usable
 from ..reading.combine import Encoded
 from ..reading.reader import Reader
 from ..reading.thorough import fit_on_crops, fit_on_tracks
-from .options import CalibrateOptions
 from .read_command import report_skipped
+from .reading_options import CalibrateOptions
 
 FEWEST = 100  # crops that a calibration rests on at least
 

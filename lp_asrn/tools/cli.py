@@ -24,7 +24,7 @@ from .. import __version__
 from ..config import ConfigError, UserError, suggest
 from ..files import quote
 from ..settings import check_bounds, load_config, missing
-from . import options
+from . import options, reading_options
 from .options import TrainOptions
 
 # %% ../../nbs/602_cli.ipynb #c009
@@ -105,12 +105,12 @@ def _train_options(args: Sequence[str]) -> TrainOptions:
 VERBS = {  # name -> its options; the module of `lp_asrn.tools` that has a function of that name
     "train": (options.TrainOptions, "commands"),
     "evaluate": (options.EvaluateOptions, "commands"),
-    "enhance": (options.EnhanceOptions, "enhance_command"),
-    "read": (options.ReadOptions, "read_command"),
-    "crop": (options.CropOptions, "crop_command"),
-    "match": (options.MatchOptions, "match_command"),
-    "calibrate": (options.CalibrateOptions, "calibrate_command"),
-    "models": (options.ModelsOptions, "models_command"),
+    "enhance": (reading_options.EnhanceOptions, "enhance_command"),
+    "read": (reading_options.ReadOptions, "read_command"),
+    "crop": (reading_options.CropOptions, "crop_command"),
+    "match": (reading_options.MatchOptions, "match_command"),
+    "calibrate": (reading_options.CalibrateOptions, "calibrate_command"),
+    "models": (reading_options.ModelsOptions, "models_command"),
     "export": (options.ExportOptions, "commands"),
     "synth": (options.SynthOptions, "commands"),
     "data check": (options.DataOptions, "commands"),

@@ -29,8 +29,8 @@ from ..plates.follow import VIDEOS, Video, follow
 from ..plates.pictures import read_image, write_image
 from ..reading.encoder import Encoder, find_pictures, png_of
 from ..reading.propose import propose, refine
-from .options import CropOptions
 from .read_command import report_skipped
+from .reading_options import CropOptions
 
 # %% ../../nbs/616_crop_command.ipynb #x011
 @dataclass

@@ -22,8 +22,8 @@ from ..plates.corners import CANVAS
 from ..plates.pictures import WRITTEN, write_image
 from ..reading.encoder import find_tracks, png_of
 from ..reading.reader import Reader
-from .options import EnhanceOptions
 from .read_command import Frames, open_frames, report_skipped
+from .reading_options import EnhanceOptions
 
 # %% ../../nbs/613_enhance_command.ipynb #c004
 def _targets(names: Iterable[str], out: Path, single: bool) -> list[Path]:

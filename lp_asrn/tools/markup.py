@@ -127,7 +127,7 @@ def _quoted(word: str) -> str:
 
 def command_of(
     verb: str,  # of lp_asrn
-    options: Any,  # a dataclass of `tools.options`
+    options: Any,  # a dataclass of `tools.reading_options`
 ) -> str:
     "The command line that has these options, for a shell"
     inputs, words = [], []

@@ -28,8 +28,8 @@ from ..reading.match import Candidates, Match, match_plates
 from ..reading.propose import UNSURE
 from ..reading.reader import Reader
 from .markup import excess
-from .options import MatchOptions
 from .read_command import Frames, evidence_targets, open_frames, reader_of, report_skipped, write_evidence
+from .reading_options import MatchOptions
 
 # %% ../../nbs/617_match_command.ipynb #c005
 def _weight(said: str | None, place: str) -> float:

@@ -35,7 +35,7 @@ from .case_report import case_report, check_report
 from .case_section import Case, Section, describe, source_of
 from .case_words import LOOKS, is_unsure
 from .markup import command_of, excess
-from .options import MatchOptions, ReadOptions
+from .reading_options import MatchOptions, ReadOptions
 
 Frames = list[tuple[Path, np.ndarray]]  # files of a track, and their pictures
 

@@ -27,7 +27,7 @@ from .case_report import case_report, check_report
 from .case_section import Case, Section, Source, describe, source_of
 from .marks import Marks
 from .markup import Markup, chance, command_of, table, tag
-from .options import ReadOptions
+from .reading_options import ReadOptions
 
 # %% ../../nbs/620_session.ipynb #s007
 def with_known(
