@@ -20,6 +20,7 @@ from test_package import NOTEBOOKS, ORDER
 from lp_asrn import Reader
 from lp_asrn.config import DATA_DIR
 from lp_asrn.plates.pictures import read_image
+from lp_asrn.tools.variants import COLUMN, VARIANTS, read_results, worth
 
 PROSE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "lp_asrn/data/small/README.md")]
 
@@ -165,6 +166,39 @@ def test_results_of_the_readme_are_those_of_the_files():
             which["dataset"] = SETS[kind] + f", {way}" * bool(way)
             (r,) = (r for r in file["rows"] if all(r[k] == v for k, v in which.items()))
             line += " {:.1f} % ({:.1f}-{:.1f}) |".format(*(100 * v for v in (r["all"], *r["all_ci"])))
+        assert line in page, line
+
+
+PARTS = {  # of the README's table -> the row of the ablation that lacks it
+    "EC": "no_ec",
+    "$L_C$ (with $L_P$, EC, $L_F$)": "no_lc",
+    "$L_P$": "no_lp",
+    "MSCA": "no_msca",
+    "EA": "no_ea",
+    "DCNv4": "conv",
+    "stage 3": "no_stage3",
+    "stage 4": "no_stage4",
+    "text prior": "bare",
+}
+
+
+def parts_line(part: str, claim: str, name: str, results: dict, first: dict) -> str:
+    "A line of the README's table of parts"
+    then = first[{"bare": "no_prior"}.get(name, name)][COLUMN]
+    cells = [part, claim, "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * v for v in then))]
+    for row in (name, f"bare_{name}"):
+        for key in (COLUMN, "rendered/medium/rapidocr"):
+            cells.append(str(worth(results, row, key) if row in VARIANTS else ""))
+    return f"| {' | '.join(cells)} |"
+
+
+def test_what_the_readme_says_of_parts_is_in_the_files():
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    folder = ROOT / "nbs" / "evidence"
+    results, first = read_results(folder / "ablation"), json.loads((folder / "first_edition.json").read_text())
+    claims = dict(re.findall(r"^\| ([^|]+) \| ([^|]*) \| [-+]\d", page, re.M))
+    for part, name in PARTS.items():
+        line = parts_line(part, claims[part], name, results, first)
         assert line in page, line
 
 

@@ -111,6 +111,4 @@ class ModelsOptions:
     "List the weights that come with the package, or show the card of some, or write figures into it."
 
     name: conf.Positional[str | None] = None  # of weights, or a folder of an export: print its card
-    figures: list[str] = field(
-        default_factory=list
-    )  # metrics.json, and of `bench --save`: tables for the card
+    figures: list[str] = field(default_factory=list)  # metrics.json, and of `bench --save`: tables for the card

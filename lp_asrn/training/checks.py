@@ -36,7 +36,7 @@ from lp_asrn.training.run import (
     state_before,
     training_set,
 )
-from .stages import STAGES, Stage
+from .stages import STAGES, Stage, schedule
 
 # %% ../../nbs/514_checks.ipynb #h005
 # settings that no number depends on
@@ -50,6 +50,7 @@ def check_settings(
     path = run.folder / "config.yaml"
     for key, said in differences(load_config(file=path), run.config).items() if path.is_file() else ():
         own = [s for s in STAGES.values() if key.startswith(f"progressive_training.{s.settings or s.key}.")]
+        own = [part for s in own for part in schedule(s)] if key.endswith(".epochs") else own  # they bend one curve
         begun = [s for s in own if (run.folder / s.tag / "last.safetensors").is_file()]
         longer = key.endswith((".epochs", ".patience")) and not any(has_ended(run, s) for s in begun)
         if not (key in FREE or (own and not begun) or longer):
