@@ -134,7 +134,7 @@ class AblateOptions:
     "Train the full method, the method without each of its parts, and its rivals: what each part is worth."
 
     variants: list[str] = field(default_factory=list)  # names of what to run; default: all
-    seeds: int | None = bounded(None, least=1)  # at most so many of each; default: as each variant says, two to five
+    seeds: int | None = bounded(None, least=1)  # at most so many of each; default: as each variant says, one to five
     photographs: Dir = None  # data folder of photographs to read as well; the same for all runs
     save_dir: Dir = "checkpoints/ablation"  # where the runs go
     results: Dir = "nbs/evidence/ablation"  # where each run leaves a small text file
