@@ -198,3 +198,20 @@ def test_the_weights_of_the_package_read_its_examples():
     )
     refused(run("read"), "--example")
     refused(run("read", "crop.png", "--example"), "not both")
+
+
+def test_a_card_gets_what_a_bench_measured(graphs, tmp_path, monkeypatch):
+    for place in ("lp_asrn.evaluation.speed.median_ms", "lp_asrn.tools.bench.median_ms"):
+        monkeypatch.setattr(place, lambda run, *how: (run(), 2.0)[1])
+    own, speed = shutil.copytree(graphs, tmp_path / "own"), tmp_path / "speed.json"
+    outcome = run("bench", "--checkpoint", own, "--save", speed, "--device", "cpu", "--presets")
+    assert outcome.code == 0 and "CPU, graphs" in outcome.out and "from cold" in outcome.out, outcome
+    refused(run("bench", "--checkpoint", own, "--save", speed), "speed.json", "another file")
+    refused(run("bench", "deform", "--save", tmp_path / "x"), "--save")
+    card = run("models", own, "--figures", speed)
+    assert card.code == 0 and "| read (CPU, graphs) | 0.25 | 2 | 2 |" in card.out
+    assert run("models", own).out == card.out and (own / "README.md").read_text().count("from cold") == 1
+    refused(run("models", "small", "--figures", speed), "other weights", "lp_asrn bench")
+    refused(run("models", own, "--figures", tmp_path / "none.json"), "none.json")
+    (tmp_path / "x.json").write_text("{}")
+    refused(run("models", own, "--figures", tmp_path / "x.json"), "x.json")

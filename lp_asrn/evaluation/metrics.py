@@ -200,6 +200,12 @@ class Worth:
         return f"{100 * self.mean:+.1f} {interval}"
 
 # %% ../../nbs/401_metrics.ipynb #d002
+def _half(seeds: float, known: float, others: float, more: float) -> float:
+    "Half a 95 % interval: two parts of a variance, and the degrees of freedom by which each is known"
+    freedom = (seeds + others) ** 2 / max(1e-30, seeds**2 / known + others**2 / more)
+    return T95[max(k for k in T95 if k <= max(1.0, freedom))] * float(np.sqrt(seeds + others))
+
+
 def worth_of(
     d: np.ndarray,  # (seeds, plates): the one's reading of a plate less the other's, in [-1, 1]
 ) -> Worth:
@@ -208,9 +214,9 @@ def worth_of(
     half = 1.0  # of a single seed nothing is known
     if n > 1:
         rest = np.sum((d - of_seed[:, None] - of_plate + mean) ** 2) / ((n - 1) * (plates - 1))
-        seeds, others = of_seed.var(ddof=1) / n, max(0.0, of_plate.var(ddof=1) - rest / n) / plates
-        freedom = (seeds + others) ** 2 / max(1e-30, seeds**2 / (n - 1) + others**2 / (plates - 1))
-        half = T95[max(k for k in T95 if k <= max(1.0, freedom))] * float(np.sqrt(seeds + others))
+        others = max(0.0, of_plate.var(ddof=1) - rest / n) / plates
+        chance = rest / (n * plates), (n - 1) * (plates - 1)  # what seeds' means scatter by where training adds nothing
+        half = max(_half(s, k, others, plates - 1) for s, k in ((of_seed.var(ddof=1) / n, n - 1), chance))
     return Worth(mean, max(-1.0, mean - half), min(1.0, mean + half), tuple(of_seed))
 
 # %% ../../nbs/401_metrics.ipynb #sc003

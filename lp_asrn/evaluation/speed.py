@@ -6,7 +6,6 @@
 __all__ = ['median_ms', 'now', 'in_a_row', 'costliest', 'Timed', 'time_reading', 'time_cold']
 
 # %% ../../nbs/409_speed.ipynb #c003
-import itertools
 import subprocess
 import sys
 import time
@@ -26,15 +25,15 @@ from ..reading.reader import Reader
 def median_ms(
     run: Callable[[], object],  # what is timed
     seconds: float = 2.0,  # for which it is called, after two other calls; three times at least
-    now: Callable[[], float] = time.perf_counter,  # a clock that waits for what it times
+    clock: Callable[[], float] = time.perf_counter,  # that waits for what it times
 ) -> float:  # of a call
     "Milliseconds"
     run(), run()
-    clock = [now()]
-    while len(clock) < 4 or clock[-1] - clock[0] < seconds:
+    ticks = [clock()]
+    while len(ticks) < 4 or ticks[-1] - ticks[0] < seconds:
         run()
-        clock.append(now())
-    return 1000 * float(np.median(np.diff(clock)))
+        ticks.append(clock())
+    return 1000 * float(np.median(np.diff(ticks)))
 
 # %% ../../nbs/409_speed.ipynb #s002
 def now(device: torch.device) -> float:
@@ -84,6 +83,7 @@ class Timed:
     "How long it takes"
 
     weights: str  # that read
+    place: str  # where: graphs on the CPU, or PyTorch's device
     what: str  # enhance, read, or read, looking again
     batch: int  # crops of a call
     ms: float  # of a call
@@ -98,6 +98,8 @@ def time_reading(
 ) -> list[Timed]:
     "What reading and enhancing crops costs, one at a time and many at once"
     reader, found = Reader(weights, device), []
+    where = getattr(reader.combined.networks, "device", None)
+    place = "CPU, graphs" if where is None else f"{where}, PyTorch"
     again = reader.combined.looks() > 1 or reader.combined.calibration_of(1, 3) is not None
     for batch in batches:
         some = [crops[i % len(crops)] for i in range(max(batch, len(crops) if batch == 1 else 0))]
@@ -110,17 +112,18 @@ def time_reading(
             calls["read, looking again"] = lambda part: reader.read(part, thorough=True)
         for what, call in calls.items():
             ms = median_ms(lambda: [call(part) for part in each], seconds) / len(each)
-            found.append(Timed(weights, what, batch, ms))
+            found.append(Timed(weights, place, what, batch, ms))
     return found
 
 # %% ../../nbs/409_speed.ipynb #c010
 def time_cold(
     weights: str,  # as `--checkpoint` takes them
     picture: str | Path,  # file of a crop
+    device: str = "auto",  # as `--device` takes it
     times: int = 3,  # processes, one after the other; the median counts
 ) -> float:  # seconds
     "How long `lp_asrn read FILE` takes; raises `UserError` if it does not read"
-    command = [sys.executable, "-m", "lp_asrn", "read", str(picture), "--checkpoint", weights]
+    command = [sys.executable, "-m", "lp_asrn", "read", str(picture), "--checkpoint", weights, "--device", device]
     took = []
     for _ in range(times):
         begun = time.perf_counter()

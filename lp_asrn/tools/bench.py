@@ -7,8 +7,11 @@ __all__ = ['WARM_UP', 'PARTS', 'YARDSTICK', 'measured_peak', 'bench_training', '
 
 # %% ../../nbs/603_bench.ipynb #c003
 import functools
+import platform
+import re
 from collections.abc import Callable
 from dataclasses import asdict
+from os import cpu_count
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +27,7 @@ from ..files import check_targets, list_images, write_json
 from ..models.deform import BACKENDS, DeformConv, deform_conv, prepare_backend
 from ..models.deform_reference import Geometry
 from ..models.device import autocast, multiplies_bf16, pick_device
-from ..models.folders import PRETRAINED
+from ..models.folders import PRETRAINED, checksum, weights_path
 from ..models.generator import EDSR, bicubic
 from ..models.model_set import ModelSet, load_models
 from ..plates.batch import collate
@@ -69,7 +72,11 @@ def _network_rows(
     blocks = max(1, round(sum(p.numel() for p in models.generator.parameters()) / 18_496))  # a block of 32 channels
     plain = EDSR(ModelConfig(num_channels=32, num_rrdb_blocks=blocks)).eval()
     plain.to(device, memory_format=torch.channels_last)
-    networks = {"bicubic": lambda x: bicubic(x, 2), "plain network": plain, "super-resolve": models.super_resolve}
+    networks = {
+        "bicubic": lambda x: bicubic(x, models.config.scale),
+        "plain network": plain,
+        "super-resolve": models.super_resolve,
+    }
     rows = []
     for batch in batches:
         lr = torch.rand(batch, 3, 16, 48, device=device)
@@ -161,6 +168,15 @@ def bench_deform(
     return found
 
 # %% ../../nbs/603_bench.ipynb #c023
+def _machine() -> str:
+    "The processor, as the system names it"
+    try:
+        name = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)[1]
+    except (OSError, TypeError):  # another system, or another kind of processor
+        name = platform.processor() or platform.machine()
+    return f"{cpu_count()} cores of {name}"
+
+
 def _training(config: Config, name: str, device: torch.device) -> None:
     "How fast a preset trains"
     parts = bench_training(config, device, 5)
@@ -169,7 +185,7 @@ def _training(config: Config, name: str, device: torch.device) -> None:
     print("  " + ", ".join(f"{part} {s * rate:.0%}" for part, s in parts.items()))
 
 # %% ../../nbs/603_bench.ipynb #c023b
-def _models(o: BenchOptions, device: torch.device, place: str) -> None:
+def _models(o: BenchOptions, device: torch.device) -> None:
     "Reading and training"
     configs, names = {name: load_config(name) for name in o.presets}, o.checkpoint or [*PRETRAINED]
     models = {name: load_models(name)[0] for name in names}
@@ -183,12 +199,14 @@ def _models(o: BenchOptions, device: torch.device, place: str) -> None:
         rows += _network_rows(name, m.eval().to(device), peak)
         timed += time_reading(name, crops, o.device)
     for t in timed:
-        rows.append((t.weights, t.what, str(t.batch), f"{t.ms:.2f} ms", f"{1000 * t.batch / t.ms:.0f}", "", ""))
+        what = f"{t.what} ({t.place})"
+        rows.append((t.weights, what, str(t.batch), f"{t.ms:.2f} ms", f"{1000 * t.batch / t.ms:.0f}", "", ""))
     print(aligned(rows), flush=True)
-    for name, seconds in (cold := {name: time_cold(name, examples[0]) for name in names}).items():
+    for name, seconds in (cold := {name: time_cold(name, examples[0], o.device) for name in names}).items():
         print(f"{name}: lp_asrn read FILE from cold {seconds:.2f} s", flush=True)
     if o.save:
-        write_json(o.save, {"machine": place, "timed": [asdict(t) for t in timed], "cold": cold})
+        weights = {name: checksum(weights_path(name)) for name in names}
+        write_json(o.save, {"machine": _machine(), "weights": weights, "timed": [*map(asdict, timed)], "cold": cold})
     for name, config in configs.items():
         _training(config, name, device)
 
@@ -204,10 +222,9 @@ def bench(
     if c % o.groups:
         raise UserError(f"--groups must be a divisor of the channels ({c})")
     device, threads = pick_device(o.device), f"{torch.get_num_threads()} threads"
-    place = f"{device.type}, {torch.cuda.get_device_name(device) if device.type == 'cuda' else threads}"
-    print(place)
+    print(f"{device.type}, {torch.cuda.get_device_name(device) if device.type == 'cuda' else threads}; {_machine()}")
     if o.what == "models":
-        return _models(o, device, place)
+        return _models(o, device)
     prepare_backend("auto", torch.empty(1, c, 1, 1, device=device), Geometry(o.groups))
     print(f"{n} x {c} x {h} x {w}, {o.groups} groups, fp32", flush=True)
     try:

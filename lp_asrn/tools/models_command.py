@@ -62,6 +62,7 @@ READ_BY = {  # (input, who read it) -> heading of a column
     ("thorough", "reader"): "what a user gets",
     ("thorough", "product"): "what a user gets",
     ("hr", "judge"): "HR, judge",
+    ("hr", "rapidocr"): "HR, rapidocr",
     ("hr", "reader"): "HR, first look",
 }
 
@@ -75,32 +76,34 @@ def _table(lines: Iterable[Sequence[str]]) -> list[str]:
 def reading_table(
     rows: Sequence[dict],  # those of a metrics.json
 ) -> list[str]:  # lines of Markdown
-    "Whole plates read, with intervals: a line for each set and severity, a column for each reader"
+    "Whole plates read, with intervals: a line for each set and severity, a column for each reader of `READ_BY`"
     found: dict[tuple, dict[str, str]] = {}
     for r in rows:
         if r["layout"] == "all" and (heading := READ_BY.get((r["input"], r["judge"]))) and r["all_ci"]:
             frames = f", tracks of {r['frames']}" if r["frames"] > 1 else ""
-            line = found.setdefault((f"{r['dataset']}, `{r['severity']}`{frames}", r["n"]), {})
+            name = quote(r["dataset"].rpartition("/")[2]).replace("|", "\\|")  # of a folder, not where it lies
+            line = found.setdefault((f"{name}, `{r['severity']}`{frames}", r["n"]), {})
             line[heading] = "{:.1f} % ({:.1f} to {:.1f})".format(*(100 * v for v in (r["all"], *r["all_ci"])))
     heads = [h for h in dict.fromkeys(READ_BY.values()) if any(h in line for line in found.values())]
     lines = ([name, str(count), *(line.get(h, "") for h in heads)] for (name, count), line in found.items())
-    return _table([["", "plates", *heads], *lines])
+    return _table([["", "readings", *heads], *lines])
 
 # %% ../../nbs/615_models_command.ipynb #f003
 def speed_table(
     speed: dict,  # of `lp_asrn bench --save`
-    name: str,  # of the weights
+    weights: str,  # their SHA-256
 ) -> list[str]:  # lines of Markdown
     "What a user waits for; raises `UserError` if these weights were not timed"
+    name = next((n for n, own in speed["weights"].items() if own == weights), None)
+    if name is None:
+        raise UserError("other weights were timed: lp_asrn bench --checkpoint NAME --save FILE times these")
     own = [t for t in speed["timed"] if t["weights"] == name]
-    if not own:
-        raise UserError(f"{quote(name)} was not timed (timed: {', '.join({t['weights'] for t in speed['timed']})})")
     batches = sorted({t["batch"] for t in own})
     heads = ["one crop" if n == 1 else f"{n} crops" for n in batches]
-    lines = [[f"milliseconds ({speed['machine']})", *heads]]
-    for what in dict.fromkeys(t["what"] for t in own):
-        ms = {t["batch"]: f"{t['ms']:.3g}" for t in own if t["what"] == what}
-        lines.append([what, *(ms.get(n, "") for n in batches)])
+    lines = [[f"milliseconds ({quote(speed['machine'])})", *heads]]
+    for what in dict.fromkeys((t["what"], t["place"]) for t in own):
+        ms = {t["batch"]: f"{t['ms']:.3g}" for t in own if (t["what"], t["place"]) == what}
+        lines.append([f"{what[0]} ({what[1]})", *(ms.get(n, "not timed") for n in batches)])
     return [*_table(lines), f"`lp_asrn read FILE` from cold: {speed['cold'][name]:.2f} s.", ""]
 
 # %% ../../nbs/615_models_command.ipynb #f004
@@ -111,26 +114,34 @@ def with_figures(
     card: str,  # Markdown
     lines: Sequence[str],  # of Markdown
 ) -> str:
-    "A card with other lines between its marks, which are put at its end if it has none"
+    "A card with other lines between its marks, which are put at its end if it has none; `UserError` if one is missing"
+    if (MARKS[0] in card) != (MARKS[1] in card):
+        raise UserError(
+            f"the card has one of the marks {MARKS[0]} and {MARKS[1]} alone: put the other in, or take it out"
+        )
     own = "\n".join([MARKS[0], "", *lines, MARKS[1]])
     pattern = re.escape(MARKS[0]) + ".*?" + re.escape(MARKS[1])
     found = re.sub(pattern, lambda _: own, card, count=1, flags=re.S)
     return found if MARKS[0] in card else f"{card.rstrip()}\n\n{own}\n"
 
 
-def _figures(folder: Path, name: str, files: Sequence[str]) -> list[str]:
+def _figures(folder: Path, files: Sequence[str]) -> list[str]:
     "Tables of what was measured; raises `UserError` for what is no such file, or of other weights"
     weights, lines = read_note(folder / "config.json")["files"]["model.safetensors"], []
     for file in files:
         try:
             found = json.loads(read_bytes(Path(file)))
             if "timed" in found:
-                lines += speed_table(found, name)
+                lines += speed_table(found, weights)
                 continue
-            if not weights.startswith(found["sha256"]):
-                raise UserError(f"{quote(file)} is of other weights than {quote(folder)}: evaluate these")
+            if not weights.startswith(found.get("sha256") or "of a training"):
+                raise UserError(
+                    f"{quote(file)} is not of these weights: lp_asrn evaluate --checkpoint NAME reads by them"
+                )
             draws = f", {found['draws']} degradations of each" if found["draws"] > 1 else ""
             lines += [f"Whole plates read (95 %, by plate{draws}):", "", *reading_table(found["rows"])]
+        except UserError:  # which is a ValueError too
+            raise
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{quote(file)} is no file of lp_asrn evaluate or bench --save") from None
     return lines
@@ -147,11 +158,11 @@ def models(
             raise CheckpointError(f"{o.name} is no folder of weights with a card (the package has {known})")
         text = read_text(card)
         if o.figures:
-            text = with_figures(text, _figures(card.parent, o.name, o.figures))
+            text = with_figures(text, _figures(card.parent, o.figures))
             write_file(card, text.encode())
         return print(*map(quote, text.rstrip().splitlines()), sep="\n")
     if o.figures:
-        raise UserError("name the weights whose card gets the figures")
+        raise UserError("name the weights whose card gets the figures: lp_asrn models NAME --figures FILE ...")
     rows = [("name", "size", "generator", "readers", "without PyTorch", "sha256", "layouts"), *map(_row, PRETRAINED)]
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
