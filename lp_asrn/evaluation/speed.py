@@ -102,8 +102,7 @@ def time_reading(
     place = "CPU, graphs" if where is None else f"{where}, PyTorch"
     again = reader.combined.looks() > 1 or reader.combined.calibration_of(1, 3) is not None
     for batch in batches:
-        some = [crops[i % len(crops)] for i in range(max(batch, len(crops) if batch == 1 else 0))]
-        each = [[x] for x in some] if batch == 1 else [some]
+        each = [[x] for x in crops] if batch == 1 else [[crops[i % len(crops)] for i in range(batch)]]
         calls = {
             "enhance": lambda part: reader.combined.pictures(reader.encode(part)),
             "read": lambda part: reader.read(part, thorough=False),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..config import CheckpointError, UserError
 from ..files import LARGEST, quote, read_bytes, write_file
-from ..models.folders import PRETRAINED, read_note, weights_folder
+from ..models.folders import PRETRAINED, check_weights, checksum, read_note, weights_folder, weights_path
 from ..plates.pictures import read_text
 from ..settings import architecture_of
 from .reading_options import ModelsOptions
@@ -127,7 +127,8 @@ def with_figures(
 
 def _figures(folder: Path, files: Sequence[str]) -> list[str]:
     "Tables of what was measured; raises `UserError` for what is no such file, or of other weights"
-    weights, lines = read_note(folder / "config.json")["files"]["model.safetensors"], []
+    check_weights(path := weights_path(folder))
+    weights, lines = checksum(path), []
     for file in files:
         try:
             found = json.loads(read_bytes(Path(file)))
