@@ -93,7 +93,7 @@ def time_reading(
     weights: str,  # as `Reader` takes them
     crops: Sequence[np.ndarray],  # each (H, W, 3) uint8 RGB; as many as are asked for are taken of them, over and over
     device: str = "auto",  # as of `Reader`
-    batches: Sequence[int] = (1, 16, 256),  # crops of a call
+    batches: Sequence[int] = (1, 16, 1000),  # crops of a call
     seconds: float = 2.0,  # for each time
 ) -> list[Timed]:
     "What reading and enhancing crops costs, one at a time and many at once"

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import DATA_DIR, Config, ModelConfig, UserError
 from ..evaluation.rows import aligned
-from ..evaluation.speed import median_ms, now, time_cold, time_reading
+from ..evaluation.speed import Timed, median_ms, now, time_cold, time_reading
 from ..files import check_targets, list_images, write_json
 from ..models.deform import BACKENDS, DeformConv, deform_conv, prepare_backend
 from ..models.deform_reference import Geometry
@@ -65,9 +65,9 @@ def measured_peak(
 
 # %% ../../nbs/603_bench.ipynb #c008
 def _network_rows(
-    weights: str, models: ModelSet, peak: float, batches: tuple = (1, 16, 256), seconds: float = 2.0
-) -> list[tuple]:
-    "Bicubic, a plain network as large as the generator, and super-resolution, by PyTorch"
+    weights: str, models: ModelSet, batches: tuple = (1, 16, 1000), seconds: float = 2.0
+) -> list[tuple[Timed, float | None]]:
+    "Bicubic, a plain network as large as the generator, and super-resolution, by PyTorch; GFLOP of a crop"
     device = next(models.generator.parameters()).device
     blocks = max(1, round(sum(p.numel() for p in models.generator.parameters()) / 18_496))  # a block of 32 channels
     plain = EDSR(ModelConfig(num_channels=32, num_rrdb_blocks=blocks)).eval()
@@ -85,9 +85,15 @@ def _network_rows(
             with torch.inference_mode(), autocast(device, "auto"):
                 ms = _median(call, device, seconds)
             gflop = _gflop(call) / batch if name != "bicubic" else None
-            work = (f"{1000 * gflop:.0f}", f"{1000 * batch * gflop / ms / peak:.1%}") if gflop else ("", "")
-            rows.append((weights, name, str(batch), f"{ms:.2f} ms", f"{1000 * batch / ms:.0f}", *work))
+            rows.append((Timed(weights, f"{device.type.upper()}, PyTorch", name, batch, ms), gflop))
     return rows
+
+
+def _line(t: Timed, gflop: float | None = None, peak: float = 1.0) -> tuple[str, ...]:
+    "What the table says of a time"
+    work = (f"{1000 * gflop:.0f}", f"{1000 * t.batch * gflop / t.ms / peak:.1%}") if gflop else ("", "")
+    what = f"{t.what} ({t.place})"
+    return t.weights, what, str(t.batch), f"{t.ms:.2f} ms", f"{1000 * t.batch / t.ms:.0f}", *work
 
 # %% ../../nbs/603_bench.ipynb #c011
 WARM_UP = 2  # steps that are not counted
@@ -191,17 +197,15 @@ def _models(o: BenchOptions, device: torch.device) -> None:
     models = {name: load_models(name)[0] for name in names}
     for config in (*(Config(model=m.config) for m in models.values()), *configs.values()):
         prepare_kernel(config, device)
-    peak, rows = measured_peak(device), [("", "", "batch", "median", "crops/s", "MFLOP/crop", "of peak")]
+    peak, lines = measured_peak(device), [("", "", "batch", "median", "crops/s", "MFLOP/crop", "of peak")]
     print(f"{'bf16' if multiplies_bf16(device) else 'fp32'}: a matrix product reaches {peak:.0f} GFLOP/s\n", flush=True)
     examples, timed = list_images(str(DATA_DIR / "examples")), []
     crops = [read_image(p) for p in examples]
     for name, m in models.items():
-        rows += _network_rows(name, m.eval().to(device), peak)
-        timed += time_reading(name, crops, o.device)
-    for t in timed:
-        what = f"{t.what} ({t.place})"
-        rows.append((t.weights, what, str(t.batch), f"{t.ms:.2f} ms", f"{1000 * t.batch / t.ms:.0f}", "", ""))
-    print(aligned(rows), flush=True)
+        networks, read = _network_rows(name, m.eval().to(device)), time_reading(name, crops, o.device)
+        lines += [_line(t, gflop, peak) for t, gflop in networks] + [*map(_line, read)]
+        timed += [t for t, _ in networks] + read
+    print(aligned(lines), flush=True)
     for name, seconds in (cold := {name: time_cold(name, examples[0], o.device) for name in names}).items():
         print(f"{name}: lp_asrn read FILE from cold {seconds:.2f} s", flush=True)
     if o.save:
