@@ -10,6 +10,7 @@ __all__ = ['MIB', 'WEIGHTS', 'LARGEST', 'SUFFIXES', 'KINDS', 'REACH', 'quote', '
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import stat
@@ -50,13 +51,8 @@ class Fault(DataError):
         self.kind = kind
 
 # %% ../nbs/002_files.ipynb #c008
-_SPECIAL = {
-    "S_ISFIFO": "a pipe",
-    "S_ISSOCK": "a socket",
-    "S_ISCHR": "a device",
-    "S_ISBLK": "a device",
-    "S_ISDIR": "a folder",
-}
+_SPECIAL = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+_SPECIAL |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device")
 
 
 def check_file(
@@ -66,9 +62,7 @@ def check_file(
     "Raises `DataError` for what is no regular file or is too large, `OSError` for what is not there"
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
-        what = next(
-            (words for test, words in _SPECIAL.items() if getattr(stat, test)(found.st_mode)), "no regular file"
-        )
+        what = _SPECIAL.get(stat.S_IFMT(found.st_mode), "no regular file")
         raise DataError(f"{quote(path)} is {what}, not a file")
     if found.st_size > most:
         raise DataError(f"{quote(path)} has {found.st_size / MIB:.0f} MiB: at most {most / MIB:.0f} are read")
@@ -108,7 +102,8 @@ def check_values(
             raise DataError("lists within lists without end" if deep < -1 else f"more than {most} values")
         if any(isinstance(v, int | float) and not -REACH <= v <= REACH for v in level):
             raise DataError(f"a number that is not finite, or larger than {REACH:g}")
-        level = [x for v in level if isinstance(v, dict | list) for x in (v.values() if isinstance(v, dict) else v)]
+        inner = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
+        level = list(itertools.islice(itertools.chain.from_iterable(inner), most + 1))  # aliases stand for any number
 
 # %% ../nbs/002_files.ipynb #n004
 def read_yaml(
@@ -195,9 +190,10 @@ def check_targets(
     if below := [(t, p) for t in counts for p in t.parents if p in counts and p not in made]:
         t, p = map(quote, below[0])
         raise UserError(f"{p} would be both a file and the folder of {t}: rename one, or choose another folder")
-    if not overwrite and (there := [quote(t.name) for t in targets if os.path.lexists(t)]):
-        more = f" and {len(there) - 5} more" if len(there) > 5 else ""
-        raise UserError(f"{quote(targets[0].parent)} holds {', '.join(there[:5])}{more} already: {ways}")
+    if not overwrite and (there := [t for t in targets if os.path.lexists(t)]):
+        names = [quote(t.name) for t in there if t.parent == there[0].parent]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise UserError(f"{quote(there[0].parent)} holds {', '.join(names[:5])}{more} already: {ways}")
 
 # %% ../nbs/002_files.ipynb #c014
 def write_file(

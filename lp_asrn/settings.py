@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -75,8 +75,7 @@ def check_bounds(
             raise ConfigError(f"{key} must be a number, at most {REACH:g}")
         if "count" in bounds and len(values) != bounds["count"]:
             raise ConfigError(f"{key} must be {bounds['count']} numbers")
-        for name in BOUNDS.keys() & bounds.keys():
-            words, fits = BOUNDS[name]
+        for name, (words, fits) in ((n, how) for n, how in BOUNDS.items() if n in bounds):
             if not all(fits(v, bounds[name]) for v in values):
                 bound = " or ".join(map(str, bounds[name])) if name == "one_of" else bounds[name]
                 raise ConfigError(f"{key} must be {words.format(bound)}")
@@ -119,6 +118,16 @@ def to_dict(
     "Settings as plain dictionaries, as they go into checkpoints"
     return asdict(config)
 
+# %% ../nbs/003_settings.ipynb #c012d
+def _without(base: Any, cls: type, values: dict) -> Any:
+    "Settings of a class, as an OmegaConf mapping, without the entries of mappings that `values` has of its own"
+    for f in fields(cls):
+        if f.name in values and get_origin(f.type) is dict:
+            base[f.name] = {}
+        elif is_dataclass(f.type) and isinstance(values.get(f.name), dict):
+            _without(base[f.name], f.type, values[f.name])
+    return base
+
 
 def from_dict(
     cls: type,  # a settings dataclass, such as `ModelConfig`
@@ -133,7 +142,8 @@ def from_dict(
         raise ConfigError(f"{cls.__name__}: {e}") from None
     if "${" in str(values):
         raise ConfigError(f"{cls.__name__}: '${{' may not occur in it")
-    return OmegaConf.to_object(merge(OmegaConf.structured(cls), OmegaConf.create(values), cls.__name__))
+    base = _without(OmegaConf.structured(cls), cls, values)
+    return OmegaConf.to_object(merge(base, OmegaConf.create(values), cls.__name__))
 
 # %% ../nbs/003_settings.ipynb #c005
 def _read_yaml(path: Path) -> Any:
@@ -189,13 +199,8 @@ def architecture_of(
         raise CheckpointError(f"{path}: its architecture cannot be built: {e}") from None
 
 # %% ../nbs/003_settings.ipynb #w004
-EXTRAS = {
-    "onnx": "export",
-    "onnxscript": "export",
-    "ipywidgets": "notebook",
-    "anywidget": "notebook",
-    "IPython": "notebook",
-}  # package -> extra
+EXTRAS = dict.fromkeys(("onnx", "onnxscript"), "export")  # package -> extra
+EXTRAS |= dict.fromkeys(("ipywidgets", "anywidget", "IPython"), "notebook")
 
 
 def missing(

@@ -27,12 +27,14 @@ from ..models.device import autocast
 from ..models.model_set import ModelSet
 from ..models.recognizer import bicubic_resize, to_reading_size
 from ..plates.batch import PlateBatch, collate
+from ..plates.corners import whole
 from ..plates.datasets import PlateDataset, in_order
 from ..plates.pictures import to_pictures
 from ..plates.tracks import FileTracks, RenderedTracks
 from ..reading.calibration import EXPERT
+from ..reading.combine import PlateReader
 from ..reading.decoding import Calibration
-from ..reading.networks import CombinedReader
+from ..reading.networks import encode_batch
 from ..reading.thorough import EVERY, read_again
 
 UNSEEN = "rendered, unseen font"  # name of the rendered test plates whose font training never sees
@@ -42,11 +44,11 @@ TRUSTED = (DIRECT, BOTH, ("hr", "reader"), ("lr_reader", "product"), ("both", "p
 
 # %% ../../nbs/407_evaluate.ipynb #c005
 def _combined(
-    combined: CombinedReader, batch: PlateBatch, found: bool, hr: bool, thorough: bool
+    combined: PlateReader, batch: PlateBatch, found: bool, hr: bool, thorough: bool
 ) -> tuple[Tensor, Tensor, dict]:
     "SR, the crops that it was made of, and what a user reads, by input and reader"
-    got = combined.encode_batch(batch, found)
-    sr, crop = (torch.from_numpy(x).to(combined.device) for x in (combined.pictures(got), got.crop))
+    got = encode_batch(combined, batch, found)
+    sr, crop = (torch.from_numpy(x).to(batch.lr.device) for x in (combined.pictures(got), got.crop))
     first = combined.decode(got.experts)
     readings = {DIRECT: plain(first)}
     if combined.looks() == 2:
@@ -56,7 +58,8 @@ def _combined(
         again = read_again(combined, got, first, [1] * len(first))
         readings["thorough", "reader"] = plain([again.get(k, r) for k, r in enumerate(first)])
     if hr:
-        readings["hr", "reader"] = plain(combined.decode(combined.encode(to_reading_size(batch.hr))[1]))
+        plates = to_pictures(to_reading_size(batch.hr).cpu())
+        readings["hr", "reader"] = plain(combined.decode(combined.encode_crops(plates, [*map(whole, plates)]).experts))
     return sr, crop, readings
 
 # %% ../../nbs/407_evaluate.ipynb #d002
@@ -68,7 +71,7 @@ def read_set(
     device: torch.device = torch.device("cpu"),
     precision: str = "auto",  # auto, bf16 or fp32
     inputs: Iterable[str] = INPUTS,  # bicubic and HR never change: a validation may skip them
-    combined: CombinedReader | None = None,  # adds the reading of LR, and the reading that a user gets
+    combined: PlateReader | None = None,  # adds the reading of LR, and the reading that a user gets
     found: bool = False,  # the rectifier finds the plates; needs `combined`
     thorough: bool = False,  # adds the reading after a second look; needs `combined`
 ) -> Outcome:
@@ -130,14 +133,14 @@ class TrackSet:
     found: bool = False  # as of `PlateSet`
 
 # %% ../../nbs/407_evaluate.ipynb #sd000
-def _examples(o: Outcome, judge: str, s: PlateSet, combined: CombinedReader, count: int) -> list[Example]:
+def _examples(o: Outcome, judge: str, s: PlateSet, combined: PlateReader, count: int) -> list[Example]:
     "Plates for the report, `count` of each kind, drawn again"
     readers, examples = {key: reader for key, reader in reversed(o.readings)}, []
     readers |= {key: judge for key, reader in o.readings if reader == judge}
     for kind, i in ((kind, i) for kind, picked in pick_examples(o, judge, count).items() for i in picked):
         draw, index = divmod(i, len(s.dataset))
         batch = collate([s.dataset[(draw, index)]])
-        got = combined.encode_batch(batch, s.found)
+        got = encode_batch(combined, batch, s.found)
         bicubic = bicubic_resize(torch.from_numpy(got.crop), (sr := combined.pictures(got)).shape[-2:])
         tensors = {"lr": got.lr, "bicubic": bicubic, "sr": sr} | ({"hr": batch.hr} if s.has_hr else {})
         pictures = {k: to_pictures(x)[0] for k, x in tensors.items()}
@@ -149,10 +152,9 @@ def _examples(o: Outcome, judge: str, s: PlateSet, combined: CombinedReader, cou
 class _Evaluation:
     "Rows, outcomes and what the report shows, set by set"
 
-    def __init__(
-        self, combined: CombinedReader, readers: dict[str, ReadFn], log: Callable[[str], None], thorough: bool
-    ):
-        self.combined, self.readers, self.log, self.thorough = combined, readers, log, thorough
+    def __init__(self, models: ModelSet, combined: PlateReader, readers: dict[str, ReadFn], thorough: bool, how: dict):
+        self.models, self.combined, self.readers, self.thorough = models, combined, readers, thorough
+        self.log, self.where = how["log"], (next(models.recognizer.parameters()).device, how["precision"])
         self.rows, self.outcomes, self.examples, self.figures = [], {}, {}, {}
 
     def add(self, o: Outcome, name: str, s: PlateSet | TrackSet, base: Outcome | None = None) -> list[Row]:
@@ -174,7 +176,7 @@ class _Evaluation:
         progress = tqdm(s.batches(batch_size), s.severity, steps, leave=False, disable=None)
         inputs = INPUTS[: 2 + s.has_hr]
         how = dict(combined=c, found=s.found, thorough=self.thorough)
-        o = read_set(c.models, self.readers, progress, c.device, c.precision, inputs, **how)
+        o = read_set(self.models, self.readers, progress, *self.where, inputs, **how)
         self.log(f"\n{s.name}: {len(s.dataset)} plates x {s.draws} draws, severity {s.severity}")
         rows = self.add(o, s.name, s)
         self.log(table([r for r in rows if r.layout == "all"]))
@@ -192,7 +194,7 @@ def _read_tracks(run: _Evaluation, s: TrackSet) -> None:
     count, most = len(s.tracks), max(s.counts)
     progress = tqdm(map(s.tracks.__getitem__, range(count)), f"tracks {s.severity}", count, leave=False, disable=None)
     chosen = (t for t in progress if len(t.lr) >= most)
-    several = read_tracks(run.combined, chosen, s.counts, s.found, run.readers, run.thorough)
+    several = read_tracks(run.combined, chosen, s.counts, s.found, run.readers, run.thorough, *run.where)
     if not (n := len(several[0].truth)):
         return run.log(f"\n{s.name}: no track has {most} frames")
     left = f"; {count - n} have fewer than {most} frames and are left out" if count > n else ""
@@ -206,7 +208,8 @@ def _read_tracks(run: _Evaluation, s: TrackSet) -> None:
 
 # %% ../../nbs/407_evaluate.ipynb #sd003
 def evaluate_sets(
-    combined: CombinedReader,  # the models, and how a user reads with them
+    models: ModelSet,  # in eval mode: of the pictures in samples.png
+    combined: PlateReader,  # how a user reads, and super-resolves, with them
     readers: dict[str, ReadFn],  # the judges, and others by name
     sets: Sequence[PlateSet],  # plates to read; samples.png shows some of the first set
     folder: Path,  # to write to; it must be there
@@ -215,9 +218,10 @@ def evaluate_sets(
     batch_size: int = 100,  # plates read at once
     log: Callable[[str], None] = print,  # takes text, a line or several
     thorough: bool = False,  # a row more: plates that are not read surely are looked at again, 0.03 s each
+    precision: str = "auto",  # of the judges: auto, bf16 or fp32
 ) -> dict[tuple[str, str], Outcome]:  # by data set and severity
     "Read everything, print tables, write the four files"
-    run = _Evaluation(combined, readers, log, thorough)
+    run = _Evaluation(models, combined, readers, thorough, dict(log=log, precision=precision))
     for s in sets:
         run.read_plates(s, batch_size, max(1, min(6, 12 // len(sets))))
     for s in tracks:
@@ -225,8 +229,8 @@ def evaluate_sets(
     write_metrics(folder / "metrics.json", run.rows, **note)
     write_readings(folder / "readings.csv", run.outcomes)
     if readers and sets:
-        first, judge = next(in_order(sets[0].dataset, 8)).to(combined.device), next(iter(readers.values()))
-        grid = grid_of(combined.models, judge, first, 8, combined.precision, sets[0].has_hr)
+        first, judge = next(in_order(sets[0].dataset, 8)).to(run.where[0]), next(iter(readers.values()))
+        grid = grid_of(models, judge, first, 8, precision, sets[0].has_hr)
         write_file(folder / "samples.png", to_png(grid, 0))
     write_report(folder / "report.html", run.rows, run.outcomes, run.examples, note, run.figures)
     return run.outcomes

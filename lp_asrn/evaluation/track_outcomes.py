@@ -18,8 +18,8 @@ from .rows import Outcome, plain
 from ..models.device import autocast
 from ..models.recognizer import Reading
 from ..plates.tracks import Track
+from ..reading.combine import PlateReader
 from ..reading.decoding import Decoded
-from ..reading.networks import CombinedReader
 from ..reading.thorough import EVERY, middle_frames, read_again
 from ..reading.track_sr import draw_texts
 
@@ -42,12 +42,14 @@ def majority(
 
 # %% ../../nbs/406_track_outcomes.ipynb #c007
 def read_tracks(
-    combined: CombinedReader,
+    combined: PlateReader,
     tracks: Iterable[Track],  # each of at least max(counts) frames
     counts: Sequence[int] = (1, 3, 5),  # how many of the frames, those in the middle, are read
     found: bool = False,  # the rectifier finds the plates; otherwise they are cut out by their true corners
     judges: dict[str, ReadFn] | None = None,  # by name: they read SR, of one frame or drawn from all
     thorough: bool = False,  # read what is not read surely again; SR is then drawn from that
+    device: torch.device = torch.device("cpu"),  # of the judges
+    precision: str = "auto",  # of the judges: auto, bf16 or fp32
 ) -> list[Outcome]:  # one for each count
     "Read tracks by the product of posteriors and by majority vote; and their SR"
     outcomes, tracks = [Outcome(frames=count) for count in counts], iter(tracks)
@@ -74,8 +76,7 @@ def read_tracks(
                 texts, parts = out.readings[last, "product"][-len(some) :], np.reshape(index, (-1, count))
                 several = (draw_texts(combined, got[part], [t]) for part, t in zip(parts, texts))
                 sr = combined.pictures(got[index]) if count == 1 else np.concatenate(list(several))
-                sr = torch.from_numpy(sr).to(combined.device)
-                with autocast(combined.device, combined.precision):
+                with autocast(device, precision):
                     for name, judge in judges.items():
-                        out.add("sr", name, judge(sr))
+                        out.add("sr", name, judge(torch.from_numpy(sr).to(device)))
     return outcomes

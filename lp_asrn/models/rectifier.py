@@ -189,6 +189,6 @@ def find_plate(
     crop: np.ndarray,  # (H, W, 3) uint8 RGB, any size
 ) -> np.ndarray:  # (4, 2) float32 corners in pixels of the crop
     "The corners of the plate in one crop"
-    canvas, size = to_canvas(crop)
-    found = rectifier(to_tensor([canvas]), torch.tensor([size])).corners[0]
-    return found.numpy() * np.float32(crop.shape[1::-1])
+    (canvas, size), device = to_canvas(crop), next(rectifier.parameters()).device
+    found = rectifier(to_tensor([canvas]).to(device), torch.tensor([size], device=device)).corners[0]
+    return found.cpu().numpy() * np.float32(crop.shape[1::-1])

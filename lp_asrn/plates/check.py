@@ -197,11 +197,24 @@ def report(
 _MARKED = ("image", "corners"), ("lr", "lr_corners")  # columns of a picture, and of its corners
 
 
+def _in_labelme(picture: Path) -> Corners | None:
+    "As of `labelme`; whoever opens a picture that cannot be read will say so"
+    try:
+        return labelme(picture, needed=False)
+    except Fault as e:
+        if e.kind == "unreadable":
+            return None
+        raise Fault(e.kind, f"{quote(picture)}: {e}") from None
+
+
 def given_corners(
     pictures: Sequence[Path],  # files of crops
 ) -> dict[Path, Corners]:  # of those whose corners are known
     "Corners that somebody marked: in a labels.csv beside the pictures or above, or in labelme files; raises `Fault`"
     tables, found = {f for p in pictures for f in (p.parent, p.parent.parent) if (f / "labels.csv").is_file()}, {}
+    tables = sorted(
+        tables, key=lambda f: os.path.realpath(f).split(os.sep)
+    )  # a table beside a picture has the last word
     asked = {os.path.basename(q).partition(".")[0] for p in pictures for q in (p, os.path.realpath(p))}
     for f in tables:
         with suppress(DataError, OSError, csv.Error):  # a table of somebody else's, perhaps
@@ -211,7 +224,7 @@ def given_corners(
                 if re.split(r"[/\\]", name)[-1].partition(".")[0] in asked:
                     with suppress(Fault):  # no such picture, or no corners
                         found[os.path.realpath(here.find(name)[0])] = parse_corners(given)
-    known = {p: found.get(os.path.realpath(p)) or labelme(p, needed=False) for p in pictures}
+    known = {p: found.get(os.path.realpath(p)) or _in_labelme(p) for p in pictures}
     return {p: corners for p, corners in known.items() if corners is not None}
 
 # %% ../../nbs/112_check.ipynb #o002

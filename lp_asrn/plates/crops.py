@@ -193,15 +193,13 @@ def _boxes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "(N, 4) boxes and (N,) scores of what a graph gives: (4 + classes, N), (N, 5 + classes) or (N, 6)"
     columns = len(rows) < rows.shape[1] and rows.shape[1] != 6
     rows = rows.T if columns else rows
+    if not rows.size or rows.shape[1] < 5:
+        raise ValueError(f"of each box it gives {rows.shape[1]} numbers")
     at, rest = rows[:, :4].astype(np.float64), rows[:, 4:]
-    if (
-        rows.shape[1] == 6
-        and not columns
-        and (rest[:, 1] == rest[:, 1].round()).all()
-        and (at[:, 2:] >= at[:, :2]).all()
-    ):
+    ends = (at[:, 2:] >= at[:, :2]).all() and (rest[:, 1:2] == rest[:, 1:2].round()).all()  # right, bottom; a class
+    if rows.shape[1] == 6 and not columns and ends:
         return np.c_[at[:, :2], at[:, 2:] - at[:, :2]], rest[:, 0]
-    scores = rest.max(1) if columns else rest[:, 0] * rest[:, 1:].max(1)
+    scores = rest.max(1) if columns else rest[:, 0] * rest[:, 1:].max(1, initial=0 if rest.shape[1] > 1 else 1)
     return np.c_[at[:, :2] - at[:, 2:] / 2, at[:, 2:]], scores
 
 # %% ../../nbs/116_crops.ipynb #k018
@@ -219,12 +217,12 @@ def detect(
         shown, zoom, bars = _letter_box(picture, (h, w))
         kind = np.float16 if given.type == "tensor(float16)" else np.float32
         rows = np.asarray(detector.run(None, {given.name: shown.astype(kind)})[0], np.float32)
-        if rows.ndim != 3 or len(rows) != 1 or max(rows.shape[1:]) < 5 or not rows.size:
+        if rows.ndim != 3 or len(rows) != 1:
             raise ValueError(f"its first output has the shape {rows.shape}")
+        boxes, scores = _boxes(rows[0])
     except Exception as e:  # onnxruntime raises many kinds
         why = quote(" ".join(str(e).split()))[:200]
         raise UserError(f"the detector is no YOLO graph of one picture (1, 3, H, W): {why}") from None
-    boxes, scores = _boxes(rows[0])
     boxes = np.c_[boxes[:, :2] - bars, boxes[:, 2:]] / zoom
     good = np.isfinite(boxes).all(1) & (boxes[:, 2:].min(1) >= 2) & (scores >= least)
     boxes, scores = boxes[good], scores[good]

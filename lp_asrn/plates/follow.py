@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['VIDEOS', 'HELD', 'WIDER', 'TALL', 'MOST', 'SUDDEN', 'JUMP', 'STRETCH', 'Video', 'Lost', 'Fit', 'Follower', 'step',
-           'follow', 'follow_both']
+           'follow']
 
 # %% ../../nbs/117_follow.ipynb #w003
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -225,15 +225,3 @@ def follow(
         except Lost as e:
             yield Fit(None, 1.0, str(e))
             return
-
-
-def follow_both(
-    pictures: Sequence[np.ndarray],  # frames in their order
-    corners: Corners,  # of the plate in one of them
-    at: int = 0,  # index of that one
-) -> dict[int, Fit]:  # index of a frame -> the plate in it; a frame beyond one in which it is lost has none
-    "Follow a plate forward and backward"
-    found = {at: Fit(check_corners(corners, pictures[at]), 0.0)}
-    for way in (range(at + 1, len(pictures)), range(at - 1, -1, -1)):
-        found |= zip(way, follow(pictures[at], corners, (pictures[k] for k in way)))
-    return dict(sorted(found.items()))

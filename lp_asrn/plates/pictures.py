@@ -27,7 +27,7 @@ from ..files import MIB, Fault, check_values, quote, read_bytes, write_file
 from .corners import CANVAS, Corners, check_corners
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")  # suffixes of pictures that can be written
-GREY = 127  # colour of padding, of transparent pixels and of what lies outside a picture
+GREY = 127  # colour of what is transparent
 FORMATS = "PNG JPEG BMP GIF WEBP TIFF PPM JPEG2000".split()  # of Pillow's; others start programs, such as EPS
 ROOM = 300 * MIB  # that a picture may take while it is opened
 WHITES = 1, 255, 1023, 4095, 16383, 65535  # values that may stand for white

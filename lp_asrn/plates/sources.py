@@ -12,6 +12,7 @@ import pickle
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -97,7 +98,8 @@ class RenderedPlates(RenderedTexts):
 
     def __post_init__(self):
         super().__post_init__()
-        self.fonts = _fonts(self.split, self.unseen_font)
+        unseen = self.split == "test" if self.unseen_font is None else self.unseen_font
+        self.fonts = list(TEST_FONTS if self.split == "test" else VAL_FONTS) if unseen else None  # None = the layout's
         self._look = dict(fonts=self.fonts, font_share=self.font_share, vary=self.vary, also=self.also)
 
     @property
@@ -124,18 +126,14 @@ def _text(split: str, layout: Layout, random_share: float, rng: np.random.Genera
     "A text of a split: of a layout, or as long and of any characters"
 
     def first(draw: Callable[[], str]) -> str:
-        return next(t for t in iter(draw, None) if split_of(t) == split)
+        if text := next((t for t in islice(iter(draw, None), 10_000) if split_of(t) == split), None):
+            return text
+        raise DataError(f"layout '{layout.name}' has too few texts: none belongs to the split '{split}'")
 
     text = first(lambda: layout.draw_text(rng))
     if rng.random() < random_share:
         text = first(lambda: "".join(ALPHABET[k] for k in rng.integers(36, size=len(text))))
     return text
-
-
-def _fonts(split: str, unseen: bool | None) -> list[str] | None:
-    "As of `RenderedPlates.unseen_font`; None = the layout's"
-    unseen = split == "test" if unseen is None else unseen
-    return list(TEST_FONTS if split == "test" else VAL_FONTS) if unseen else None
 
 
 def near_misses(

@@ -83,9 +83,9 @@ def find_thresholds(
     return found
 
 # %% ../../nbs/302_abstaining.ipynb #a011
-def _known(calibration: Calibration, max_error: float) -> float:
-    "The largest rate up to that one which has a threshold; 0 = none has"
-    return max((r for r in map(float, calibration.thresholds) if r <= max_error * (1 + 1e-9)), default=0.0)
+def _known(calibration: Calibration, max_error: float) -> str:
+    "The largest rate up to that one which has a threshold, as it is written there; empty = none has"
+    return max((r for r in calibration.thresholds if float(r) <= max_error * (1 + 1e-9)), key=float, default="")
 
 
 def threshold(
@@ -101,7 +101,7 @@ def threshold(
         least = min(map(float, calibration.thresholds), default=None)
         hint = f"the least that its validation plates support is {least:g}" if least else "they support none"
         raise UserError(f"no error rate of {max_error:g} can be promised of {what}: {hint}")
-    return calibration.thresholds[f"{known:g}"]
+    return calibration.thresholds[known]
 
 # %% ../../nbs/302_abstaining.ipynb #a014
 def promise(
@@ -109,7 +109,7 @@ def promise(
     max_error: float,  # as of `threshold`
 ) -> str:
     "What is known of readings that are accepted so"
-    known = _known(calibration, max_error)
+    known = float(_known(calibration, max_error))
     where = f", in each group ({'; '.join(calibration.groups)})" if calibration.groups else ""
     said = f"at most {100 * known:g} % of accepted readings are wrong, with {100 * (1 - DOUBT):g} % confidence"
     return f"{said}, on plates like the {calibration.readings} readings of calibration{where}"

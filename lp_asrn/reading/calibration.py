@@ -49,7 +49,7 @@ def calibrations_of(
 TEXTS = 8  # of a plate, that evidence is sought for
 EXPERT = "lr_reader"  # who reads a crop at first
 SECOND = "second_reader"  # who reads it as well where the first is not sure, or an error rate is asked for
-KINDS = {1: ("lr", "tracks"), 2: ("both", "both_tracks"), 3: ("thorough", "")}  # looks -> of crops, of tracks
+KINDS = {1: ("lr", "tracks"), 2: ("both", "both_tracks"), 3: ("thorough", None)}  # looks -> of crops, of tracks
 
 
 def usable(

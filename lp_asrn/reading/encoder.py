@@ -36,9 +36,6 @@ def take(
         raise UserError(f"{name} must be {needed}, not {quote(repr(value))[:100]}")
 
 # %% ../../nbs/313_encoder.ipynb #c005
-_OF_GRAPHS = {(d, p) for d in ("auto", "cpu") for p in ("auto", "fp32")}  # what graphs can do: device, precision
-
-
 def open_reader(
     checkpoint: str | Path,  # all of these as of `Encoder`
     device: str,  # auto, cpu, cuda, ...
@@ -54,7 +51,7 @@ def open_reader(
     device, precision = str(device), str(precision)
     if precision not in ("auto", "bf16", "fp32"):
         raise UserError(f"precision '{precision}' does not exist" + suggest(precision, ("auto", "bf16", "fp32")))
-    if (path / "reader.onnx").is_file() and (device, precision) in _OF_GRAPHS:
+    if (path / "reader.onnx").is_file() and device in ("auto", "cpu") and precision != "bf16":
         return OnnxReader(path, layouts)
     check_weights(weights_path(checkpoint))
     try:

@@ -32,7 +32,7 @@ from ..plates.layouts import LAYOUTS, PAD
 from ..plates.pictures import to_pictures
 from ..plates.sources import RenderedPlates
 from .graphs import OnnxReader, open_graph, run_graph
-from .networks import CombinedReader, parts_of
+from .networks import CombinedReader, encode_batch, parts_of
 from .quantize import plates_read, quantize
 
 # %% ../../nbs/310_export.ipynb #exc007

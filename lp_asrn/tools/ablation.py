@@ -34,7 +34,7 @@ from ..plates.sources import FilePlates, RenderedPlates
 from ..plates.tracks import RenderedTracks
 from ..reading.calibration import fit_calibration, join
 from ..reading.decoding import Calibration, Posterior, decode_plates
-from ..reading.networks import CombinedReader
+from ..reading.networks import CombinedReader, encode_batch
 from ..settings import load_config, to_dict
 from .options import AblateOptions
 from .variants import DRAWS, OWN, VARIANTS, Variant, read_results, table_rows
@@ -75,7 +75,7 @@ def see_both(
     found: bool,  # the rectifier finds the plates; False = they are as the batch has them
 ) -> dict[str, Posterior]:  # by name: lr_reader, sr
     "What the LR reader finds in LR, and what the SR reader finds in the picture"
-    got = combined.encode_batch(batch.to(combined.device), found)
+    got = encode_batch(combined, batch, found)
     picture = torch.from_numpy(combined.pictures(got)).to(combined.device)
     with torch.inference_mode(), autocast(combined.device, combined.precision):
         seen = combined.models.sr_reader.encode(picture)

@@ -9,6 +9,7 @@ __all__ = ['Sets', 'WAYS', 'train', 'evaluate', 'export', 'synth', 'data', 'runs
 import contextlib
 import functools
 import itertools
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -34,9 +35,8 @@ from ..plates.folder import summary
 from ..plates.layouts import LAYOUTS, SPLITS, get_layouts
 from ..plates.public_sets import recognise
 from ..plates.tracks import FileTracks, RenderedTracks, write_synthetic
-from ..reading.calibration import calibrations_of
+from ..reading.encoder import open_reader
 from ..reading.export import OUTPUTS, export_onnx
-from ..reading.networks import CombinedReader
 from ..settings import check
 from . import options
 from ..training import pack
@@ -102,9 +102,9 @@ def train(
     except (Interrupted, KeyboardInterrupt) as e:
         if not begun:
             raise
-        again = f"lp_asrn train --save-dir {Path(o.save_dir)} --stage {o.stage} --resume"
+        words = "--save-dir", str(Path(o.save_dir)), "--stage", o.stage, "--device", o.device, "--resume"
         if begun[0]:
-            print(quote(f"{str(e) or 'stopped'}. Go on with: {again}"), file=sys.stderr)
+            print(quote(f"{str(e) or 'stopped'}. Go on with: lp_asrn train {shlex.join(words)}"), file=sys.stderr)
         sys.exit(130)
 
 # %% ../../nbs/611_commands.ipynb #c006
@@ -173,11 +173,12 @@ def evaluate(
 ) -> None:
     "lp_asrn evaluate"
     path = weights_path(o.checkpoint)
-    folder = Path(o.save_dir) if o.save_dir else Path("" if o.checkpoint in PRETRAINED else path.parent, "evaluation")
+    beside = "" if path.parent in PRETRAINED.values() else path.parent
+    folder = Path(o.save_dir or Path(beside, "evaluation"))
     files = ("metrics.json", "readings.csv", "report.html", "samples.png")
     check_targets(targets := [folder / name for name in files], overwrite=o.overwrite)
-    device, (models, kept) = pick_device(o.device), load_models(o.checkpoint)
-    combined = CombinedReader(models.eval().to(device), calibrations_of(kept, o.checkpoint), device=device)
+    device, combined = pick_device(o.device), open_reader(o.checkpoint, o.device, "auto", None)
+    models = load_models(o.checkpoint)[0].eval().to(device)
     readers = pick_judges(o.judge, device) | {"recognizer": functools.partial(read, models.sr_reader)}
     sizes = models.config.scale, models.config.recognizer.num_slots
     sets, tracks = _plate_sets(o, *sizes, lambda picture: find_plate(models.rectifier, picture))
@@ -186,7 +187,7 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     note = {"checkpoint": path.name, "sha256": checksum(path)[:16], "draws": o.draws, "version": __version__}
     how = dict(log=functools.partial(print, flush=True), thorough=o.thorough)
-    evaluate_sets(combined, readers, sets, folder, note, tracks, **how)
+    evaluate_sets(models, combined, readers, sets, folder, note, tracks, **how)
     print(f"written: {quote(folder / 'report.html')}, metrics.json, readings.csv, samples.png")
 
 # %% ../../nbs/611_commands.ipynb #c010
@@ -194,14 +195,15 @@ def export(
     o: options.ExportOptions,  # what was asked for
 ) -> None:
     "lp_asrn export"
-    folder = Path(o.output)
-    written = ["model.safetensors", "config.json", *(f"{name}.onnx" for name in OUTPUTS)]
+    folder, written = Path(o.output), ["model.safetensors", "config.json", *(f"{name}.onnx" for name in OUTPUTS)]
     check_targets([folder / name for name in written], overwrite=o.overwrite)
+    if str(o.checkpoint).endswith(".json"):
+        raise UserError(f"{o.checkpoint} is a calibration, which reads by the weights that it is for: name the weights")
     models, note = load_models(o.checkpoint)
     print("exporting and comparing with PyTorch (a minute)", flush=True)
     for name, said in export_onnx(models.eval(), folder, o.half, o.int8, note).items():
         print(f"{quote(folder / name)}: {said}")
-    print(f"read by them with: lp_asrn read INPUT --checkpoint {quote(folder)}")
+    print(f"read by them with: lp_asrn read INPUT --checkpoint {quote(shlex.quote(str(folder)))}")
 
 
 def synth(

@@ -22,7 +22,7 @@ from ..plates.tracks import FileTracks, RenderedTracks, Track
 from ..reading.calibration import calibration_note
 from ..reading.combine import Encoded
 from ..reading.decoding import Calibration
-from ..reading.networks import CombinedReader
+from ..reading.networks import CombinedReader, encode_batch
 from ..reading.thorough import fit_on_crops, fit_on_tracks
 from .run import Run
 
@@ -74,7 +74,7 @@ def calibrate(run: Run) -> dict[str, Calibration]:  # by kind: lr, tracks, and o
         for name, batch in shown(batches, "calibrate", None if run.table else -(-READINGS // 100)):
             texts.extend(batch.texts)
             groups.extend([name] * len(batch.texts))
-            yield combined.encode_batch(batch)
+            yield encode_batch(combined, batch)
 
     fit_on_crops(combined, views(), texts, READINGS // 13, groups)
     fitted = combined.calibrations

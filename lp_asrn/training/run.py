@@ -165,6 +165,7 @@ def prepare(
     "A stage with its models, plates and what it takes over from the stages before"
     c, device = run.config, run.device
     models = (models or start(run, stage)).to(device)
+    c = replace(c, model=getattr(models, "config", c.model))  # equal, but for the order of layouts
     if stage.draws:
         prepare_kernel(c, device, run.log)
         for layer in models.modules()["generator"].modules():

@@ -168,6 +168,8 @@ def dependents(
 
 def insert(stage: Stage) -> None:
     "Put a stage of one's own behind the one it starts from; what started from that one starts from it"
+    if stage.after not in STAGES:
+        raise ConfigError(f"stage '{stage.key}' must start from one that there is{suggest(str(stage.after), STAGES)}")
     parted = [s.key for s in STAGES.values() if s.continues and s.after == stage.after and not stage.continues]
     if parted:
         raise ConfigError(

@@ -55,14 +55,10 @@ class ValidationPlates:
         return autocast(self.device, self.precision)
 
 # %% ../../nbs/505_validation.ipynb #c008
-def _right(truth: list[str], texts: list[str]) -> float:
-    "Share of plates read without an error"
-    return float(np.mean([a == b for a, b in zip(truth, texts, strict=True)]))
-
-
 def _read(truth: list[str], texts: list[str]) -> tuple[dict[str, float], dict]:
     "Scalars and figures of what was read"
-    scalars = {"word": _right(truth, texts), "char": score_of(truth, texts).char}
+    found = score_of(truth, texts)
+    scalars = {"word": found.all, "char": found.char}
     return scalars, {"confusion": confusion_figure(confusion_matrix(truth, texts))}
 
 
@@ -72,7 +68,7 @@ def validate_generator(models: ModelSet, plates: ValidationPlates) -> Validation
     found = read_set(models, readers, plates.batches, plates.device, plates.precision, inputs=("sr",))
     truth, own, other = map(gather_list, (found.truth, *(found.readings.get(("sr", name), []) for name in readers)))
     scalars, figures = _read(truth, own)
-    also = {"word": _right(truth, other), "char": score_of(truth, other).char}
+    also = {"word": (theirs := score_of(truth, other)).all, "char": theirs.char}
     scalars |= {f"{name}_word": s["word"] for name, s in zip(readers, (scalars, also))}
     scalars |= {key: (scalars[key] + also[key]) / 2 for key in also}
     for name, values in (("psnr", found.psnr), ("ssim", found.ssim)):
@@ -137,5 +133,5 @@ def validate_judge(models: JudgeAlone, plates: ValidationPlates) -> Validation:
                 texts += [r.text for r in judge_read(models.judge, pictures)]
         truth += batch.texts
     truth, hr, bicubic = map(gather_list, (truth, hr, bicubic))
-    scalars = {"hr_word": _right(truth, hr), "bicubic_word": _right(truth, bicubic)}
+    scalars = {"hr_word": score_of(truth, hr).all, "bicubic_word": score_of(truth, bicubic).all}
     return Validation(sum(scalars.values()), scalars, scalars["hr_word"])
