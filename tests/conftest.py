@@ -148,9 +148,10 @@ def lab(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     "Debian's Chromium"
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: on Debian, apt-get install chromium")
+    with sync_api.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
         yield chromium
         chromium.close()

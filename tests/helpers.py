@@ -26,6 +26,13 @@ TINY = (
 ).split()
 
 
+class Terminal(io.StringIO):
+    "A stream that says it is one"
+
+    def isatty(self):
+        return True
+
+
 @dataclass
 class Outcome:
     "How a command ended"

@@ -13,7 +13,7 @@ import zipfile
 
 import cv2
 import pytest
-from helpers import environment, refused, run
+from helpers import Terminal, environment, refused, run
 
 from lp_asrn.tools.cli import main
 from lp_asrn.tools.read_command import COLUMNS
@@ -84,13 +84,6 @@ def test_a_broken_picture_among_others_spoils_neither_json_nor_csv(picture, tmp_
         and "skipped" in outcome.err
         and "bad.png" in outcome.err
     )
-
-
-class Terminal(io.StringIO):
-    "A stream that says it is one"
-
-    def isatty(self):
-        return True
 
 
 def test_a_line_fits_and_a_terminal_gets_a_heading():

@@ -13,7 +13,6 @@ from pathlib import Path
 import cv2
 import pytest
 from helpers import refused, run
-from lab import CHROMIUM, FLAGS
 from test_export import alone
 
 from lp_asrn.config import DATA_DIR
@@ -153,17 +152,6 @@ def test_a_page_needs_no_extra(tmp_path):
 
 
 # ---- in a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: on Debian, apt-get install chromium")
-    with sync_api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import FEW, TINY, quiet_port, refused, run
+from helpers import FEW, TINY, Terminal, quiet_port, refused, run
 
 from lp_asrn.config import (
     Config,
@@ -151,13 +151,6 @@ def test_stages_share_the_charts_of_tensorboard(tmp_path):
     assert {"val/word", "val/char"} <= tags["stage0"] & tags["lr_reader"]
     refused(run("train", "--debug", "--save-dir", tmp_path / "x", "--tb-host", "192.0.2.1", *TINY), "--tb-host")
     assert not (tmp_path / "x").exists()
-
-
-class Terminal(io.StringIO):
-    "A stream that says it is one"
-
-    def isatty(self):
-        return True
 
 
 def test_what_lasts_shows_its_progress_on_a_terminal(trained, tmp_path, monkeypatch):

@@ -36,6 +36,7 @@ from ..reading.combine import PlateReader
 from ..reading.decoding import Calibration
 from ..reading.networks import encode_batch
 from ..reading.thorough import EVERY, read_again
+from ..reading.track_sr import draw_each
 
 UNSEEN = "rendered, unseen font"  # name of the rendered test plates whose font training never sees
 INPUTS = ("bicubic", "sr", "hr")  # read by each reader
@@ -46,20 +47,21 @@ TRUSTED = (DIRECT, BOTH, ("hr", "reader"), ("lr_reader", "product"), ("both", "p
 def _combined(
     combined: PlateReader, batch: PlateBatch, found: bool, hr: bool, thorough: bool
 ) -> tuple[Tensor, Tensor, dict]:
-    "SR, the crops that it was made of, and what a user reads, by input and reader"
+    "SR as a user gets it, the crops that it was made of, and what a user reads, by input and reader"
     got = encode_batch(combined, batch, found)
-    sr, crop = (torch.from_numpy(x).to(batch.lr.device) for x in (combined.pictures(got), got.crop))
-    first = combined.decode(got.experts)
+    first = last = combined.decode(got.experts)
     readings = {DIRECT: plain(first)}
     if combined.looks() == 2:
         every = read_again(combined, got, first, [1] * len(first), sure=EVERY)
         readings[BOTH] = plain([every[k] for k in range(len(first))])
     if thorough:
         again = read_again(combined, got, first, [1] * len(first))
-        readings["thorough", "reader"] = plain([again.get(k, r) for k, r in enumerate(first)])
+        readings["thorough", "reader"] = plain(last := [again.get(k, r) for k, r in enumerate(first)])
     if hr:
         plates = to_pictures(to_reading_size(batch.hr).cpu())
         readings["hr", "reader"] = plain(combined.decode(combined.encode_crops(plates, [*map(whole, plates)]).experts))
+    drawn = draw_each(combined, got, [r.text for r in last])
+    sr, crop = (torch.from_numpy(x).to(batch.lr.device) for x in (drawn, got.crop))
     return sr, crop, readings
 
 # %% ../../nbs/407_evaluate.ipynb #d002
@@ -141,7 +143,8 @@ def _examples(o: Outcome, judge: str, s: PlateSet, combined: PlateReader, count:
         draw, index = divmod(i, len(s.dataset))
         batch = collate([s.dataset[(draw, index)]])
         got = encode_batch(combined, batch, s.found)
-        bicubic = bicubic_resize(torch.from_numpy(got.crop), (sr := combined.pictures(got)).shape[-2:])
+        sr = draw_each(combined, got, [o.readings.get(("thorough", "reader"), o.readings[DIRECT])[i]])
+        bicubic = bicubic_resize(torch.from_numpy(got.crop), sr.shape[-2:])
         tensors = {"lr": got.lr, "bicubic": bicubic, "sr": sr} | ({"hr": batch.hr} if s.has_hr else {})
         pictures = {k: to_pictures(x)[0] for k, x in tensors.items()}
         readings = {k: o.readings[k, readers[k]][i] for k in NAMES if k in readers}

@@ -103,12 +103,11 @@ def time_reading(
     again = reader.combined.looks() > 1 or reader.combined.calibration_of(1, 3) is not None
     for batch in batches:
         each = [[x] for x in crops] if batch == 1 else [[crops[i % len(crops)] for i in range(batch)]]
-        calls = {
-            "enhance": lambda part: reader.combined.pictures(reader.encode(part)),
-            "read": lambda part: reader.read(part, thorough=False),
-        }
+        calls = {"read": lambda part: reader.read(part, thorough=False)}
         if again and batch <= 16:
             calls["read, looking again"] = lambda part: reader.read(part, thorough=True)
+        if batch == 1:
+            calls["enhance"] = lambda part: reader.enhance(part[0])
         for what, call in calls.items():
             ms = median_ms(lambda: [call(part) for part in each], seconds) / len(each)
             found.append(Timed(weights, place, what, batch, ms))

@@ -74,8 +74,7 @@ def read_tracks(
                 out.add("lr_reader", "majority", [Reading(*majority(each[i : i + count])) for i in starts])
             if judges:
                 texts, parts = out.readings[last, "product"][-len(some) :], np.reshape(index, (-1, count))
-                several = (draw_texts(combined, got[part], [t]) for part, t in zip(parts, texts))
-                sr = combined.pictures(got[index]) if count == 1 else np.concatenate(list(several))
+                sr = np.concatenate([draw_texts(combined, got[part], [t]) for part, t in zip(parts, texts)])
                 with autocast(device, precision):
                     for name, judge in judges.items():
                         out.add("sr", name, judge(torch.from_numpy(sr).to(device)))

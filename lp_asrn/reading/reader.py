@@ -24,7 +24,7 @@ from .combine import Encoded
 from .decoding import Decoded
 from .encoder import Encoder, is_single, several, take
 from .thorough import EVERY, SURE, read_again
-from .track_sr import Drawn, as_wide, draw_track, lr_consistency
+from .track_sr import Drawn, draw_each, draw_track, lr_consistency
 
 # %% ../../nbs/314_reader.ipynb #c004
 FEW = 100  # crops: where there are fewer, what is not read surely is looked at again unless one says otherwise
@@ -75,11 +75,8 @@ class Enhancer(Encoder):
         crop: Any,  # a picture as of `as_picture`: an array, a path, Pillow's
         corners: Corners | None = None,  # of the plate in it; None = they are found
     ) -> np.ndarray:  # (16 scale, W, 3) uint8, as wide as the layout that is read in it
-        "The plate, upright and super-resolved, or as it is, if sharper"
-        crops = [as_picture(crop)]
-        encoded = self.encode(crops, None if corners is None else check_marked(crops, [corners]))
-        (read,) = self.combined.decode(encoded.experts, count=1)
-        return as_wide(to_pictures(self.combined.pictures(encoded))[0], read.layout)
+        "The plate, upright and super-resolved from what is read in it, or as it is, if sharper"
+        return self.enhance_track([crop], None if corners is None else [corners])[0].picture
 
     def enhance_track(
         self,
@@ -106,13 +103,13 @@ def _plate_reading(found: Decoded, lr_text: str, encoded: Encoded, sizes: list, 
     return PlateReading(*head, *trust, len(sizes), lr_text, corners, doubt, drawn, far, found.looks, found.misfit)
 
 
-def _departure(reader: Encoder, encoded: Encoded) -> float | None:
-    "How far SR of frames departs from their LR; None = none of them is super-resolved"
+def _departure(reader: Encoder, encoded: Encoded, text: str) -> float | None:
+    "How far SR of frames, drawn from a text, departs from their LR; None = none of them is super-resolved"
     drawn = encoded[np.flatnonzero(encoded.detail <= SHARP)]
     if not len(drawn.lr):
         return None
-    pairs = zip(to_pictures(drawn.lr), to_pictures(reader.combined.pictures(drawn)))
-    return float(np.mean([lr_consistency(lr, sr) for lr, sr in pairs]))
+    sr = draw_each(reader.combined, drawn, [text] * len(drawn.lr))
+    return float(np.mean([lr_consistency(*pair) for pair in zip(to_pictures(drawn.lr), to_pictures(sr))]))
 
 
 def _least(reader: Encoder, frames: int) -> float:
@@ -149,7 +146,7 @@ def _read_frames(
         if asked is not None:
             accepted = read.looks == combined.looks(n) and read.probability >= _least(reader, n)
         if thorough and read.looks > 1:
-            far = _departure(reader, encoded[a:b])
+            far = _departure(reader, encoded[a:b], read.text)
         trust = fitted.readings > 0, accepted, promise(fitted, asked) if accepted else None, far
         readings.append(_plate_reading(read, first[k].text, encoded[a:b], [f.shape[1::-1] for f in crops[a:b]], trust))
     return readings

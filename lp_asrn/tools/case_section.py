@@ -20,7 +20,7 @@ from ..reading.combine import Encoded
 from ..reading.decoding import Calibration, Decoded
 from ..reading.evidence import Hypothesis, weigh_reading
 from ..reading.reader import PlateReading, Reader
-from ..reading.track_sr import as_wide, draw_track
+from ..reading.track_sr import draw_track
 from .case_words import words_on
 from .markup import Markup, excess, figure, image, outlined, table, tag
 
@@ -108,13 +108,9 @@ DRAWN = "DRAWN BY A MODEL \u2013 NOT EVIDENCE"  # over SR
 
 def _drawn(reader: Reader, encoded: Encoded, r: PlateReading) -> Markup:
     "SR, marked as what it is; or the sharp crop, which nothing drew"
-    if (own := encoded.detail.max() > SHARP) or r.frames == 1:
-        best = encoded[[encoded.detail.argmax()]]
-        found = {", by what was read at first sight": as_wide(to_pictures(reader.combined.pictures(best))[0], r.layout)}
-    else:
-        read = Decoded(r.text, r.confidence, r.layout, r.characters, r.forced_by_layout, r.alternatives)
-        found = {f" from the text {d.text}": d.picture for d in draw_track(reader.combined, encoded, read)}
-    if own:
+    read = Decoded(r.text, r.confidence, r.layout, r.characters, r.forced_by_layout, r.alternatives)
+    found = {f" from the text {d.text}": d.picture for d in draw_track(reader.combined, encoded, read)}
+    if encoded.detail.max() > SHARP:
         told = "sharp enough to be shown as it is: resampled, and drawn by no model"
         return figure(image(*found.values(), "the plate, upright", 3), told)
     told = "SR{}: a network draws what it is told; a character that is misread is drawn misread"

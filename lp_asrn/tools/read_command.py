@@ -30,7 +30,7 @@ from ..reading.encoder import find_tracks, png_of
 from ..reading.evidence import Hypothesis, weigh_reading
 from ..reading.match import Match
 from ..reading.reader import FEW, PlateReading, Reader
-from ..reading.track_sr import lr_consistency
+from ..reading.track_sr import draw_each, lr_consistency
 from .case_report import case_report, check_report
 from .case_section import Case, Section, describe, source_of
 from .case_words import LOOKS, is_unsure
@@ -135,7 +135,7 @@ def write_evidence(
 
     texts = {r.text: r.confidence, **dict(r.alternatives[:2])}
     encoded = reader.encode([crop], [corners])
-    (lr,), (sr,) = to_pictures(encoded.lr), to_pictures(reader.combined.pictures(encoded))
+    (lr,), (sr,) = to_pictures(encoded.lr), to_pictures(draw_each(reader.combined, encoded, [r.text]))
     weighed = weigh_reading(lr, r, [r.layout, *reader.combined.grammar.names], len(texts))
     if not weighed:
         why = f"none of its texts can be drawn: {r.layout} (give its YAML file with --layouts)"

@@ -25,6 +25,7 @@ from ..plates.layouts import LAYOUTS, layout_of
 from ..plates.pictures import to_pictures
 from ..plates.render import render_plate
 from ..reading.reader import Reader
+from ..reading.track_sr import draw_each
 from .cli import main
 
 # %% ../../nbs/612_widgets.ipynb #t001
@@ -63,9 +64,10 @@ def bench_figure(
         colour = "black" if not text else "green" if reading.text == text else "red"
         return dict(t=f"{reading.text}   {reading.probability:.0%}", color=colour)
 
+    (read,) = combined.decode(seen.experts, count=1)
     shown = {
         "LR": (lr, said(seen)),
-        "SR": (to_pictures(combined.pictures(seen))[0], dict(t="")),
+        "SR": (to_pictures(draw_each(combined, seen, [read.text]))[0], dict(t="")),
         "HR": (hr, said(sharp)),
     }
     for axis, (title, (picture, label)) in zip(figure.subplots(1, 3), shown.items()):
