@@ -171,20 +171,20 @@ def rows_of(
     base: Outcome | None = None,  # the same plates, read from one frame, to compare with; None = bicubic
 ) -> list[Row]:
     "Scores of every input and reader, for all layouts together and, where there are several, for each"
-    layouts, rows = sorted(set(outcome.layout)), []
+    layouts, rows, again = sorted(set(outcome.layout)), [], ("thorough", DIRECT[1])  # from which SR is drawn
     first = next((r for k, r in outcome.readings if k == "bicubic"), None)
     for layout in ["all", *(layouts if len(layouts) > 1 else ())]:
         o, one = (x if layout == "all" or x is None else of_layout(x, layout) for x in (outcome, base))
-        head = dataset, severity, o.split, layout, o.frames
         for key, reader in o.readings:
             if one is None:
                 other = first if key in ("lr_reader", "both", "thorough") or reader == "reader" else reader
                 against, name = o.readings.get(("bicubic", other)), "bicubic"
+                direct = o.readings.get(again if key == "sr" and again in o.readings else DIRECT)
             else:
                 against, name = one.readings.get((key, reader), one.readings.get((key, "product"))), "one frame"
-            direct = o.readings.get(DIRECT) if one is None else one.readings.get((DIRECT[0], "product"))
+                direct = one.readings.get((DIRECT[0], "product"))
             rivals = against, direct if key in ("sr", "both", "thorough") else None
-            rows.append(_row(o, head, (key, reader), rivals, name))
+            rows.append(_row(o, (dataset, severity, o.split, layout, o.frames), (key, reader), rivals, name))
     return rows
 
 # %% ../../nbs/404_rows.ipynb #d003

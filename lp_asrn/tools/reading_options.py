@@ -19,7 +19,7 @@ Dir, File, Name = (Annotated[str | None, conf.arg(metavar=metavar)] for metavar 
 # %% ../../nbs/600_reading_options.ipynb #c004
 @dataclass
 class EnhanceOptions:
-    "Super-resolve crops, the plate found or marked (labelme, labels.csv): drawn upright at 32x96 from the text read in it."
+    "Super-resolve the plate in crops, found or marked (labelme, labels.csv): upright, 32x96, from the text read in it."
 
     # pictures, or folders of pictures and of folders; last, a folder for PNGs of the same names, or, for one picture, a
     # file such as sr.png
