@@ -151,6 +151,9 @@ def test_mistakes_are_one_line(graphs, checkpoint, picture, tmp_path):
     refused(run("export", graphs, "--checkpoint", checkpoint), "model.safetensors", "--overwrite")
     assert (graphs / "reader.onnx").read_bytes() == before
     refused(run("export", tmp_path / "x", "--checkpoint", tmp_path / "none.safetensors"), "no such checkpoint")
+    refused(
+        run("export", tmp_path / "x", "--checkpoint", tmp_path / "mine.json"), "is a calibration", "name the weights"
+    )
     (tmp_path / "file").write_text("a file")
     refused(run("export", tmp_path / "file", "--checkpoint", checkpoint), "not a folder")
     crop = picture("crop.png")
