@@ -74,7 +74,7 @@ def test_interrupted_and_resumed_is_as_if_nothing_had_been(trained, tmp_path):
     process.send_signal(signal.SIGINT)
     code, _, err = finish(process)
     assert code == 130 and "Traceback" not in err, err
-    assert f"lp_asrn train --save-dir {parts} --stage 1 --resume" in err and str(last) in err
+    assert f"lp_asrn train --save-dir {parts} --stage 1 --device cpu --resume" in err and str(last) in err
     position = load_tensors(last)[1]["position"]
     assert position["epoch"] == 1 and 0 < position["step"] < 80 and not position["done"]
 
