@@ -22,6 +22,7 @@ from ..plates.corners import CANVAS
 from ..plates.pictures import WRITTEN, write_image
 from ..reading.encoder import find_tracks, png_of
 from ..reading.reader import Reader
+from ..reading.track_sr import Drawn
 from .read_command import Frames, open_frames, report_skipped
 from .reading_options import EnhanceOptions
 
@@ -53,6 +54,11 @@ def _asked(o: EnhanceOptions) -> tuple[dict[str, list[Path]], list[Path]]:
     return tracks, targets
 
 # %% ../../nbs/613_enhance_command.ipynb #c005
+def _line(path: Path, drawn: Drawn) -> str:
+    "What a picture was drawn from: it does not stand without its text"
+    return f"{quote(path.name)} from {drawn.text} {drawn.confidence:.3f}"
+
+
 def _write_track(reader: Reader, frames: Frames, marked: dict, target: Path, overwrite: bool) -> str:
     "Write SR of a track, and beside it what the next-best text would look like, if it is likely; a line about both"
     paths, crops = zip(*frames)
@@ -62,7 +68,7 @@ def _write_track(reader: Reader, frames: Frames, marked: dict, target: Path, ove
     check_targets(targets[1:], paths, overwrite)
     for path, d in zip(targets, drawn):
         write_image(path, d.picture)
-        parts.append(f"{quote(path.name)} from {d.text} {d.confidence:.3f}")
+        parts.append(_line(path, d))
     of_a_text = re.compile(re.escape(target.stem) + r"\.or-[A-Z0-9]+" + re.escape(target.suffix))
     kept = {os.path.realpath(p) for p in (*targets, *paths)}
     for old in target.parent.iterdir() if overwrite else ():  # pictures of texts that are no longer likely
@@ -86,7 +92,10 @@ def enhance(
                 if o.track:
                     lines.append(_write_track(reader, frames, marked, target, o.overwrite))
                 else:
-                    write_image(target, reader.enhance(frames[0][1], marked.get(paths[0])))
+                    corners = [marked[paths[0]]] if paths[0] in marked else None
+                    drawn = reader.enhance_track([frames[0][1]], corners)[0]
+                    write_image(target, drawn.picture)
+                    lines.append(_line(target, drawn))
                 written += 1
                 large += sum(x.shape[0] > CANVAS[0] or x.shape[1] > CANVAS[1] for _, x in frames)
         except UserError as e:
