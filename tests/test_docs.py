@@ -19,10 +19,12 @@ from test_package import NOTEBOOKS, ORDER
 
 from lp_asrn import Reader
 from lp_asrn.config import DATA_DIR
+from lp_asrn.models.folders import PRETRAINED
 from lp_asrn.plates.pictures import read_image
 from lp_asrn.tools.variants import COLUMN, VARIANTS, read_results, worth
 
-PROSE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "lp_asrn/data/small/README.md")]
+PROSE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PROSE += [folder / "README.md" for folder in PRETRAINED.values()]
 
 
 def prose(path) -> str:
@@ -144,7 +146,7 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 READ_BY = {
     "bicubic, read by the judge": ("bicubic", "judge"),
     "SR, read by the judge": ("sr", "judge"),
-    "LR, read directly by a recogniser trained on LR": ("lr_reader", "lr_reader"),
+    "LR, read directly by a recogniser trained on LR": ("lr_reader", "reader"),
     "what a user gets: LR, and a second look where it is unsure": ("thorough", "reader"),
     "HR, read by the judge": ("hr", "judge"),
 }

@@ -14,6 +14,7 @@ from helpers import refused, run
 
 from lp_asrn.config import DATA_DIR, ModelConfig, RecognizerConfig, TrunkConfig, UserError
 from lp_asrn.models.folders import PRETRAINED
+from lp_asrn.models.generator import Generator
 from lp_asrn.models.model_set import ModelSet, save_models
 from lp_asrn.reading.calibration import EXPERT, SECOND, calibration_note
 from lp_asrn.reading.combine import DOUBTFUL
@@ -189,10 +190,13 @@ def test_a_graph_that_is_too_new(graphs, picture, tmp_path, what):
         refused(run(*words), f"reader.onnx {said}")
 
 
-def test_the_weights_of_the_package_read_its_examples():
-    shipped = [*PRETRAINED["small"].iterdir(), DATA_DIR / "judge.safetensors"]
-    assert sum(p.stat().st_size for p in shipped) < 30 * 2**20
-    outcome = run("read", "--example", "--json")
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_weights_of_the_package_read_its_examples(name):
+    assert sum(p.stat().st_size for p in PRETRAINED[name].iterdir()) < 25e6
+    config = ModelSet.from_pretrained(name).config
+    assert config.use_second_reader == (name != "tiny")
+    assert all(p.requires_grad for p in Generator.from_pretrained(name).parameters()), "they can be trained on"
+    outcome = run("read", "--example", "--json", "--checkpoint", name)
     assert outcome.code == 0, outcome
     found = json.loads(outcome.out)
     assert len(found) >= 4 and all(r["calibrated"] for r in found)

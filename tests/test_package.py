@@ -19,6 +19,7 @@ from torch import nn
 
 import lp_asrn
 from lp_asrn.config import DATA_DIR
+from lp_asrn.models.folders import PRETRAINED
 
 PACKAGE = ROOT / "lp_asrn"
 NOTEBOOKS = sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))
@@ -153,10 +154,7 @@ def test_data_files_are_there():
         "deform.cpp",
         "deform.triton",
         "judge.safetensors",
-        "small/config.json",
-        "small/model.safetensors",
-        "small/reader.onnx",
-        "small/README.md",
+        *(f"{size}/{name}" for size in PRETRAINED for name in ("config.json", "model.safetensors", "README.md")),
         "presets/demo.yaml",
         "presets/small.yaml",
         "presets/paper.yaml",

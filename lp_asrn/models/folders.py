@@ -15,7 +15,7 @@ from pathlib import Path
 from ..config import DATA_DIR, CheckpointError
 from ..files import WEIGHTS, check_file, check_values, read_bytes
 
-PRETRAINED = {"small": DATA_DIR / "small"}  # weights that come with the package: name -> folder
+PRETRAINED = {name: DATA_DIR / name for name in ("tiny", "small")}  # the package's own weights: their folders
 
 # %% ../../nbs/201_folders.ipynb #c003n
 def read_note(

@@ -56,8 +56,8 @@ def _settings_of(o: options.TrainOptions) -> Config:
     if o.debug:
         config.data = replace(config.data, num_train=64, num_val=32, num_test=32)
         config.training.batch_size = min(config.training.batch_size, 16)
-        for f in fields(config.progressive_training):
-            getattr(config.progressive_training, f.name).epochs = 1
+        for part in (getattr(config.progressive_training, f.name) for f in fields(config.progressive_training)):
+            part.epochs = min(1, part.epochs)
     return check(config)
 
 # %% ../../nbs/611_commands.ipynb #c004
@@ -185,9 +185,9 @@ def evaluate(
     shown = [p for s in sets for row in getattr(s.dataset.source, "rows", ()) for p, _ in row.pictures]
     check_targets(targets, shown, overwrite=True)
     folder.mkdir(parents=True, exist_ok=True)
-    note = {"checkpoint": path.name, "sha256": checksum(path)[:16], "draws": o.draws, "version": __version__}
-    how = dict(log=functools.partial(print, flush=True), thorough=o.thorough)
-    evaluate_sets(models, combined, readers, sets, folder, note, tracks, **how)
+    note = {"checkpoint": str(path.name if beside else o.checkpoint), "sha256": checksum(path)[:16]}
+    note, how = note | {"draws": o.draws, "version": __version__}, {"log": functools.partial(print, flush=True)}
+    evaluate_sets(models, combined, readers, sets, folder, note, tracks, thorough=o.thorough, **how)
     print(f"written: {quote(folder / 'report.html')}, metrics.json, readings.csv, samples.png")
 
 # %% ../../nbs/611_commands.ipynb #c010

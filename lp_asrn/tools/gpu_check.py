@@ -49,7 +49,7 @@ class Sizes:
 
     pictures: tuple[int, ...] = (16, 64, 256)  # of an operator's input, 64 x 16 x 48
     widths: tuple[int, ...] = (4, 8, 16)  # channels of a group
-    presets: tuple[str, ...] = ("full", "small", "demo")  # the first is profiled, and its plates are loaded
+    presets: tuple[str, ...] = ("full", "demo")  # the first is profiled, and its plates are loaded
     batches: tuple[int, ...] = (32, 128, 512)  # plates in a training step
     workers: tuple[int, ...] = (1, 2, 4, 8, 15)  # processes that prepare plates
     seconds: float = 1.0  # for each time
