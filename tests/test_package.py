@@ -154,7 +154,11 @@ def test_data_files_are_there():
         "deform.cpp",
         "deform.triton",
         "judge.safetensors",
-        *(f"{size}/{name}" for size in PRETRAINED for name in ("config.json", "model.safetensors", "README.md")),
+        *(
+            f"{size}/{name}"
+            for size in PRETRAINED
+            for name in ("config.json", "model.safetensors", "reader.onnx", "README.md")
+        ),
         "presets/demo.yaml",
         "presets/small.yaml",
         "presets/paper.yaml",
