@@ -231,7 +231,7 @@ class TrainingConfig:
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 autocast where the device multiplies in bf16
     val_every: int = bounded(1, least=1)  # epochs between validations
     save_every: int = bounded(500, least=1)  # steps between saved states; each epoch ends with one as well
-    ema_decay: float = bounded(0.999, least=0, below=1)  # memory of the generator's moving average; 0 = none
+    ema_decay: float = bounded(0.999, least=0, below=1)  # memory of the moving average of weights; 0 = none
     deterministic: bool = False  # on a GPU, only algorithms that give the same bits each time (readers alone have them)
     max_skipped: int = bounded(10, least=1)  # steps in a row with a loss or gradient that is not finite, then it stops
     deform_backend: Literal["auto", "triton", "package", "cpp", "reference"] = "auto"  # of deformable convolutions

@@ -218,7 +218,8 @@ CORNER_SHARE = 0.25  # weight of the corners, in pixels of 32x96, beside the cha
 
 
 def _lr_forward(name: str, models: ModelSet, batch: PlateBatch, weights: LossWeights) -> Made:
-    passes = models.rectifier.passes(batch.native, batch.size)
+    with torch.set_grad_enabled(name == "lr_reader"):  # which is trained together with the rectifier
+        passes = models.rectifier.passes(batch.native, batch.size)
     mine = batch.target.sum(1) % 2 == 0  # every other text, however the batch is shared by processes
     crop = torch.where(mine[:, None, None, None], warp(batch.native, batch.size, passes[-1][0]), batch.crop)
     found = zip(("corners", "doubts"), (torch.stack(x, 1) for x in zip(*passes)))  # (N, passes, ...)

@@ -46,6 +46,7 @@ class Stage:
     also: tuple[str, ...] = ()  # further names that a user may give it
     after: str | None = None  # key of the stage it starts from; None = untrained models
     copies: tuple[tuple[str, str], ...] = ()  # (a, b): model a starts as a copy of model b
+    averages: str = ""  # that of `trains` whose moving average is validated and kept; "" = none
     slow: tuple[str, ...] = ()  # of `trains`, those that were trained before and learn at a tenth of the rate
     refines: bool = False  # its start is validated, and kept if no epoch is better
     guarded_by: str | None = None  # key of the stage whose PSNR at its end sets the guardrail's floor
@@ -64,7 +65,7 @@ class Stage:
 
     @property
     def draws(self) -> bool:
-        "It trains the generator: SR is validated, and the weights are averaged"
+        "It trains the generator: SR is validated"
         return "generator" in self.trains
 
     def settings_in(self, config: Config) -> StageConfig | FollowingConfig:
@@ -93,14 +94,15 @@ STAGES = {
 }  # fmt: skip
 
 # %% ../../nbs/506_stages.ipynb #c013b
-_REFINES = dict(refines=True, guarded_by="stage1", hard_negatives=True)
+_DRAWS = dict(averages="generator")
+_REFINES = dict(refines=True, guarded_by="stage1", hard_negatives=True, **_DRAWS)
 
 STAGES |= {
     s.key: s
     for s in (
         Stage(
             "stage1", "stage1_warmup", "warm-up", ("generator",), sr_objectives.pixel_objective, validate_generator,
-            also=("1", "warmup"), after="lr_reader",
+            also=("1", "warmup"), after="lr_reader", **_DRAWS,
         ),
         Stage(
             "stage2", "stage2_lcofl", "LCOFL", ("generator",), sr_objectives.lcofl_objective, validate_generator,
@@ -117,7 +119,7 @@ STAGES |= {
         ),
         Stage(
             "second_reader", "second_reader", "second reading", ("second_reader",), objectives.second_reader_objective,
-            validate_second_reader, after="stage4", optional="use_second_reader",
+            validate_second_reader, after="stage4", averages="second_reader", optional="use_second_reader",
         ),
         Stage(
             "judge", "judge", "judge", ("judge",), objectives.judge_objective, validate_judge,

@@ -53,8 +53,8 @@ def begin_epoch(t: Training) -> None:
 # %% ../../nbs/509_trainer.ipynb #c009
 @contextmanager
 def averaged(t: Training) -> Iterator[None]:
-    "Within it the generator has the average of its weights"
-    pairs = list(zip(t.parts["generator"].parameters(), t.average.parameters())) if t.average else []
+    "Within it the model that is averaged has the average of its weights"
+    pairs = list(zip(t.parts[t.stage.averages].parameters(), t.average.parameters())) if t.average else []
 
     def swap() -> None:
         for p, q in pairs:
