@@ -221,7 +221,7 @@ class TrainingConfig:
     "What all stages share"
 
     seed: int = bounded(0, least=0)  # seed of plates, degradations, weights and sample order
-    start_from: str | None = None  # weights of the same architecture to go on from: a run's file, small or tiny
+    start_from: str | None = None  # weights of the same architecture to go on from: a run's file, or tiny, small, base
     teacher: str | None = None  # weights that teach, of any architecture with the same layouts and slots
     batch_size: int = bounded(32, least=1)  # plates in a step
     base_batch_size: int = bounded(32, least=1)  # that learning rates are for; another: times sqrt(size / this)

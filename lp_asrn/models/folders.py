@@ -15,7 +15,7 @@ from pathlib import Path
 from ..config import DATA_DIR, CheckpointError
 from ..files import WEIGHTS, check_file, check_values, read_bytes
 
-PRETRAINED = {name: DATA_DIR / name for name in ("tiny", "small")}  # the package's own weights: their folders
+PRETRAINED = {name: DATA_DIR / name for name in ("tiny", "small", "base")}  # the package's own weights: their folders
 
 # %% ../../nbs/201_folders.ipynb #c003n
 def read_note(

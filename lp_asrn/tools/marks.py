@@ -99,7 +99,7 @@ class _Opened:
 
     def __init__(
         self,
-        checkpoint: str | Path = "small",  # weights: tiny or small; best.safetensors of a run, or an export
+        checkpoint: str | Path = "small",  # weights: tiny, small or base; best.safetensors of a run, or an export
     ):
         self.reader, self.checkpoint, self.frames = Reader(checkpoint), checkpoint, None
         self._begin()

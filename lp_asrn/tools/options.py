@@ -44,7 +44,7 @@ class TrainOptions(Config):
 class EvaluateOptions:
     "Read held-out plates from bicubic, LR, SR and HR, and as a user would: tables, report.html, metrics.json."
 
-    checkpoint: File = f"{DEFAULT_DIR}/best.safetensors"  # weights: a file or a folder; tiny or small
+    checkpoint: File = f"{DEFAULT_DIR}/best.safetensors"  # weights: a file or a folder; tiny, small or base
     data_root: Dir = None  # folder of plates, as `lp_asrn data check` knows them; default: rendered test plates
     severity: str = "medium"  # of HR-only crops, by commas: clean medium hard surveillance sampled soft plain paper
     judge: str = "judge"  # judge (of the package), rapidocr (extra [judge]), one of your own, or all
@@ -64,7 +64,7 @@ class ExportOptions:
     "Write weights as a folder that others can use: config.json, model.safetensors, and ONNX graphs, checked."
 
     output: conf.Positional[str]  # the folder
-    checkpoint: File = "small"  # weights: tiny or small; best.safetensors of a run, or such a folder
+    checkpoint: File = "small"  # weights: tiny, small or base; best.safetensors of a run, or such a folder
     half: bool = False  # numbers in half precision: half the size
     int8: bool = False  # readers' graphs compute in eight bits, each if that costs at most half a point of plates read
     overwrite: bool = False  # replace what is there of them; a README.md is kept

@@ -79,7 +79,7 @@ class ReadingPanel(_Controls):
     def __init__(
         self,
         path: str = "",  # a picture, a video or a folder, opened at once; "" = the user names it
-        checkpoint: str | Path = "small",  # weights: tiny or small; best.safetensors of a run, or an export
+        checkpoint: str | Path = "small",  # weights: tiny, small or base; best.safetensors of a run, or an export
     ):
         self.session, self._quiet = Session(checkpoint), False
         super().__init__(path)

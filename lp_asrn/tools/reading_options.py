@@ -28,7 +28,7 @@ class EnhanceOptions:
     # say; where another text is likely, a second one beside it, NAME.or-TEXT.png
     track: bool = False
     overwrite: bool = False  # replace pictures that are there (never those that are read)
-    checkpoint: File = "small"  # weights: tiny or small; best.safetensors of a run, or the folder of an export
+    checkpoint: File = "small"  # weights: tiny, small or base; best.safetensors of a run, or the folder of an export
     no_rectify: bool = False  # take the whole crop for the plate, and do not look for it
     device: str = "auto"  # auto: the CPU, by graphs, if the weights have some; cpu, cuda, ...
 
@@ -39,7 +39,7 @@ class ReadOptions:
 
     input: conf.Positional[list[str]] = field(default_factory=list)  # pictures, folders; with --track of frames
     example: bool = False  # read the rendered crops that come with the package; each is named by its true text
-    checkpoint: File = "small"  # weights: tiny or small; best.safetensors of a run, or the folder of an export
+    checkpoint: File = "small"  # weights: tiny, small or base; best.safetensors of a run, or the folder of an export
     no_rectify: bool = False  # take the whole crop for the plate, and do not look for it
     track: bool = False  # the pictures of a folder are frames of one plate, and are read together
     layouts: list[str] = field(default_factory=list)  # that may occur: names or YAML files; default: all known ones
@@ -70,7 +70,7 @@ class CropOptions:
     frames: int = bounded(100, least=0)  # of a track at most before that one, and as many after it
     margin: float = bounded(0.25, least=0, most=4)  # around the plate, in plate heights
     overwrite: bool = False  # replace crops and the table that are there
-    checkpoint: File = "small"  # weights: tiny or small; best.safetensors of a run, or the folder of an export
+    checkpoint: File = "small"  # weights: tiny, small or base; best.safetensors of a run, or the folder of an export
     device: str = "auto"  # auto: the CPU, by graphs, if the weights have some; cpu, cuda, ...
 
 # %% ../../nbs/600_reading_options.ipynb #c007
@@ -81,7 +81,7 @@ class MatchOptions:
     input: conf.Positional[list[str]]  # pictures, folders; with --track of frames
     absent: float = bounded(0.5, least=0, below=1)  # how likely it is beforehand that the plate is not in the list
     top: int = bounded(3, least=1, most=1000)  # plates of the list to name
-    checkpoint: File = "small"  # weights: tiny or small; best.safetensors of a run, or the folder of an export
+    checkpoint: File = "small"  # weights: tiny, small or base; best.safetensors of a run, or the folder of an export
     no_rectify: bool = False  # take the whole crop for the plate, and do not look for it
     track: bool = False  # the pictures of a folder are frames of one plate, and are read together
     layouts: list[str] = field(default_factory=list)  # that may occur: names or YAML files; default: all known ones
@@ -99,7 +99,7 @@ class CalibrateOptions:
 
     output: conf.Positional[str]  # the file to write, .json
     data_root: Dir = None  # crops as your camera gives them, with labels.csv, or as `lp_asrn data` knows them
-    checkpoint: File = "small"  # weights: tiny or small; best.safetensors of a run, or the folder of an export
+    checkpoint: File = "small"  # weights: tiny, small or base; best.safetensors of a run, or the folder of an export
     no_rectify: bool = False  # take the whole crop for the plate where its corners are not marked
     overwrite: bool = False  # replace the file that is there
     device: str = "auto"  # auto: the CPU, by graphs, if the weights have some; cpu, cuda, ...

@@ -94,9 +94,8 @@ def start(run: Run, stage: Stage) -> ModelSet:
     models, _ = load_models(path)
     if models.config != run.config.model:
         found = next(iter(differences(models.config, run.config.model, "model.").values()))
-        own = (
-            "that of small is --preset small, of tiny --model.use-second-reader False too, of a run in its config.yaml"
-        )
+        own = "that of small is --preset small, of tiny --model.use-second-reader False too, of base "
+        own += "--model.second-reader.layers 4 too, of a run in its config.yaml"
         hint = own if path == weights_path(given or "") else f"see 'model' in {run.folder / 'config.yaml'}"
         raise CheckpointError(f"{path} has another architecture than these settings: {found} ({hint})")
     for to, source in stage.copies if not given else ():
