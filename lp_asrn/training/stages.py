@@ -46,7 +46,6 @@ class Stage:
     also: tuple[str, ...] = ()  # further names that a user may give it
     after: str | None = None  # key of the stage it starts from; None = untrained models
     copies: tuple[tuple[str, str], ...] = ()  # (a, b): model a starts as a copy of model b
-    averages: str = ""  # that of `trains` whose moving average is validated and kept; "" = none
     slow: tuple[str, ...] = ()  # of `trains`, those that were trained before and learn at a tenth of the rate
     refines: bool = False  # its start is validated, and kept if no epoch is better
     guarded_by: str | None = None  # key of the stage whose PSNR at its end sets the guardrail's floor
@@ -67,6 +66,11 @@ class Stage:
     def draws(self) -> bool:
         "It trains the generator: SR is validated"
         return "generator" in self.trains
+
+    @property
+    def averages(self) -> str | None:  # None = no weights are averaged
+        "That of the models it trains whose moving average is validated and kept"
+        return next((name for name in ("generator", "second_reader") if name in self.trains), None)
 
     def settings_in(self, config: Config) -> StageConfig | FollowingConfig:
         "Epochs, patience and, unless it `continues`, learning rate and so on"
@@ -94,15 +98,14 @@ STAGES = {
 }  # fmt: skip
 
 # %% ../../nbs/506_stages.ipynb #c013b
-_DRAWS = dict(averages="generator")
-_REFINES = dict(refines=True, guarded_by="stage1", hard_negatives=True, **_DRAWS)
+_REFINES = dict(refines=True, guarded_by="stage1", hard_negatives=True)
 
 STAGES |= {
     s.key: s
     for s in (
         Stage(
             "stage1", "stage1_warmup", "warm-up", ("generator",), sr_objectives.pixel_objective, validate_generator,
-            also=("1", "warmup"), after="lr_reader", **_DRAWS,
+            also=("1", "warmup"), after="lr_reader",
         ),
         Stage(
             "stage2", "stage2_lcofl", "LCOFL", ("generator",), sr_objectives.lcofl_objective, validate_generator,
@@ -119,7 +122,7 @@ STAGES |= {
         ),
         Stage(
             "second_reader", "second_reader", "second reading", ("second_reader",), objectives.second_reader_objective,
-            validate_second_reader, after="stage4", averages="second_reader", optional="use_second_reader",
+            validate_second_reader, after="stage4", optional="use_second_reader",
         ),
         Stage(
             "judge", "judge", "judge", ("judge",), objectives.judge_objective, validate_judge,
