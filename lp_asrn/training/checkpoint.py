@@ -86,8 +86,8 @@ class Training:
         how = dict(lr=self.rates.learning_rate, weight_decay=self.rates.weight_decay, fused=True)
         self.optimizer = torch.optim.AdamW(_groups(stage, self.parts), **how)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        averaged = self.parts[stage.averages] if stage.averages and t.ema_decay > 0 else None
-        self.average = averaged and copy.deepcopy(averaged).requires_grad_(False)
+        self.averaged = self.parts.get("generator") or self.parts.get("second_reader") if t.ema_decay > 0 else None
+        self.average = self.averaged and copy.deepcopy(self.averaged).requires_grad_(False)
         self.miner = HardExampleMiner(mining) if mining else None
         pool = self.miner.config.pool if self.miner and stage.mines else 1
         self.order = BatchOrder(len(dataset.source), t.batch_size, t.seed, dataset.looks, pool)

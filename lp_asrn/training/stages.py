@@ -67,11 +67,6 @@ class Stage:
         "It trains the generator: SR is validated"
         return "generator" in self.trains
 
-    @property
-    def averages(self) -> str | None:  # None = no weights are averaged
-        "That of the models it trains whose moving average is validated and kept"
-        return next((name for name in ("generator", "second_reader") if name in self.trains), None)
-
     def settings_in(self, config: Config) -> StageConfig | FollowingConfig:
         "Epochs, patience and, unless it `continues`, learning rate and so on"
         return getattr(config.progressive_training, self.settings or self.key)

@@ -58,7 +58,7 @@ def step_once(
     t.optimizer.found_inf = bad.float()
     t.optimizer.step()
     if t.average:
-        mix([*t.average.parameters()], [*t.parts[t.stage.averages].parameters()], share * ~bad)
+        mix([*t.average.parameters()], [*t.averaged.parameters()], share * ~bad)
     skipped.copy_(torch.stack([skipped[0] + bad, (skipped[1] + 1) * bad]))
     draws = {k: v.masked_fill(bad, torch.nan) for k, v in terms.draws.items()}
     return Terms({k: v.detach() for k, v in terms.weighted.items()}, terms.shown, draws)

@@ -54,7 +54,7 @@ def begin_epoch(t: Training) -> None:
 @contextmanager
 def averaged(t: Training) -> Iterator[None]:
     "Within it the model that is averaged has the average of its weights"
-    pairs = list(zip(t.parts[t.stage.averages].parameters(), t.average.parameters())) if t.average else []
+    pairs = list(zip(t.averaged.parameters(), t.average.parameters())) if t.average else []
 
     def swap() -> None:
         for p, q in pairs:
