@@ -73,7 +73,7 @@ class DataConfig:
     layouts: list[str] = bounded(["brazilian", "mercosur-br"])  # rendered in equal shares: names, or YAML files
     severity: str = "medium"  # clean, medium, hard, surveillance, sampled, soft, plain, paper; for training: mixture
     num_train: int = bounded(50000, least=1)  # rendered training plates
-    num_val: int = bounded(1000, least=1)  # rendered validation plates
+    num_val: int = bounded(1000, least=1)  # rendered validation plates, half in fonts that training never sees
     num_test: int = bounded(2000, least=1)  # rendered test plates
     augment: bool = True  # random brightness, contrast and colour on training plates (never on validation or test)
     unrectified: float = bounded(0.5, **SHARE)  # share of plates shown as they come, for the rectifier to find

@@ -202,7 +202,7 @@ def open_split(
     config: Config,
     split: str,  # train, val or test
     table: Table | None = None,  # of `config.data.data_root`, if that is set
-    unseen_font: bool | None = None,  # of rendered plates; None = if they are test plates
+    unseen_font: float | None = None,  # of rendered plates, as of `RenderedPlates`
     find: Find | None = None,  # finds plates in pictures of the user's whose corners are not known
     fresh: bool = False,  # of rendered training plates: other ones in each epoch
     alone: bool = False,  # of the user's: also plates that have LR alone, to be read

@@ -91,22 +91,25 @@ class RenderedPlates(RenderedTexts):
     "Plates drawn by the renderer"
 
     wide: bool = False  # with the surroundings that crops as they come show
-    unseen_font: bool | None = None  # set in fonts that training never sees; None = if they are test plates
+    unseen_font: float | None = None  # 0..1, how often in a font that training never sees; None = always if test plates
     font_share: float = 0.0  # how often in another font than the layout's, as of `draw_body`
     vary: float = 0.0  # how often in a style of their own, as of `draw_body`
     also: Sequence[str] = ()  # further fonts, as of `draw_body`
-
-    def __post_init__(self):
-        super().__post_init__()
-        unseen = self.split == "test" if self.unseen_font is None else self.unseen_font
-        self.fonts = list(TEST_FONTS if self.split == "test" else VAL_FONTS) if unseen else None  # None = the layout's
-        self._look = dict(fonts=self.fonts, font_share=self.font_share, vary=self.vary, also=self.also)
 
     @property
     def fingerprint(self) -> str:
         "A hash of the settings and of some plates as they are drawn now"
         drawn = (self.draw(index, 0).picture.tobytes() for index in range(min(4, self.num)))
         return hashlib.sha256(b"".join([repr(self).encode(), *drawn])).hexdigest()[:16]
+
+    def fonts(
+        self,
+        index: int,  # of the plate, from 0
+    ) -> Sequence[str] | None:  # None = those of its layout that training sees
+        "The fonts that a plate may be set in, in each epoch"
+        share = float(self.split == "test") if self.unseen_font is None else self.unseen_font
+        unseen = TEST_FONTS if self.split == "test" else VAL_FONTS
+        return unseen if self._rng(index, 0, 5).random() < share else None
 
     def draw(
         self,
@@ -117,7 +120,8 @@ class RenderedPlates(RenderedTexts):
     ) -> Plate:
         "Draw plate `index` of an epoch, in its surroundings"
         text, layout, rng = text or self.text(index, epoch), self.layout(index), self._rng(index, epoch, 1)
-        scene = draw_scene(text, layout, rng, self.height, WIDE_MARGIN if self.wide and wide else NEAR, **self._look)
+        look = dict(fonts=self.fonts(index), font_share=self.font_share, vary=self.vary, also=self.also)
+        scene = draw_scene(text, layout, rng, self.height, WIDE_MARGIN if self.wide and wide else NEAR, **look)
         what = f"{self.split}/{self._number(index, epoch):06d}", text, layout.name, scene.picture, scene.corners
         return Plate(*what, aspect=layout.aspect, glyphs=scene.glyphs)
 

@@ -111,7 +111,7 @@ class RenderedTracks:
         unrectified: bool = False,  # LR frames as they come
     ):
         self.plates, self.severity = plates, severity
-        self.how = frames, plates.height, scale, plates.fonts, unrectified
+        self.how = dict(frames=frames, height=plates.height, scale=scale, unrectified=unrectified)
 
     def __len__(self) -> int:
         return len(self.plates)
@@ -121,8 +121,8 @@ class RenderedTracks:
             raise IndexError(index)
         plates = self.plates
         text, layout = plates.text(index), plates.layout(index)
-        rng = np.random.default_rng((plates.seed, SPLITS.index(plates.split), index, 4))  # 0 to 3 draw single plates
-        shown = render_track(text, layout, self.severity, rng, *self.how)
+        rng = np.random.default_rng((plates.seed, SPLITS.index(plates.split), index, 4))  # others draw single plates
+        shown = render_track(text, layout, self.severity, rng, fonts=plates.fonts(index), **self.how)
         return Track.of((f"{plates.split}/{index:06d}", text, layout.name), shown)
 
 # %% ../../nbs/115_tracks.ipynb #c013
