@@ -79,8 +79,8 @@ class Training:
         psnr_floor: float | None = None,  # dB, of the guardrail; None = no guardrail
     ):
         self.stage, self.models, self.config, self.dataset, self.plates = stage, models, config, dataset, plates
-        self.settings, self.position, t = stage.settings_in(config), Position(), config.training
-        self.psnr_floor, self.weights, self.fingerprint = psnr_floor, LossWeights(config.loss), dataset.fingerprint
+        self.settings, self.position, self.weights = stage.settings_in(config), Position(), LossWeights(config.loss)
+        self.psnr_floor, self.fingerprint, t = psnr_floor, dataset.fingerprint + plates.fingerprint, config.training
         self.rates, self.epochs_before, self.epochs_of_all, mining = _plan(stage, config)
         self.parts = {name: models.modules()[name] for name in stage.trains}
         how = dict(lr=self.rates.learning_rate, weight_decay=self.rates.weight_decay, fused=True)
@@ -198,7 +198,7 @@ def position_of(
 
 # %% ../../nbs/507_checkpoint.ipynb #c014
 def _load(t: Training, path: Path) -> tuple[int, int]:  # threads and processes that it was saved with
-    "Inverse of `save`; raises `CheckpointError` if the state is another stage's, or was trained on other pairs"
+    "Inverse of `save`; raises `CheckpointError` if the state is another stage's, or of other plates"
     t.position, (tensors, note) = position_of(path), load_tensors(path)
     with _readable(path):
         if note["stage"] != t.stage.tag:
@@ -206,7 +206,7 @@ def _load(t: Training, path: Path) -> tuple[int, int]:  # threads and processes 
         if note["plates"] != t.fingerprint:
             what = "other plates than these settings, or this version of the package, give"
             hint = "resume with the settings it had, or start afresh with --overwrite"
-            raise CheckpointError(f"{path} was trained on {what}: {hint}")
+            raise CheckpointError(f"{path} was trained or validated on {what}: {hint}")
         for name, module in t.modules().items():
             load_module(module, tensors, name, path)
         if len(tensors) != note["tensors"]:

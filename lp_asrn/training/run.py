@@ -62,8 +62,8 @@ class Run:
         self.source = cache(self._open)
 
     def _open(self, split: str) -> Source:  # of train, val or test; `source` opens each once
-        how = dict(unseen_font=UNSEEN_SHARE if split == "val" else None, find=self.find)
-        return open_split(self.config, split, self.table, fresh=True, alone=split == "test", **how)
+        unseen = UNSEEN_SHARE if split == "val" else None
+        return open_split(self.config, split, self.table, unseen, self.find, fresh=True, alone=split == "test")
 
     def best(
         self,
@@ -178,7 +178,8 @@ def prepare(
                 layer.backend = c.training.deform_backend
     if c.training.start_from and not stage.apart:
         stage = replace(stage, refines=True)  # what is trained already may be the best
-    plates, floor = ValidationPlates(run.validation, device, c.training.precision), psnr_floor(run, stage)
+    seen = make_dataset(run.config, run.source("val"), train=False).fingerprint
+    plates, floor = ValidationPlates(run.validation, device, c.training.precision, seen), psnr_floor(run, stage)
     if stage.guarded_by and floor is None:
         run.log(f"{stage.tag}: there is no PSNR of {stage.guarded_by} in {quote(run.folder)}, so there is no guardrail")
     training = Training(stage, models, c, training_set(run, stage), plates, floor)

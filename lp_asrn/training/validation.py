@@ -46,6 +46,7 @@ class ValidationPlates:
     batches: list[PlateBatch]  # this process's share
     device: torch.device = torch.device("cpu")
     precision: str = "auto"  # auto, bf16 or fp32
+    fingerprint: str = ""  # of the plates: scores by others are not compared
 
     def __iter__(self):
         return (batch.to(self.device) for batch in self.batches)
