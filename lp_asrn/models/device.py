@@ -9,8 +9,9 @@ __all__ = ['T', 'pick_device', 'multiplies_bf16', 'autocast', 'deterministic', '
 # %% ../../nbs/202_device.ipynb #v003
 import functools
 import os
+import signal
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import numpy as np
@@ -140,8 +141,13 @@ def connected(
     except (RuntimeError, ValueError) as e:
         what = f"the processes cannot be connected (WORLD_SIZE is {count})"
         raise UserError(f"{what}: {first_line(e)}; start them by torchrun") from None
-    yield found
-    dist.destroy_process_group()  # not after an error, when it could wait for others in vain
+    try:
+        yield found
+    except BaseException:
+        with suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher sends it when the first has ended: say why first
+        raise  # without destroy_process_group, which could wait for others in vain
+    dist.destroy_process_group()
 
 # %% ../../nbs/202_device.ipynb #c009
 def _exchange(
